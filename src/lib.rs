@@ -1,0 +1,2 @@
+//! A server template with pluggable infrastructure.
+pub mod platform;

@@ -1,0 +1,285 @@
+//! The one error of the server: what the caller is told, and what only the log may know.
+//!
+//! A handler returns `Result<T, Error>`. The kind decides the status; the message goes to the caller; the
+//! source goes to the log alone. This file knows the numbers of HTTP and nothing else of it, so that a service
+//! can refuse without importing the web.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::panic::Location;
+
+use serde::Serialize;
+
+/// What most functions of the server return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure it is; each has one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 400: the request cannot be understood or breaks a rule.
+    BadRequest,
+    /// 403: understood, and refused.
+    Forbidden,
+    /// 404: there is no such thing.
+    NotFound,
+    /// 405: the path exists, the method does not.
+    MethodNotAllowed,
+    /// 408: the client took too long to send its request.
+    RequestTimeout,
+    /// 409: it clashes with what is stored.
+    Conflict,
+    /// 413: the body is larger than the limit.
+    PayloadTooLarge,
+    /// 415: the body is encoded in a way the server does not read.
+    UnsupportedMediaType,
+    /// 431: too many headers, or too large.
+    HeadersTooLarge,
+    /// 500: our fault; the caller learns nothing of the cause.
+    Internal,
+    /// 503: a dependency, or the server itself, cannot serve now.
+    Unavailable,
+}
+
+impl Kind {
+    /// The HTTP status code.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::Conflict => 409,
+            Self::PayloadTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::HeadersTooLarge => 431,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// The reason phrase and message of an error that gives none of its own.
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::BadRequest => "Bad Request",
+            Self::Forbidden => "Forbidden",
+            Self::NotFound => "Not Found",
+            Self::MethodNotAllowed => "Method Not Allowed",
+            Self::RequestTimeout => "Request Timeout",
+            Self::Conflict => "Conflict",
+            Self::PayloadTooLarge => "Payload Too Large",
+            Self::UnsupportedMediaType => "Unsupported Media Type",
+            Self::HeadersTooLarge => "Request Header Fields Too Large",
+            Self::Internal => "Internal Server Error",
+            Self::Unavailable => "Service Unavailable",
+        }
+    }
+}
+
+/// One field of a refused body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) to the value; empty for the document itself.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A failure with a public and a private side.
+pub struct Error {
+    kind: Kind,
+    reason: &'static str,
+    message: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    location: &'static Location<'static>,
+}
+
+impl Error {
+    /// An error of this kind with its standard phrase as message.
+    #[track_caller]
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            reason: kind.phrase(),
+            message: Cow::Borrowed(kind.phrase()),
+            errors: Vec::new(),
+            source: None,
+            location: Location::caller(),
+        }
+    }
+
+    /// 400 with a fixed message, which is also the reason phrase.
+    #[track_caller]
+    pub fn bad_request(message: &'static str) -> Self {
+        Self::new(Kind::BadRequest).with_reason(message)
+    }
+
+    /// 404 with a fixed message, which is also the reason phrase.
+    #[track_caller]
+    pub fn not_found(message: &'static str) -> Self {
+        Self::new(Kind::NotFound).with_reason(message)
+    }
+
+    /// 409 with a fixed message, which is also the reason phrase.
+    #[track_caller]
+    pub fn conflict(message: &'static str) -> Self {
+        Self::new(Kind::Conflict).with_reason(message)
+    }
+
+    /// 500: the cause goes to the log, the caller is told only that it is our fault.
+    #[track_caller]
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(Kind::Internal).with_source(source)
+    }
+
+    /// 503: a dependency cannot serve now; the cause goes to the log.
+    #[track_caller]
+    pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(Kind::Unavailable).with_source(source)
+    }
+
+    /// Sets the HTTP/1.1 reason phrase, and the message with it. It is `'static` on purpose: a reason phrase
+    /// never carries the caller's text.
+    pub fn with_reason(mut self, reason: &'static str) -> Self {
+        self.reason = reason;
+        self.message = Cow::Borrowed(reason);
+        self
+    }
+
+    /// Sets the message that the caller reads in the body; it may quote the caller.
+    pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// Adds the fields that were refused.
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Adds the cause, for the log only.
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The HTTP status code.
+    pub fn status(&self) -> u16 {
+        self.kind.status()
+    }
+
+    /// The fixed HTTP/1.1 reason phrase.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// What the caller is told.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The fields that were refused.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
+    /// The causes on one line, outermost first, for the log; empty when the message says it all.
+    pub fn cause(&self) -> String {
+        let mut text = String::new();
+        let mut next = self.source();
+        while let Some(source) = next {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&source.to_string());
+            next = source.source();
+        }
+        text
+    }
+
+    /// The message, the place in the source, and every cause on a line of its own: what `--debug` shows.
+    pub fn trace(&self) -> String {
+        let mut text = format!("{}\n  at {}", self.message, self.location);
+        let mut next = self.source();
+        while let Some(source) = next {
+            text.push_str("\n  caused by: ");
+            text.push_str(&source.to_string());
+            next = source.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.trace())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Why the server did not start: one line for a person, and the exit code of the process.
+#[derive(Debug)]
+pub struct StartError {
+    /// 2: the command line or the configuration has to be mended; 1: anything else.
+    pub exit_code: u8,
+    message: String,
+}
+
+impl StartError {
+    /// The configuration or the command line is wrong (exit code 2).
+    pub fn config(message: impl Into<String>) -> Self {
+        Self { exit_code: 2, message: message.into() }
+    }
+
+    /// The configuration is right, the machine does not allow it (exit code 1).
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { exit_code: 1, message: message.into() }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_never_tells_the_cause() {
+        let error = Error::internal("password=hunter2");
+        assert_eq!(error.message(), "Internal Server Error");
+        assert_eq!(error.cause(), "password=hunter2");
+        assert!(error.trace().contains("caused by: password=hunter2"));
+    }
+
+    #[test]
+    fn the_trace_names_the_line_that_made_the_error() {
+        let line = line!() + 1;
+        let error = Error::not_found("No Such Thing");
+        assert!(error.trace().contains(&format!("error.rs:{line}")), "{}", error.trace());
+    }
+}

@@ -1,0 +1,216 @@
+//! Types of settings: a number, a time span and a size that know their bounds.
+//!
+//! The bounds are part of the type, so that a value out of range is refused while the configuration is read,
+//! with the file, the line and the key, and never reaches the code that uses it.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count<const MIN: u64, const MAX: u64>(u64);
+
+impl<const MIN: u64, const MAX: u64> Count<MIN, MAX> {
+    /// The value.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The value as a `usize`; a value that does not fit (32-bit machines) becomes the largest.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Count<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = i128::from(i64::deserialize(deserializer)?);
+        if value < i128::from(MIN) || value > i128::from(MAX) {
+            return Err(de::Error::custom(format_args!("{value} is out of range, expected {MIN} to {MAX}")));
+        }
+        Ok(Self(u64::try_from(value).map_err(de::Error::custom)?))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Serialize for Count<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+/// A time span from `MIN` to `MAX` milliseconds, written as people do: `500ms`, `30s`, `5m`, `1h30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span<const MIN: u64, const MAX: u64>(Duration);
+
+impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
+    /// The value.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = TextOrNumber::deserialize(deserializer)?.text("a time span such as 500ms, 30s or 5m")?;
+        let span: SignedDuration = text
+            .parse()
+            .map_err(|_| de::Error::custom(format_args!("'{text}' is not a time span such as 500ms, 30s or 5m")))?;
+        let span = Duration::try_from(span).unwrap_or_default();
+        let (low, high) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
+        if span < low || span > high {
+            return Err(de::Error::custom(format_args!("{text} is out of range, expected {low:?} to {high:?}")));
+        }
+        Ok(Self(span))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Serialize for Span<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
+    }
+}
+
+/// A number of bytes from `MIN` to `MAX`, written `512KiB`, `1MiB`, `100MB`, or as a plain number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size<const MIN: u64, const MAX: u64>(u64);
+
+impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
+    /// The value in bytes.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The value as a `usize`; a value that does not fit (32-bit machines) becomes the largest.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// Units of IEC 80000-13 (binary) and SI (decimal), longest first so that `KiB` is not read as `B`.
+const UNITS: [(&str, u64); 8] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (digits, factor) = UNITS
+        .iter()
+        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|digits| (digits, *factor)))
+        .unwrap_or((text, 1));
+    digits.trim_end().parse::<u64>().ok()?.checked_mul(factor)
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Size<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = TextOrNumber::deserialize(deserializer)?.text("a size such as 64KiB, 1MiB or 100MB")?;
+        let bytes = parse_size(&text)
+            .ok_or_else(|| de::Error::custom(format_args!("'{text}' is not a size such as 64KiB, 1MiB or 100MB")))?;
+        if !(MIN..=MAX).contains(&bytes) {
+            return Err(de::Error::custom(format_args!("{text} is out of range, expected {MIN} to {MAX} bytes")));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Serialize for Size<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let unit = UNITS[..3].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        match unit {
+            Some((unit, factor)) => serializer.collect_str(&format_args!("{}{unit}", self.0 / factor)),
+            None => serializer.serialize_u64(self.0),
+        }
+    }
+}
+
+/// A scalar as it stands in the YAML: `30s` is text, `1024` a number; anything else is not for us.
+enum TextOrNumber {
+    Text(String),
+    Number(u64),
+    Other,
+}
+
+impl TextOrNumber {
+    fn text<E: de::Error>(self, expected: &str) -> Result<String, E> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Number(number) => Ok(number.to_string()),
+            Self::Other => Err(E::custom(format_args!("expected {expected}"))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TextOrNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+        impl Visitor<'_> for Scalar {
+            type Value = TextOrNumber;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a text")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<TextOrNumber, E> {
+                Ok(TextOrNumber::Text(text.to_owned()))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<TextOrNumber, E> {
+                Ok(TextOrNumber::Number(number))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<TextOrNumber, E> {
+                Ok(u64::try_from(number).map_or(TextOrNumber::Other, TextOrNumber::Number))
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<TextOrNumber, E> {
+                Ok(TextOrNumber::Other)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<TextOrNumber, E> {
+                Ok(TextOrNumber::Other)
+            }
+            fn visit_unit<E>(self) -> Result<TextOrNumber, E> {
+                Ok(TextOrNumber::Other)
+            }
+        }
+        deserializer.deserialize_any(Scalar)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json, to_value};
+
+    #[test]
+    fn a_size_is_read_with_its_unit_and_printed_with_the_largest_that_fits() {
+        let size: Size<0, { u64::MAX }> = from_value(json!("1MiB")).unwrap();
+        assert_eq!(size.get(), 1_048_576);
+        assert_eq!(to_value(size).unwrap(), json!("1MiB"));
+        let size: Size<0, { u64::MAX }> = from_value(json!("100MB")).unwrap();
+        assert_eq!(to_value(size).unwrap(), json!(100_000_000));
+    }
+
+    #[test]
+    fn a_value_out_of_range_names_the_range() {
+        let error = from_value::<Count<1, 65_535>>(json!(70_000)).unwrap_err().to_string();
+        assert_eq!(error, "70000 is out of range, expected 1 to 65535");
+        let error = from_value::<Span<1, 1_000>>(json!("2s")).unwrap_err().to_string();
+        assert_eq!(error, "2s is out of range, expected 1ms to 1s");
+        let error = from_value::<Span<1, 1_000>>(json!("-2s")).unwrap_err().to_string();
+        assert_eq!(error, "-2s is out of range, expected 1ms to 1s");
+        let error = from_value::<Size<1, 10>>(json!("1KiB")).unwrap_err().to_string();
+        assert_eq!(error, "1KiB is out of range, expected 1 to 10 bytes");
+    }
+
+    #[test]
+    fn a_wrong_type_says_what_was_expected() {
+        let error = from_value::<Span<1, 1_000>>(json!(true)).unwrap_err().to_string();
+        assert_eq!(error, "expected a time span such as 500ms, 30s or 5m");
+        let error = from_value::<Size<1, 1_000>>(json!("lots")).unwrap_err().to_string();
+        assert_eq!(error, "'lots' is not a size such as 64KiB, 1MiB or 100MB");
+    }
+}
