@@ -1,1 +1,7 @@
-fn main(){}
+//! The program: the platform running the app.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    server::platform::main(server::app::build)
+}

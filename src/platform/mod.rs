@@ -1,4 +1,21 @@
-//! KEEP: the part of the server that every fork shares. Names nothing of the app.
+//! KEEP: the part of the server that every fork shares. It names nothing of the app.
+//!
+//! [`main`] turns an app's `build` function into a program: it reads flags and configuration, opens the
+//! services, listens, and drains on a signal.
+
+pub mod cli;
+pub mod config;
 pub mod error;
+pub mod http;
+pub mod logging;
+pub mod schema;
 pub mod secret;
+pub mod services;
 pub mod setting;
+pub mod shutdown;
+pub mod store;
+pub mod views;
+
+mod lifecycle;
+
+pub use lifecycle::{App, main};

@@ -56,13 +56,15 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = TextOrNumber::deserialize(deserializer)?.text("a time span such as 500ms, 30s or 5m")?;
-        let span: SignedDuration = text
-            .parse()
-            .map_err(|_| de::Error::custom(format_args!("'{text}' is not a time span such as 500ms, 30s or 5m")))?;
+        let span: SignedDuration = text.parse().map_err(|_| {
+            de::Error::custom(format_args!("'{text}' is not a time span such as 500ms, 30s or 5m"))
+        })?;
         let span = Duration::try_from(span).unwrap_or_default();
         let (low, high) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
         if span < low || span > high {
-            return Err(de::Error::custom(format_args!("{text} is out of range, expected {low:?} to {high:?}")));
+            return Err(de::Error::custom(format_args!(
+                "{text} is out of range, expected {low:?} to {high:?}"
+            )));
         }
         Ok(Self(span))
     }
@@ -113,10 +115,13 @@ fn parse_size(text: &str) -> Option<u64> {
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Size<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = TextOrNumber::deserialize(deserializer)?.text("a size such as 64KiB, 1MiB or 100MB")?;
-        let bytes = parse_size(&text)
-            .ok_or_else(|| de::Error::custom(format_args!("'{text}' is not a size such as 64KiB, 1MiB or 100MB")))?;
+        let bytes = parse_size(&text).ok_or_else(|| {
+            de::Error::custom(format_args!("'{text}' is not a size such as 64KiB, 1MiB or 100MB"))
+        })?;
         if !(MIN..=MAX).contains(&bytes) {
-            return Err(de::Error::custom(format_args!("{text} is out of range, expected {MIN} to {MAX} bytes")));
+            return Err(de::Error::custom(format_args!(
+                "{text} is out of range, expected {MIN} to {MAX} bytes"
+            )));
         }
         Ok(Self(bytes))
     }
@@ -124,7 +129,7 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Size<MIN, MAX> {
 
 impl<const MIN: u64, const MAX: u64> Serialize for Size<MIN, MAX> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let unit = UNITS[..3].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let unit = UNITS[..3].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match unit {
             Some((unit, factor)) => serializer.collect_str(&format_args!("{}{unit}", self.0 / factor)),
             None => serializer.serialize_u64(self.0),

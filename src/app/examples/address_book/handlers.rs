@@ -1,0 +1,58 @@
+//! The routes of the address book. Knows nothing of storage: it asks the service.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+
+use super::model::Entry;
+use super::service::AddressBook;
+use crate::app::AppState;
+use crate::platform::error::{Error, Result};
+use crate::platform::http::{Created, Json, NoContent, Path, Route, Routes};
+use crate::platform::services::Services;
+
+const SCHEMA: &str = include_str!("../../../../schema/address-book-v1.0.json");
+
+/// The routes of the example.
+pub fn routes() -> Routes<AppState> {
+    let all = Route::at("/addresses").get(list).post(create);
+    let one = Route::at("/addresses/{id}").get(read).put(update).delete(remove);
+    Routes::new()
+        .route(all.schema("address-book-v1.0.json", SCHEMA))
+        .route(one.schema("address-book-v1.0.json", SCHEMA))
+}
+
+impl<S: Sync> FromRequestParts<S> for AddressBook
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Self::new(Services::from_ref(state).dao()))
+    }
+}
+
+async fn list(book: AddressBook) -> Result<Json<BTreeMap<String, Entry>>> {
+    Ok(Json(book.list().await?))
+}
+
+async fn create(book: AddressBook, Json(entry): Json<Entry>) -> Result<Created> {
+    let id = book.create(entry).await?;
+    Ok(Created::at(format!("/addresses/{id}")))
+}
+
+async fn read(book: AddressBook, Path(id): Path<String>) -> Result<Json<Entry>> {
+    Ok(Json(book.read(&id).await?))
+}
+
+async fn update(book: AddressBook, Path(id): Path<String>, Json(entry): Json<Entry>) -> Result<NoContent> {
+    book.update(&id, entry).await?;
+    Ok(NoContent)
+}
+
+async fn remove(book: AddressBook, Path(id): Path<String>) -> Result<NoContent> {
+    book.delete(&id).await?;
+    Ok(NoContent)
+}

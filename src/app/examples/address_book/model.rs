@@ -1,0 +1,81 @@
+//! An entry of the address book, as `schema/address-book-v1.0.json` describes it.
+//!
+//! What is left out stays out, and a number stays a number: an entry comes back as it was sent.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+use crate::platform::store::Entity;
+
+/// A person and how to reach them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub full_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<Address>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phone_numbers: Option<Vec<Phone>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fax_numbers: Option<Vec<Phone>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emails: Option<Vec<Email>>,
+}
+
+impl Entity for Entry {
+    const COLLECTION: &'static str = "addresses";
+    const INDEXES: &'static [&'static str] = &["full_name"];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Home,
+    Work,
+}
+
+/// `12` and `"12b"` are both the number of a house, and both are post codes somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum NumberOrText {
+    Number(Number),
+    Text(String),
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    pub kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub building_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit_number: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub street_number: Option<NumberOrText>,
+    pub street_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub province: Option<String>,
+    pub pincode: NumberOrText,
+    pub country: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phone {
+    pub kind: Kind,
+    pub country_code: Number,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub area_code: Option<Number>,
+    pub local_number: Number,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    pub kind: Kind,
+    pub email: String,
+}

@@ -1,0 +1,83 @@
+//! `/tasks`: a to-do list, the small shape of a slice: one file.
+//!
+//! Also: data/tasks schema/todo-list-v1.0.json
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+use crate::app::AppState;
+use crate::platform::error::{Error, Result};
+use crate::platform::http::{Created, Json, NoContent, Path, Route, Routes};
+use crate::platform::store::{Dao, Entity, Expected, Filter};
+
+const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
+
+/// The routes of the example.
+pub fn routes() -> Routes<AppState> {
+    Routes::new()
+        .route(Route::at("/tasks").get(list).post(create).schema("todo-list-v1.0.json", SCHEMA))
+        .route(Route::at("/tasks/{id}").get(read).put(update).delete(remove).schema("todo-list-v1.0.json", SCHEMA))
+}
+
+/// A thing to do; what is left out stays out.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Task {
+    title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<Priority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed: Option<bool>,
+    /// Seconds since 1970-01-01 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due_date: Option<Number>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Priority {
+    Urgent,
+    High,
+    Normal,
+    Low,
+    None,
+}
+
+impl Entity for Task {
+    const COLLECTION: &'static str = "tasks";
+}
+
+async fn list(tasks: Dao<Task>) -> Result<Json<BTreeMap<String, Task>>> {
+    let tasks = tasks.get_all(Filter::all()).await?;
+    Ok(Json(tasks.into_iter().map(|task| (task.id, task.value)).collect()))
+}
+
+async fn create(tasks: Dao<Task>, Json(task): Json<Task>) -> Result<Created> {
+    let id = tasks.insert(&task).await?;
+    Ok(Created::at(format!("/tasks/{id}")))
+}
+
+async fn read(tasks: Dao<Task>, Path(id): Path<String>) -> Result<Json<Task>> {
+    let task = tasks.get(&id).await?.ok_or_else(|| no_such_task(&id))?;
+    Ok(Json(task.value))
+}
+
+async fn update(tasks: Dao<Task>, Path(id): Path<String>, Json(task): Json<Task>) -> Result<NoContent> {
+    tasks.replace(&id, Expected::Any, &task).await?.ok_or_else(|| no_such_task(&id))?;
+    Ok(NoContent)
+}
+
+async fn remove(tasks: Dao<Task>, Path(id): Path<String>) -> Result<NoContent> {
+    match tasks.delete(&id, Expected::Any).await? {
+        true => Ok(NoContent),
+        false => Err(no_such_task(&id)),
+    }
+}
+
+fn no_such_task(id: &str) -> Error {
+    Error::not_found("No Such Task").with_message(format!("There is no task with id '{id}'"))
+}

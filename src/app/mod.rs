@@ -1,0 +1,37 @@
+//! YOURS: what this server does. One wiring function, one settings struct, and a slice for each resource.
+
+pub mod examples; // examples
+pub mod settings;
+
+use axum::extract::FromRef;
+
+use crate::platform::App;
+use crate::platform::error::StartError;
+use crate::platform::http::{Routes, assets, health};
+use crate::platform::services::Services;
+use settings::Settings;
+
+/// What handlers can ask for. Add a field for what your handlers share; `FromRef` makes it an extractor.
+#[derive(Clone, FromRef)]
+pub struct AppState {
+    /// The infrastructure.
+    pub services: Services,
+    /// Section `app` of the configuration.
+    pub settings: Settings,
+}
+
+/// Wires the app: every slice adds its routes here.
+pub fn build(services: Services, settings: Settings) -> Result<App, StartError> {
+    let routes = [
+        health::routes(),
+        assets(),
+        // Your slices, one line each.
+        examples::address_book::routes(), // example: address_book
+        examples::cors_demo::routes(),    // example: cors_demo
+        examples::home_page::routes(),    // example: home_page
+        examples::resources::routes(),    // example: resources
+        examples::todo_list::routes(),    // example: todo_list
+    ];
+    let routes = routes.into_iter().fold(Routes::new(), Routes::merge);
+    Ok(App::new(routes, AppState { services, settings }))
+}

@@ -1,0 +1,268 @@
+//! The command line: its flags, its subcommands and the text of `--help`.
+//!
+//! It reads words and nothing more: which key a flag sets, and whether its value is right, is decided in
+//! `config`, so that a flag, a variable and a line of a file are refused in the same words.
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::platform::secret::Secret;
+
+/// What `--help` says below the flags.
+const CONFIGURATION: &str = "\
+Configuration, each level wins over the one before it:
+  1. the defaults built into the server (configs/default.yaml, the manual of every key)
+  2. the YAML file given with --config; it holds only the keys that differ
+  3. the environment: SERVER__<SECTION>__<KEY>, for example SERVER__HTTP__BODY_LIMIT=2MiB;
+     PORT is the port, and where MONGODB_HOST is set it is --db_host, and so with MONGODB_PORT,
+     MONGODB_NAME, MONGODB_USER and MONGODB_PASSWORD
+  4. the flags above; each is also accepted with - for _
+
+`server config` prints the configuration in effect and where each value comes from.
+Exit codes: 0 a clean stop, 1 the machine refused (port in use), 2 the configuration is wrong.";
+
+/// A server with pluggable infrastructure: store, locks, log sinks and TLS by configuration alone.
+#[derive(Debug, Parser)]
+#[command(name = "server", version, after_help = CONFIGURATION, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do; nothing given means: run the server.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings given on the command line.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What the program does instead of running the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print the configuration in effect, the origin of each value, and secrets as ***
+    Config,
+    /// Print the route table
+    Routes,
+}
+
+/// The flags. A value stays text here; `None` means that the flag was not given.
+///
+/// The underscored names are those of the original server; each is accepted with dashes too.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Flags {
+    /// YAML file with the keys that differ from the defaults
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Server")]
+    pub config: Option<std::path::PathBuf>,
+    /// Address or name to listen on; 0.0.0.0 is every interface [default: localhost]
+    #[arg(long, global = true, value_name = "ADDR", help_heading = "Server")]
+    pub host: Option<String>,
+    /// TCP port to listen on; 0 takes any free one [default: 5000]
+    #[arg(long, global = true, value_name = "PORT", help_heading = "Server")]
+    pub port: Option<String>,
+    /// Processes that serve; 0 is one per core [default: 1]
+    #[arg(long, global = true, value_name = "N", help_heading = "Server")]
+    pub proc: Option<String>,
+    /// Name of the environment, for the application [default: development]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Server")]
+    pub env: Option<String>,
+    /// Serve HTTPS with the pair in keys/ [default: false]
+    #[arg(long, global = true, value_name = "BOOL", help_heading = "Server")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ssl: Option<String>,
+    /// Put traces into error bodies and log more; give it twice to allow
+    /// that on an address that other machines can reach [default: off]
+    #[arg(long, global = true, verbatim_doc_comment, help_heading = "Server", action = ArgAction::Count)]
+    pub debug: u8,
+
+    /// Send the log to this host by UDP syslog too [default: none]
+    #[arg(
+        long = "log_host",
+        alias = "log-host",
+        global = true,
+        value_name = "HOST",
+        help_heading = "Logging"
+    )]
+    pub log_host: Option<String>,
+    /// UDP port of that host [default: 514]
+    #[arg(
+        long = "log_port",
+        alias = "log-port",
+        global = true,
+        value_name = "PORT",
+        help_heading = "Logging"
+    )]
+    pub log_port: Option<String>,
+
+    /// Where documents are kept [default: sqlite:var/server.sqlite];
+    /// also memory:, file:DIR, mongodb://..., postgres://...
+    #[arg(long = "db_url", alias = "db-url", global = true, value_name = "URL", help_heading = "Database")]
+    #[arg(verbatim_doc_comment, value_parser = secret)]
+    pub db_url: Option<Secret>,
+    /// MongoDB host; any of these five means MongoDB [default: localhost]
+    #[arg(
+        long = "db_host",
+        alias = "db-host",
+        global = true,
+        value_name = "HOST",
+        help_heading = "Database"
+    )]
+    pub db_host: Option<String>,
+    /// MongoDB port [default: 27017]
+    #[arg(
+        long = "db_port",
+        alias = "db-port",
+        global = true,
+        value_name = "PORT",
+        help_heading = "Database"
+    )]
+    pub db_port: Option<String>,
+    /// MongoDB database [default: axum_boilerplate]
+    #[arg(
+        long = "db_name",
+        alias = "db-name",
+        global = true,
+        value_name = "NAME",
+        help_heading = "Database"
+    )]
+    pub db_name: Option<String>,
+    /// MongoDB user [default: none]
+    #[arg(
+        long = "db_user",
+        alias = "db-user",
+        global = true,
+        value_name = "USER",
+        help_heading = "Database"
+    )]
+    pub db_user: Option<String>,
+    /// MongoDB password [default: none]; `ps` shows it to every user of
+    /// the machine, so prefer the environment: MONGODB_PASSWORD
+    #[arg(long = "db_password", alias = "db-password", global = true, value_name = "PASSWORD")]
+    #[arg(verbatim_doc_comment, value_parser = secret, help_heading = "Database")]
+    pub db_password: Option<Secret>,
+
+    /// Use an etcd server for locks, not lock files [default: false]
+    #[arg(long = "lock_server", alias = "lock-server", global = true, help_heading = "Lock server")]
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub lock_server: Option<String>,
+    /// etcd host [default: localhost]
+    #[arg(long = "lock_server_host", alias = "lock-server-host", global = true, value_name = "HOST")]
+    #[arg(help_heading = "Lock server")]
+    pub lock_server_host: Option<String>,
+    /// etcd port [default: 2379]
+    #[arg(long = "lock_server_port", alias = "lock-server-port", global = true, value_name = "PORT")]
+    #[arg(help_heading = "Lock server")]
+    pub lock_server_port: Option<String>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap wants a parser that may fail")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// Each flag of the original with a value, and how it reads after parsing.
+    const VALUED: [(&str, fn(&Flags) -> Option<&str>); 13] = [
+        ("proc", |flags| flags.proc.as_deref()),
+        ("port", |flags| flags.port.as_deref()),
+        ("env", |flags| flags.env.as_deref()),
+        ("log_host", |flags| flags.log_host.as_deref()),
+        ("log_port", |flags| flags.log_port.as_deref()),
+        ("db_host", |flags| flags.db_host.as_deref()),
+        ("db_port", |flags| flags.db_port.as_deref()),
+        ("db_name", |flags| flags.db_name.as_deref()),
+        ("db_user", |flags| flags.db_user.as_deref()),
+        ("db_password", |flags| flags.db_password.as_ref().map(Secret::expose)),
+        ("db_url", |flags| flags.db_url.as_ref().map(Secret::expose)),
+        ("lock_server_host", |flags| flags.lock_server_host.as_deref()),
+        ("lock_server_port", |flags| flags.lock_server_port.as_deref()),
+    ];
+
+    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("server").chain(words.iter().copied()))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_the_original_is_read_with_underscores_and_with_dashes() {
+        for (name, read) in VALUED {
+            for spelling in [name.to_owned(), name.replace('_', "-")] {
+                let apart = parse(&[&format!("--{spelling}"), "77"]).unwrap();
+                let joined = parse(&[&format!("--{spelling}=77")]).unwrap();
+                assert_eq!(read(&apart.flags), Some("77"), "--{spelling} 77");
+                assert_eq!(read(&joined.flags), Some("77"), "--{spelling}=77");
+            }
+        }
+        // The control: a spelling that nobody promised is refused.
+        assert_eq!(parse(&["--dbhost", "77"]).unwrap_err().kind(), ErrorKind::UnknownArgument);
+    }
+
+    #[test]
+    fn a_switch_needs_no_value_and_can_be_turned_off() {
+        for spelling in ["--lock_server", "--lock-server"] {
+            assert_eq!(parse(&[spelling]).unwrap().flags.lock_server.as_deref(), Some("true"));
+        }
+        assert_eq!(parse(&["--ssl"]).unwrap().flags.ssl.as_deref(), Some("true"));
+        assert_eq!(parse(&["--ssl=false"]).unwrap().flags.ssl.as_deref(), Some("false"));
+        assert_eq!(parse(&[]).unwrap().flags.ssl, None);
+    }
+
+    #[test]
+    fn a_switch_does_not_swallow_the_subcommand_after_it() {
+        let cli = parse(&["--ssl", "config"]).unwrap();
+        assert_eq!(cli.command, Some(Command::Config));
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_subcommand() {
+        for words in [["--port", "1", "routes"], ["routes", "--port", "1"]] {
+            let cli = parse(&words).unwrap();
+            assert_eq!((cli.command, cli.flags.port.as_deref()), (Some(Command::Routes), Some("1")));
+        }
+    }
+
+    #[test]
+    fn debug_is_counted() {
+        assert_eq!(parse(&[]).unwrap().flags.debug, 0);
+        assert_eq!(parse(&["--debug"]).unwrap().flags.debug, 1);
+        assert_eq!(parse(&["--debug", "config"]).unwrap().flags.debug, 1);
+        assert_eq!(parse(&["config", "--debug", "--debug"]).unwrap().flags.debug, 2);
+    }
+
+    #[test]
+    fn an_unknown_flag_ends_with_exit_code_2_and_a_suggestion() {
+        let error = parse(&["--prot", "1"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("'--port'"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_in_the_debug_form() {
+        let cli = parse(&["--db_password", "hunter2", "--db_url", "mongodb://a:hunter2@h"]).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_help_lists_each_flag_once_within_100_columns() {
+        let help = Cli::command().render_long_help().to_string();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+        let flags = Cli::command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned));
+        for flag in flags.collect::<Vec<_>>() {
+            let listed = help.lines().filter(|line| {
+                let words = line.trim_start().trim_start_matches("-h, ").trim_start_matches("-V, ");
+                words.split(['[', ' ', '=', '.']).next() == Some(&format!("--{flag}"))
+            });
+            assert_eq!(listed.count(), 1, "--{flag} in\n{help}");
+        }
+        for heading in ["Server:", "Logging:", "Database:", "Lock server:", "Configuration,"] {
+            assert_eq!(help.lines().filter(|line| line.starts_with(heading)).count(), 1, "{heading}");
+        }
+    }
+}

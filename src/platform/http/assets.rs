@@ -1,0 +1,57 @@
+//! `GET /static/…`: the files of `views/static`, with ranges, conditions and lasting caching.
+
+use axum::body::Body;
+use axum::extract::{FromRef, Path, Query, Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::Response;
+use serde::Deserialize;
+use tower::ServiceExt as _;
+use tower_http::services::ServeDir;
+
+use super::routes::{Route, Routes};
+use crate::platform::error::{Error, Result};
+use crate::platform::services::Services;
+use crate::platform::views::Assets;
+
+#[derive(Deserialize)]
+struct Version {
+    v: Option<String>,
+}
+
+/// The routes of the static files.
+pub fn routes<S: Clone + Send + Sync + 'static>() -> Routes<S>
+where
+    Services: FromRef<S>,
+{
+    Routes::new().route(Route::at("/static/{*file}").get(file))
+}
+
+/// A year, which RFC 9111 readers take for "for ever": the URL changes with the file.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// May be kept, must be asked for: the URL says nothing of the version.
+const ASK: HeaderValue = HeaderValue::from_static("no-cache");
+
+async fn file(
+    State(services): State<Services>,
+    Path(file): Path<String>,
+    Query(version): Query<Version>,
+    request: Request,
+) -> Result<Response> {
+    let assets: &Assets = services.assets();
+    let path = request.uri().path().strip_prefix("/static").unwrap_or_default();
+    let uri = path.parse().map_err(|_| Error::not_found("Unknown Endpoint"))?;
+    let mut inner = Request::new(Body::empty());
+    *inner.headers_mut() = request.headers().clone();
+    *inner.uri_mut() = uri;
+    let service = ServeDir::new(assets.dir()).append_index_html_on_directories(false);
+    let Ok(mut response) = service.oneshot(inner).await;
+    if response.status().is_client_error() && response.status().as_u16() != 416 {
+        return Err(Error::not_found("Unknown Endpoint"));
+    }
+    let current = version.v.is_some_and(|version| assets.is_current(&file, &version));
+    let lasting = current && !services.debug();
+    response.headers_mut().insert(CACHE_CONTROL, if lasting { FOR_EVER } else { ASK });
+    Ok(response.map(Body::new))
+}

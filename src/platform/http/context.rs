@@ -1,0 +1,149 @@
+//! What belongs to one request: its id, its route, and what its handler adds to its line in the log.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::routes::{RouteInfo, RouteTable};
+use crate::platform::error::Error;
+use crate::platform::logging::Value;
+
+/// The header that carries the request id, both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest request id taken from a client; ids of the common tracing systems have at most 64 characters.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Fields that handlers of one request may add; a bound on the length of a line.
+const MAX_FIELDS: usize = 64;
+
+/// A field that a handler adds to the line of its request.
+pub type Field = (Cow<'static, str>, Value);
+
+/// The request at hand; cheap to clone. A handler that takes it as an argument can read the request id and add
+/// fields to the one line that the log gets for the request.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    request_id: HeaderValue,
+    route: Option<Arc<RouteInfo>>,
+    table: Arc<RouteTable>,
+    notes: Mutex<Notes>,
+}
+
+#[derive(Default)]
+struct Notes {
+    fields: Vec<Field>,
+    body_failure: Option<Error>,
+}
+
+impl Context {
+    pub(super) fn new(headers: &HeaderMap, route: Option<Arc<RouteInfo>>, table: Arc<RouteTable>) -> Self {
+        let request_id = headers.get(REQUEST_ID).filter(|id| well_formed(id)).cloned();
+        let request_id = request_id.unwrap_or_else(new_request_id);
+        Self(Arc::new(Inner { request_id, route, table, notes: Mutex::default() }))
+    }
+
+    /// The id of the request: the client's `X-Request-Id` when that is well formed, else 32 hexadecimal digits.
+    pub fn request_id(&self) -> &str {
+        // Well-formed ids are ASCII, ours and theirs.
+        self.0.request_id.to_str().unwrap_or_default()
+    }
+
+    pub(super) fn request_id_header(&self) -> HeaderValue {
+        self.0.request_id.clone()
+    }
+
+    /// The route that was found.
+    pub(super) fn route(&self) -> Option<&RouteInfo> {
+        self.0.route.as_deref()
+    }
+
+    /// The table of all routes.
+    pub fn routes(&self) -> &RouteTable {
+        &self.0.table
+    }
+
+    /// Adds a field to the line of this request. Of more than 64 the rest is left out.
+    pub fn log(&self, key: &'static str, value: impl Into<Value>) {
+        let mut notes = self.notes();
+        if notes.fields.len() < MAX_FIELDS {
+            notes.fields.push((Cow::Borrowed(key), value.into()));
+        }
+    }
+
+    /// Remembers why a body could not be read, for handlers whose extractor does not tell.
+    /// The first one counts: it is the cause of the others.
+    pub(super) fn body_failed(&self, error: Error) {
+        self.notes().body_failure.get_or_insert(error);
+    }
+
+    pub(super) fn take_body_failure(&self) -> Option<Error> {
+        self.notes().body_failure.take()
+    }
+
+    pub(super) fn take_fields(&self) -> Vec<Field> {
+        std::mem::take(&mut self.notes().fields)
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
+        // A panic while adding a field leaves nothing half done.
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Context {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        of(parts).cloned()
+    }
+}
+
+/// The context of a request whose parts are at hand; every request that came through the middleware has one.
+pub(super) fn of(parts: &Parts) -> Result<&Context, Error> {
+    parts.extensions.get::<Context>().ok_or_else(|| Error::internal("the request did not pass the middleware"))
+}
+
+/// Letters, digits and the marks that request ids of other systems use; nothing that could end a log field.
+fn well_formed(id: &HeaderValue) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+@".contains(byte);
+    (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(allowed)
+}
+
+fn new_request_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = fastrand::u128(..);
+    let id: [u8; 32] = std::array::from_fn(|_| {
+        let digit = HEX[(rest & 15) as usize];
+        rest >>= 4;
+        digit
+    });
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_could_forge_a_log_line_is_not_taken() {
+        for bad in ["", "a b", "a\tb", "a\"b", "a=b", &"x".repeat(129)] {
+            assert!(!well_formed(&HeaderValue::try_from(bad).unwrap()), "{bad:?}");
+        }
+        for good in ["a", "0f8fad5b-d9cb-469f-a165-70867728950e", "1-67891233-abcdef012345678912345678", &"x".repeat(128)] {
+            assert!(well_formed(&HeaderValue::try_from(good).unwrap()), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_32_hexadecimal_digits_and_differ() {
+        let (one, other) = (new_request_id(), new_request_id());
+        assert_ne!(one, other);
+        assert!(one.len() == 32 && one.as_bytes().iter().all(u8::is_ascii_hexdigit), "{one:?}");
+    }
+}

@@ -1,0 +1,54 @@
+//! Keeps a form on another site away from a route that recognises its caller by a cookie.
+//!
+//! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`: browsers say where a
+//! request comes from, in `Sec-Fetch-Site` or at least in `Origin`; a request with neither is not a browser's.
+
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, Method};
+
+/// True for a request that changes something and comes from a page of another site.
+pub(super) fn is_forged(method: &Method, headers: &HeaderMap) -> bool {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return false;
+    }
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let host = headers.get(HOST).map(|host| host.as_bytes());
+    let of_origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
+    of_origin.is_none() || of_origin != host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn a_form_of_another_site_is_refused_and_the_others_pass() {
+        let forged: [&[_]; 4] = [
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("origin", "https://evil.example"), ("host", "good.example")],
+            &[("origin", "null"), ("host", "good.example")],
+        ];
+        for pairs in forged {
+            assert!(is_forged(&Method::POST, &headers(pairs)), "{pairs:?}");
+            assert!(!is_forged(&Method::GET, &headers(pairs)), "{pairs:?}");
+        }
+        let honest: [&[_]; 4] = [
+            &[],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-site", "none")],
+            &[("origin", "https://good.example"), ("host", "good.example")],
+        ];
+        for pairs in honest {
+            assert!(!is_forged(&Method::POST, &headers(pairs)), "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One request and its answer, from the first look to the line in the log.
+//!
+//! The line is written exactly once: when the answer is complete, when its body has been sent or given up, or
+//! when the client goes away before there is an answer.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as Task, Poll, ready};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, IF_NONE_MATCH, ORIGIN};
+use axum::http::{HeaderValue, Method, Uri};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::context::Context;
+use crate::platform::error::Error;
+use crate::platform::logging::{Canonical, Logging, Value, level_of};
+
+/// What nginx logs for a client that closed its connection before it was answered.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What the middleware has to remember of a request once the handler has taken it.
+pub(super) struct Exchange {
+    pub(super) context: Context,
+    pub(super) started: Instant,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) accept_encoding: Option<HeaderValue>,
+    pub(super) if_none_match: Option<HeaderValue>,
+    pub(super) origin: Option<HeaderValue>,
+    /// The client asked for `application/problem+json`.
+    pub(super) problem: bool,
+    peer: Option<SocketAddr>,
+    logging: Logging,
+    error: OnceLock<Arc<Error>>,
+    status: u16,
+    bytes: u64,
+    aborted: bool,
+    written: bool,
+}
+
+impl Exchange {
+    pub(super) fn begin(
+        request: &Request,
+        context: Context,
+        logging: Logging,
+        peer: Option<SocketAddr>,
+    ) -> Self {
+        let headers = request.headers();
+        let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        Self {
+            context,
+            started: Instant::now(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            accept_encoding: headers.get(ACCEPT_ENCODING).cloned(),
+            if_none_match: headers.get(IF_NONE_MATCH).cloned(),
+            origin: headers.get(ORIGIN).cloned(),
+            problem: accepts.is_some_and(|accept| accept.contains("application/problem+json")),
+            peer,
+            logging,
+            error: OnceLock::new(),
+            status: CLIENT_CLOSED_REQUEST,
+            bytes: 0,
+            aborted: true,
+            written: false,
+        }
+    }
+
+    /// Remembers the error for the line.
+    pub(super) fn failed(&self, error: Arc<Error>) {
+        // There is one error to an answer; a second one could only be less to the point.
+        let _ = self.error.set(error);
+    }
+
+    /// Writes the line now, or at the end of a body whose length is not known yet.
+    pub(super) fn finish(mut self, response: Response) -> Response {
+        self.status = response.status().as_u16();
+        self.aborted = false;
+        if let Some(exact) = response.body().size_hint().exact() {
+            self.bytes = exact;
+            return response;
+        }
+        self.aborted = true;
+        response.map(|body| Body::new(LoggedBody { inner: body, exchange: self }))
+    }
+
+    fn write_line(&mut self) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let route = self.context.route();
+        if !route.is_none_or(|route| route.logged) {
+            return;
+        }
+        let mut fields = self.context.take_fields();
+        if self.aborted {
+            fields.push(("aborted".into(), Value::Bool(true)));
+        }
+        let error = self.error.get().map(|error| match error.cause() {
+            cause if cause.is_empty() => error.message().to_owned(),
+            cause => format!("{error}: {cause}"),
+        });
+        self.logging.canonical(&Canonical {
+            level: level_of(self.status),
+            request_id: self.context.request_id(),
+            method: self.method.as_str(),
+            route: route.map_or("", |route| &route.template),
+            path: self.uri.path(),
+            status: self.status,
+            bytes: self.bytes,
+            duration: self.started.elapsed(),
+            peer: self.peer,
+            error: error.as_deref(),
+            fields: &fields,
+            message: None,
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.write_line();
+    }
+}
+
+/// A body that is sent piece by piece; its line follows the last piece.
+struct LoggedBody {
+    inner: Body,
+    exchange: Exchange,
+}
+
+impl HttpBody for LoggedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
+        match &frame {
+            Some(Ok(frame)) => self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+            Some(Err(error)) => self.exchange.failed(Arc::new(Error::internal(error.to_string()))),
+            None => {
+                self.exchange.aborted = false;
+                self.exchange.write_line();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,326 @@
+//! The one middleware: what happens to every request before and after its handler, top to bottom.
+//!
+//! It is one function and not a stack of layers: each layer costs a boxed future, and ten of them cost six
+//! times the request they wrap (docs/PERFORMANCE.md). Stock parts are entered only by the requests that need
+//! them. It knows no handler and no slice.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, ORIGIN,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tower::Service as _;
+
+use super::body::{self, BoundedBody, Inside, Pace};
+use super::compression;
+use super::context::{Context, REQUEST_ID};
+use super::cross_site;
+use super::etag;
+use super::exchange::Exchange;
+use super::respond::{self, Asked, Refusal};
+use super::routes::{RouteInfo, RouteTable, Routes};
+use super::settings::Settings;
+use crate::platform::error::{Error, Kind, StartError};
+use crate::platform::logging::Logging;
+
+/// The largest answer that is hashed for its `ETag`; hashing holds it in memory twice.
+const MAX_TAGGED: u64 = 1 << 20;
+
+/// Everything that a request passes through.
+pub struct Stack {
+    router: Router,
+    table: Arc<RouteTable>,
+    logging: Logging,
+    settings: Settings,
+    fixed_headers: HeaderMap,
+    debug: bool,
+}
+
+impl Stack {
+    /// Builds the table, the router and the fixed headers.
+    pub fn new<S: Clone + Send + Sync + 'static>(
+        routes: Routes<S>,
+        state: S,
+        settings: &Settings,
+        logging: Logging,
+        debug: bool,
+    ) -> Result<Self, StartError> {
+        let (table, router) = routes.build(state)?;
+        let fixed_headers = fixed_headers(settings)?;
+        let settings = settings.clone();
+        Ok(Self { router, table: Arc::new(table), logging, settings, fixed_headers, debug })
+    }
+
+    /// The table of all routes.
+    pub fn routes(&self) -> &RouteTable {
+        &self.table
+    }
+
+    /// Answers one request.
+    pub async fn answer(self: Arc<Self>, peer: Option<SocketAddr>, mut request: Request) -> Response {
+        let route = self.table.find(request.uri().path()).cloned();
+        let context = Context::new(request.headers(), route, Arc::clone(&self.table));
+        let exchange = Exchange::begin(&request, context, self.logging.clone(), peer);
+        let mut response = match self.admit(&exchange, &mut request) {
+            None => self.run(&exchange, request).await,
+            Some(answer) => answer,
+        };
+        self.settle_error(&exchange, &mut response);
+        if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
+            && exchange.method != Method::OPTIONS
+        {
+            cors.answer(exchange.origin.as_ref(), response.headers_mut());
+        }
+        if self.settings.etag {
+            response = tag(&exchange, response).await;
+        }
+        if self.settings.compression {
+            let min_size = self.settings.compression_min_size.get();
+            response = compression::apply(response, exchange.accept_encoding.as_ref(), min_size).await;
+        }
+        if exchange.method == Method::HEAD {
+            response = without_body(response);
+        }
+        self.add_fixed_headers(&exchange, &mut response);
+        exchange.finish(response)
+    }
+
+    /// Refuses, or answers at once, what no handler has to see; prepares what one will.
+    fn admit(&self, exchange: &Exchange, request: &mut Request) -> Option<Response> {
+        if let Err(error) = self.check_headers(request) {
+            return Some(error.into_response());
+        }
+        let Some(route) = exchange.context.route() else {
+            return Some(Error::not_found("Unknown Endpoint").into_response());
+        };
+        if exchange.method == Method::OPTIONS {
+            return Some(options(route, request));
+        }
+        let handled_as = if exchange.method == Method::HEAD { &Method::GET } else { &exchange.method };
+        if !route.methods.contains(handled_as) {
+            let error = Error::new(Kind::MethodNotAllowed);
+            return Some(([(ALLOW, route.allow.clone())], error).into_response());
+        }
+        if route.cookies && cross_site::is_forged(&exchange.method, request.headers()) {
+            return Some(Error::new(Kind::Forbidden).with_reason("Cross-Site Request Refused").into_response());
+        }
+        // A handler answers HEAD as it answers GET; the body is dropped at the end, when its length is known.
+        *request.method_mut() = handled_as.clone();
+        if !request.body().is_end_stream() {
+            return self.admit_body(exchange, route, request);
+        }
+        request.extensions_mut().insert(exchange.context.clone());
+        None
+    }
+
+    fn check_headers(&self, request: &Request) -> Result<(), Error> {
+        let headers = request.headers();
+        if headers.len() > self.settings.max_headers.as_usize() {
+            let message = format!("The request has more than {} headers", self.settings.max_headers.get());
+            return Err(Error::new(Kind::HeadersTooLarge).with_message(message));
+        }
+        // RFC 9112, section 3.2: a request without a Host, or with two, must be refused; and the host of an
+        // absolute target wins, so one that differs from Host is a lie to somebody.
+        if request.version() == Version::HTTP_11 {
+            let mut hosts = headers.get_all(HOST).iter();
+            let host = hosts.next().filter(|_| hosts.next().is_none());
+            let lie = host.zip(request.uri().authority()).is_some_and(|(host, target)| host != target.as_str());
+            if host.is_none() || lie {
+                return Err(Error::bad_request("Invalid Host Header"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bounds the size and the pace of the body.
+    fn admit_body(&self, exchange: &Exchange, route: &RouteInfo, request: &mut Request) -> Option<Response> {
+        let limit = self.body_limit(route);
+        let declared = request.body().size_hint().lower();
+        if declared > limit {
+            return Some(body::too_large(limit).into_response());
+        }
+        if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
+            && ![&b"gzip"[..], b"br", b"zstd", b"deflate", b"identity"].contains(&encoding.as_bytes())
+        {
+            return Some(body::unsupported_encoding());
+        }
+        let pace = Pace { grace: self.settings.body_grace.get(), min_rate: self.settings.body_min_rate.get() };
+        let bare = std::mem::take(request.body_mut());
+        let bounded = BoundedBody::new(bare, limit, Some(pace), exchange.context.clone());
+        *request.body_mut() = Body::new(bounded);
+        request.extensions_mut().insert(exchange.context.clone());
+        None
+    }
+
+    fn body_limit(&self, route: &RouteInfo) -> u64 {
+        route.body_limit.unwrap_or_else(|| self.settings.body_limit.get())
+    }
+
+    /// Runs the handler: within its time, and with a panic turned into an answer.
+    async fn run(&self, exchange: &Exchange, request: Request) -> Response {
+        let Some(route) = exchange.context.route() else { return Error::new(Kind::NotFound).into_response() };
+        let timeout: Duration = route.timeout.unwrap_or_else(|| self.settings.request_timeout.get());
+        let mut router = self.router.clone();
+        let handler = async {
+            if request.headers().contains_key(CONTENT_ENCODING) {
+                let (limit, context) = (self.body_limit(route), exchange.context.clone());
+                return body::decompressed(Inside { router, limit, context }, request).await;
+            }
+            match router.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        };
+        let handler = AssertUnwindSafe(handler).catch_unwind();
+        match tokio::time::timeout_at((exchange.started + timeout).into(), handler).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(panic)) => Error::internal(format!("panic: {}", panic_message(&*panic))).into_response(),
+            Err(_) => Error::new(Kind::Unavailable)
+                .with_reason("Request Timed Out")
+                .with_source(format!("the handler took longer than {timeout:?}"))
+                .into_response(),
+        }
+    }
+
+    /// Gives every error its body. An error that did not come from us (axum's extractors answer with plain
+    /// text) gets one as well; one that a handler wrote itself, as JSON or as a page, is left as it is.
+    fn settle_error(&self, exchange: &Exchange, response: &mut Response) {
+        let status = response.status();
+        if !status.is_client_error() && !status.is_server_error() {
+            return;
+        }
+        let refusal = response.extensions_mut().remove::<Refusal>();
+        let error = match (exchange.context.take_body_failure(), refusal) {
+            (Some(failure), _) => Arc::new(failure),
+            (None, Some(Refusal(error))) => error,
+            (None, None) if own_body(response) => return,
+            (None, None) => Arc::new(foreign_error(status)),
+        };
+        let asked = Asked {
+            method: exchange.method.as_str(),
+            uri: exchange.uri.path(),
+            request_id: exchange.context.request_id(),
+            problem: exchange.problem,
+            debug: self.debug,
+        };
+        respond::write_error(response, &error, &asked);
+        if error.kind() == Kind::RequestTimeout {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        exchange.failed(error);
+    }
+
+    /// The security headers and the request id. The answer's own headers win.
+    fn add_fixed_headers(&self, exchange: &Exchange, response: &mut Response) {
+        let mut headers = self.fixed_headers.clone();
+        headers.insert(REQUEST_ID, exchange.context.request_id_header());
+        headers.extend(std::mem::take(response.headers_mut()));
+        *response.headers_mut() = headers;
+    }
+}
+
+fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
+    let mut headers = HeaderMap::with_capacity(32);
+    for (name, value) in settings.security_headers.iter().filter(|(_, value)| !value.is_empty()) {
+        let wrong = |why: String| StartError::config(format!("http.security_headers.{name}: {why}"));
+        let header = HeaderName::try_from(name).map_err(|error| wrong(error.to_string()))?;
+        headers.insert(header, HeaderValue::try_from(value).map_err(|error| wrong(error.to_string()))?);
+    }
+    Ok(headers)
+}
+
+/// The answer to `OPTIONS`: with CORS headers for a preflight to a route that asks for them.
+fn options(route: &RouteInfo, request: &Request) -> Response {
+    let asked = request.headers();
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, route.allow.clone());
+    if let Some(cors) = &route.cors {
+        let origin = asked.get(ORIGIN);
+        if origin.is_some() && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+            cors.preflight(origin, &route.allow, asked.get(ACCESS_CONTROL_REQUEST_HEADERS), headers);
+        } else {
+            cors.answer(origin, headers);
+        }
+    }
+    response
+}
+
+/// Adds the `ETag`, and turns the answer into 304 when the client already has it.
+async fn tag(exchange: &Exchange, response: Response) -> Response {
+    let read = matches!(exchange.method, Method::GET | Method::HEAD);
+    if !read || response.status() != StatusCode::OK {
+        return response;
+    }
+    let small = response.body().size_hint().exact().is_some_and(|size| size <= MAX_TAGGED);
+    let response = if small && !response.headers().contains_key(ETAG) {
+        let (mut parts, body) = response.into_parts();
+        let bytes = match body.collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) => return Error::internal(error).into_response(),
+        };
+        parts.headers.insert(ETAG, etag::of(&bytes));
+        Response::from_parts(parts, Body::from(bytes))
+    } else {
+        response
+    };
+    let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
+    if !fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
+        return response;
+    }
+    let (mut parts, _) = response.into_parts();
+    parts.status = StatusCode::NOT_MODIFIED;
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.remove(CONTENT_TYPE);
+    Response::from_parts(parts, Body::empty())
+}
+
+fn without_body(response: Response) -> Response {
+    let length = response.body().size_hint().exact();
+    let (mut parts, _) = response.into_parts();
+    let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = length.filter(|_| !bodiless) {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
+/// True for an error answer whose handler meant its body: anything but nothing and plain text.
+fn own_body(response: &Response) -> bool {
+    let text = response.headers().get(CONTENT_TYPE);
+    text.is_some_and(|text| !text.as_bytes().starts_with(b"text/plain"))
+}
+
+fn foreign_error(status: StatusCode) -> Error {
+    let kind = match status.as_u16() {
+        403 => Kind::Forbidden,
+        404 => Kind::NotFound,
+        405 => Kind::MethodNotAllowed,
+        408 => Kind::RequestTimeout,
+        409 => Kind::Conflict,
+        413 => Kind::PayloadTooLarge,
+        415 => Kind::UnsupportedMediaType,
+        431 => Kind::HeadersTooLarge,
+        503 => Kind::Unavailable,
+        500.. => Kind::Internal,
+        _ => Kind::BadRequest,
+    };
+    Error::new(kind)
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of no known type")
+}

@@ -1,0 +1,45 @@
+//! The settings of HTTP: every bound of a connection, a request and an answer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::platform::setting::{Count, Size, Span};
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+const MIB: u64 = 1 << 20;
+
+/// Section `http`; `configs/default.yaml` explains each key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The largest request body, after decompression and on the wire alike.
+    pub body_limit: Size<0, { 1024 * MIB }>,
+    /// How long a handler may take.
+    pub request_timeout: Span<1, HOUR>,
+    /// How long a new connection may stay silent.
+    pub first_byte_timeout: Span<1, HOUR>,
+    /// How long the headers of a request may take; also how long an idle connection is kept.
+    pub header_timeout: Span<1, HOUR>,
+    /// How long a body may stay below `body_min_rate`.
+    pub body_grace: Span<0, HOUR>,
+    /// Bytes per second a body must bring after the grace.
+    pub body_min_rate: Count<0, 1_000_000_000>,
+    /// How many headers a request may have.
+    pub max_headers: Count<8, 1_000>,
+    /// The largest request line and headers together.
+    pub max_header_size: Size<8_192, MIB>,
+    /// Concurrent requests of one HTTP/2 connection.
+    pub http2_max_streams: Count<1, 10_000>,
+    /// How often an HTTP/2 connection is asked whether its client still lives.
+    pub http2_ping_interval: Span<SECOND, HOUR>,
+    /// Whether answers are compressed for clients that accept it.
+    pub compression: bool,
+    /// Answers smaller than this are sent as they are.
+    pub compression_min_size: Size<0, MIB>,
+    /// Whether GET answers carry an `ETag`.
+    pub etag: bool,
+    /// Headers of every answer; an empty value leaves one out.
+    pub security_headers: BTreeMap<String, String>,
+}

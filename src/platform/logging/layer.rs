@@ -1,0 +1,196 @@
+//! Turns the events of `tracing` into records of the same sinks.
+//!
+//! The levels are fixed at the start, so a callsite that no sink wants is switched off for good when it is first met.
+
+use std::fmt::{self, Debug};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::Logging;
+use super::level::{Level, Threshold};
+use super::line::Line;
+use super::value::Value;
+
+pub(super) struct Records(pub(super) Logging);
+
+impl Records {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let level = Level::from(*metadata.level());
+        self.0.inner.sinks.iter().any(|sink| sink.filter.threshold(metadata.target()).lets(level))
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Records {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let quietest = self.0.inner.sinks.iter().map(|sink| sink.filter.quietest()).max();
+        Some(quietest.unwrap_or(Threshold::OFF).hint())
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            record.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let (level, now) = (Level::from(*metadata.level()), SystemTime::now());
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let mut record = Vec::new();
+        for sink in &self.0.inner.sinks {
+            if !sink.filter.threshold(metadata.target()).lets(level) {
+                continue;
+            }
+            record.clear();
+            let mut line = Line::begin(&mut record, sink.format, (now, level, metadata.target()), &[]);
+            if let Some(message) = &fields.message {
+                line.message(message);
+            }
+            for (name, value) in &fields.others {
+                line.added(name, value);
+            }
+            for span in context.event_scope(event).into_iter().flatten() {
+                if let Some(fields) = span.extensions().get::<Fields>() {
+                    // The name of the span keeps its fields apart from the event's own.
+                    for (name, value) in &fields.others {
+                        line.added(&format!("{}.{name}", span.name()), value);
+                    }
+                }
+            }
+            line.end();
+            sink.append(level, &record);
+        }
+    }
+}
+
+/// What an event or a span carries.
+#[derive(Default)]
+struct Fields {
+    message: Option<String>,
+    others: Vec<(&'static str, Value)>,
+}
+
+impl Fields {
+    /// A value that is recorded again replaces the first one: a name is on a line once.
+    fn set(&mut self, field: &Field, value: Value) {
+        match self.others.iter_mut().find(|(name, _)| *name == field.name()) {
+            Some((_, old)) => *old = value,
+            None => self.others.push((field.name(), value)),
+        }
+    }
+
+    fn set_text(&mut self, field: &Field, text: String) {
+        if field.name() == "message" { self.message = Some(text) } else { self.set(field, Value::Text(text)) }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.set_text(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set_text(field, value.to_owned());
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut source = value.source();
+        while let Some(cause) = source {
+            // Writing to a String cannot fail.
+            let _ = fmt::Write::write_fmt(&mut text, format_args!(": {cause}"));
+            source = cause.source();
+        }
+        self.set_text(field, text);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, Value::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, Value::Uint(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, Value::Float(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, Value::Bool(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::{debug, error, info, info_span};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::registry;
+
+    /// The lines that `log` writes, without their times.
+    fn logged(log: impl FnOnce()) -> Vec<String> {
+        let (logging, memory) = Logging::to_memory();
+        tracing::subscriber::with_default(registry().with(Records(logging)), log);
+        memory.lines().iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    #[test]
+    fn an_event_is_a_record_with_its_message_and_fields() {
+        let io = std::io::Error::other("disk on fire");
+        let lines = logged(|| {
+            info!(target: "here", port = 5000, ok = true, ratio = 0.5, debt = -1_i64, name = "a b", "listening on {}", 1);
+            error!(target: "here", error = &io as &dyn std::error::Error, what = ?Some(1), level = %"x", "it failed");
+        });
+        assert_eq!(
+            lines,
+            [
+                r#"level=info logger=here msg="listening on 1" port=5000 ok=true ratio=0.5 debt=-1 name="a b""#,
+                r#"level=error logger=here msg="it failed" error="disk on fire" what=Some(1) _level=x"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn an_event_carries_the_fields_of_its_spans() {
+        let lines = logged(|| {
+            let outer = info_span!("import", file = "a.csv", rows = tracing::field::Empty);
+            let _outer = outer.enter();
+            outer.record("rows", 3);
+            let _inner = info_span!("row", n = 7).entered();
+            debug!(target: "here", n = 1, "bad\nlevel=info");
+        });
+        assert_eq!(
+            lines,
+            [
+                r#"level=debug logger=here msg="bad\nlevel\u003dinfo" n=1 row.n=7 import.file=a.csv import.rows=3"#
+            ]
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! The meaning of a query, where an example says it better than its definition.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+
+fn document(id: &str, body: Value) -> Document {
+    Document { id: id.to_owned(), version: 1, body: Arc::new(serde_json::from_value(body).unwrap()) }
+}
+
+fn holds(filter: Filter, body: Value) -> bool {
+    filter.check().unwrap();
+    filter.matches(&document("x", body))
+}
+
+#[test]
+fn a_path_goes_through_objects_only() {
+    let body = json!({"a": {"b": [1, 2], "0": "zero"}, "a.b": "dotted"});
+    assert!(holds(field("a.0").eq("zero"), body.clone()));
+    assert!(!holds(field("a.b.0").exists(), body.clone()));
+    assert!(!holds(field("a.b").eq("dotted"), body.clone()));
+    assert!(!holds(field("a.b").eq(1), body));
+}
+
+#[test]
+fn a_path_that_is_none_is_refused() {
+    for path in ["", ".", "a.", ".a", "a..b", "$a", "a.$b", "a\"b", "a\\b", "a\0", &"a".repeat(MAX_PATH + 1)] {
+        assert_eq!(field(path).eq(1).check().unwrap_err().reason(), "Invalid Field Path", "{path:?}");
+        assert!(Sort::by(path, Direction::Ascending).check().is_err());
+    }
+    for path in ["a", "a.b", "a$", "pin code", "größe", "0", "a'b", "a-b_c"] {
+        field(path).eq(1).check().unwrap();
+    }
+}
+
+#[test]
+fn null_and_missing_are_equal_and_still_told_apart() {
+    for body in [json!({"a": null}), json!({}), json!({"a": {"c": 1}})] {
+        assert!(holds(field("a.b").eq(None::<i64>), body.clone()));
+        assert!(holds(field("a.b").ne(1), body.clone()));
+        assert!(!holds(field("a.b").lt(1), body));
+    }
+    assert!(holds(field("a").exists(), json!({"a": null})));
+    assert!(!holds(field("a").exists(), json!({})));
+}
+
+#[test]
+fn a_comparison_holds_within_a_type_only() {
+    assert!(!holds(field("a").eq(1), json!({"a": "1"})));
+    assert!(!holds(field("a").eq(1), json!({"a": true})));
+    assert!(!holds(field("a").eq(true), json!({"a": 1})));
+    assert!(!holds(field("a").gt(0), json!({"a": "5"})));
+    assert!(!holds(field("a").gte(""), json!({"a": [1]})));
+    assert!(holds(field("a").gt(false), json!({"a": true})));
+    assert!(holds(field("a").lt("b"), json!({"a": "B"})));
+    assert!(holds(field("a").starts_with("é"), json!({"a": "été"})));
+    assert!(!holds(field("a").starts_with("e"), json!({"a": "été"})));
+}
+
+#[test]
+fn integers_and_floats_are_compared_without_rounding() {
+    const EXACT: i64 = 1 << 53;
+    assert!(holds(field("a").eq(1.0), json!({"a": 1})));
+    assert!(holds(field("a").eq(0), json!({"a": -0.0})));
+    // As a float, 2^53 + 1 would be 2^53.
+    assert!(holds(field("a").gt(9_007_199_254_740_992.0), json!({"a": EXACT + 1})));
+    assert!(!holds(field("a").eq(EXACT + 1), json!({"a": 9_007_199_254_740_992.0_f64})));
+    assert!(holds(field("a").lt(9_223_372_036_854_775_808.0), json!({"a": i64::MAX})));
+    assert!(holds(field("a").gte(-9_223_372_036_854_775_808.0), json!({"a": i64::MIN})));
+    assert!(holds(field("a").gt(i64::MAX), json!({"a": u64::MAX})));
+    assert!(holds(field("a").lt(-1), json!({"a": -1.5})));
+    assert!(holds(field("a").gt(-2), json!({"a": -1.5})));
+}
+
+#[test]
+fn a_caller_value_becomes_an_operand_only_when_it_is_a_single_value() {
+    assert_eq!(Scalar::try_from(json!(5)).unwrap(), Scalar::Int(5));
+    assert_eq!(Scalar::try_from(json!(0.5)).unwrap(), Scalar::Float(0.5));
+    for value in [json!({"$ne": null}), json!([1]), json!(u64::MAX)] {
+        assert_eq!(Scalar::try_from(value).unwrap_err().status(), 400);
+    }
+    assert!(field("a").eq(f64::NAN).check().is_err());
+}
+
+#[test]
+fn a_filter_has_bounds() {
+    let deep = (0..MAX_DEPTH).fold(field("a").eq(1), |filter, _| !filter);
+    assert_eq!(deep.check().unwrap_err().reason(), "Filter Nested Too Deeply");
+    let wide = Filter::Or((0..MAX_NODES).map(|_| field("a").eq(1)).collect());
+    assert_eq!(wide.check().unwrap_err().reason(), "Filter Too Large");
+    let long = field("a").is_in(0..=10_000);
+    assert_eq!(long.check().unwrap_err().reason(), "Filter Too Large");
+}
+
+#[test]
+fn a_sort_goes_by_type_then_value_then_id() {
+    let values = [
+        json!({}),
+        json!({"a": null}),
+        json!({"a": -1}),
+        json!({"a": 0.5}),
+        json!({"a": u64::MAX}),
+        json!({"a": ""}),
+        json!({"a": "B"}),
+        json!({"a": "a"}),
+        json!({"a": {"z": 1}}),
+        json!({"a": {"a": 1}}),
+        json!({"a": [2]}),
+        json!({"a": [1]}),
+        json!({"a": false}),
+        json!({"a": true}),
+    ];
+    let in_order: Vec<_> = values.into_iter().enumerate().map(|(n, body)| document(&format!("{n:02}"), body)).collect();
+    let sort = Sort::by("a", Direction::Ascending);
+    let query = Query { filter: Filter::All, sort, page: Page::all() };
+    let sorted = select(in_order.iter().rev(), &query);
+    assert!(sorted.into_iter().eq(in_order.iter()));
+}

@@ -1,0 +1,136 @@
+//! Request bodies: their size, their encoding, and the limit inside the decompression.
+
+use std::io::Write as _;
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use bytes::Bytes;
+use futures_util::stream;
+use server::platform::http::{Json, RawBody, Route, Routes};
+use server::platform::services::Services;
+
+use crate::support::{Answer, TestApp};
+
+async fn length(RawBody(body): RawBody) -> Json<usize> {
+    Json(body.len())
+}
+
+async fn axums_own(body: Bytes) -> Json<usize> {
+    Json(body.len())
+}
+
+async fn echo(Json(body): Json<serde_json::Value>) -> Json<serde_json::Value> {
+    Json(body)
+}
+
+fn routes() -> Routes<Services> {
+    Routes::new()
+        .route(Route::at("/length").post(length))
+        .route(Route::at("/bytes").post(axums_own))
+        .route(Route::at("/large").post(length).body_limit(10 << 20))
+        .route(Route::at("/echo").post(echo))
+}
+
+async fn app() -> TestApp {
+    TestApp::with_routes(routes(), &[]).await
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn deflate(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn brotli(plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    brotli::CompressorWriter::new(&mut out, 4_096, 5, 22).write_all(plain).unwrap();
+    out
+}
+
+fn zstd(plain: &[u8]) -> Vec<u8> {
+    zstd::encode_all(plain, 0).unwrap()
+}
+
+async fn post(app: &TestApp, path: &str, encoding: &str, body: impl Into<Body>) -> Answer {
+    app.call(Method::POST, path, &[("content-encoding", encoding)], body).await
+}
+
+const MIB: usize = 1 << 20;
+
+#[tokio::test]
+async fn a_body_up_to_the_limit_is_read_and_one_byte_more_is_413() {
+    let app = app().await;
+    assert_eq!(app.post("/length", "x".repeat(MIB)).await.json(), MIB);
+    let answer = app.post("/length", "x".repeat(MIB + 1)).await;
+    assert_eq!(answer.status_line(), "413 Payload Too Large");
+    assert_eq!(answer.json()["message"], "The body is larger than the limit of 1048576 bytes");
+    assert_eq!(app.post("/large", "x".repeat(MIB + 1)).await.json(), MIB + 1);
+}
+
+#[tokio::test]
+async fn a_body_without_a_declared_length_has_the_same_limit() {
+    let app = app().await;
+    for path in ["/length", "/bytes"] {
+        let pieces = stream::iter((0..17).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1 << 16]))));
+        let request = Request::post(path).body(Body::from_stream(pieces)).unwrap();
+        let answer = app.send(request).await;
+        assert_eq!(answer.status_line(), "413 Payload Too Large", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_read() {
+    let app = app().await;
+    let plain = br#"{"name": "Ada"}"#;
+    for (encoding, body) in
+        [("gzip", gzip(plain)), ("deflate", deflate(plain)), ("br", brotli(plain)), ("zstd", zstd(plain))]
+    {
+        let answer = post(&app, "/echo", encoding, body).await;
+        assert_eq!(answer.json()["name"], "Ada", "{encoding}");
+    }
+    assert_eq!(post(&app, "/echo", "identity", &plain[..]).await.json()["name"], "Ada");
+}
+
+#[tokio::test]
+async fn the_limit_counts_the_bytes_after_decompression() {
+    let app = app().await;
+    let bomb = vec![b'x'; 64 * MIB];
+    for (encoding, body) in
+        [("gzip", gzip(&bomb)), ("deflate", deflate(&bomb)), ("br", brotli(&bomb)), ("zstd", zstd(&bomb))]
+    {
+        assert!(body.len() < MIB, "{encoding}: the limit on the wire would catch it");
+        for path in ["/length", "/bytes"] {
+            let answer = post(&app, path, encoding, body.clone()).await;
+            assert_eq!(answer.status_line(), "413 Payload Too Large", "{encoding} {path}");
+        }
+    }
+    // The control: the same body passes where the limit allows what it grows to.
+    assert_eq!(post(&app, "/large", "gzip", gzip(&vec![b'x'; 2 * MIB])).await.json(), 2 * MIB);
+}
+
+#[tokio::test]
+async fn a_body_in_an_unknown_encoding_is_415() {
+    let app = app().await;
+    for encoding in ["compress", "gzip, br", "x"] {
+        let answer = post(&app, "/length", encoding, "abc").await;
+        assert_eq!(answer.status_line(), "415 Unsupported Media Type", "{encoding}");
+        assert_eq!(answer.header("accept-encoding"), Some("gzip, br, zstd, deflate"));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_what_its_encoding_says_is_400() {
+    let app = app().await;
+    let mut cut = gzip(&[b'x'; 1_000]);
+    cut.truncate(20);
+    for (encoding, body) in [("gzip", b"not gzip".to_vec()), ("zstd", b"not zstd".to_vec()), ("gzip", cut)] {
+        let answer = post(&app, "/length", encoding, body).await;
+        assert_eq!(answer.status_line(), "400 Malformed Request Body", "{encoding}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Every error is JSON of one shape, with a fixed reason phrase.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Method;
+use serde_json::json;
+use server::platform::error::{Error, Result};
+use server::platform::http::{Json, Path, Route, Routes};
+use server::platform::services::Services;
+
+use crate::support::TestApp;
+
+async fn broken() -> Result<()> {
+    Err(Error::internal("the disk password is hunter2"))
+}
+
+async fn panics() {
+    panic!("hunter2")
+}
+
+async fn slow() {
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+}
+
+async fn count(Path(count): Path<u32>) -> Json<u32> {
+    Json(count)
+}
+
+async fn echo(Json(body): Json<serde_json::Value>) -> Json<serde_json::Value> {
+    Json(body)
+}
+
+fn routes() -> Routes<Services> {
+    Routes::new()
+        .route(Route::at("/broken").get(broken))
+        .route(Route::at("/panics").get(panics))
+        .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
+        .route(Route::at("/count/{count}").get(count))
+        .route(Route::at("/echo").post(echo))
+}
+
+async fn app() -> TestApp {
+    TestApp::with_routes(routes(), &[]).await
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_404_unknown_endpoint_in_json() {
+    let answer = app().await.call(Method::GET, "/nowhere?a=1", &[("x-request-id", "abc")], Body::empty()).await;
+    assert_eq!(answer.status_line(), "404 Unknown Endpoint");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let expected = json!({
+        "status": 404, "code": 404, "message": "Unknown Endpoint",
+        "method": "GET", "uri": "/nowhere", "request_id": "abc",
+    });
+    assert_eq!(answer.json(), expected);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_problem_json_gets_the_names_of_rfc_9457() {
+    let headers = [("accept", "application/problem+json")];
+    let answer = app().await.call(Method::GET, "/nowhere", &headers, Body::empty()).await;
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let body = answer.json();
+    assert_eq!(body["title"], "Unknown Endpoint");
+    assert_eq!(body["status"], 404);
+    assert_eq!(body["instance"], "/nowhere");
+}
+
+#[tokio::test]
+async fn a_500_tells_the_log_its_cause_and_the_caller_nothing() {
+    let app = app().await;
+    let answer = app.get("/broken").await;
+    assert_eq!(answer.status_line(), "500 Internal Server Error");
+    assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"));
+    assert!(app.log().last().unwrap().contains("hunter2"), "{:?}", app.log());
+}
+
+#[tokio::test]
+async fn debug_puts_the_trace_into_the_body() {
+    let app = TestApp::with_routes(routes(), &[("SERVER__SERVER__DEBUG", "on")]).await;
+    let trace = app.get("/broken").await.json()["trace"].as_str().unwrap().to_owned();
+    assert!(trace.contains("hunter2") && trace.contains("errors.rs:"), "{trace}");
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_in_json_and_the_next_request_works() {
+    let app = app().await;
+    let answer = app.get("/panics").await;
+    assert_eq!(answer.status_line(), "500 Internal Server Error");
+    assert_eq!(answer.json()["code"], 500);
+    assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"));
+    assert!(app.log().last().unwrap().contains("panic: hunter2"), "{:?}", app.log());
+    assert_eq!(app.get("/count/1").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_handler_that_takes_too_long_is_503() {
+    let app = app().await;
+    let answer = app.get("/slow").await;
+    assert_eq!(answer.status_line(), "503 Request Timed Out");
+    assert_eq!(answer.json()["message"], "Request Timed Out");
+}
+
+#[tokio::test]
+async fn a_refusal_of_axums_own_extractors_is_json_too() {
+    let answer = app().await.get("/count/many").await;
+    assert_eq!(answer.status_line(), "400 Bad Request");
+    assert_eq!(answer.json()["uri"], "/count/many");
+}
+
+#[tokio::test]
+async fn what_is_not_json_is_400_invalid_json_body() {
+    let app = app().await;
+    let deep = "[".repeat(100_000);
+    for body in ["it is not json", "", "{\"a\":}", "{'a': True}", "[1] trailing", "NaN", &deep] {
+        let answer = app.post("/echo", body).await;
+        assert_eq!(answer.status_line(), "400 Invalid JSON body", "{body:.20}");
+        assert_eq!(answer.json()["message"], "Invalid JSON body");
+        assert!(answer.json()["errors"][0]["message"].is_string());
+    }
+    let answer = app.call(Method::POST, "/echo", &[], vec![b'"', 0xff, b'"']).await;
+    assert_eq!(answer.status_line(), "400 Invalid JSON body");
+}
+
+#[tokio::test]
+async fn true_false_and_null_are_json() {
+    // The original read bodies as Python: these three were a 500.
+    let app = app().await;
+    let body = json!({"a": true, "b": false, "c": null, "d": [1.5, 18_446_744_073_709_551_615_u64, -1]});
+    let answer = app.post("/echo", &body).await;
+    assert_eq!(answer.json(), body);
+}
+
+#[tokio::test]
+async fn a_number_that_would_change_is_refused() {
+    let answer = app().await.post("/echo", "{\"n\": 123456789012345678901234567890}").await;
+    assert_eq!(answer.status_line(), "400 Invalid JSON body");
+    let message = answer.json()["errors"][0]["message"].to_string();
+    assert!(message.contains("send it as a string"), "{message}");
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_or_with_two_is_400() {
+    // RFC 9112, section 3.2. In process, `TestApp` adds a Host where there is none, so two it is here; the
+    // other one is tested over a socket.
+    let request = axum::http::Request::get("/count/1").header("host", "a").header("host", "b");
+    let answer = app().await.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status_line(), "400 Invalid Host Header");
+    let request = axum::http::Request::get("http://evil/count/1").header("host", "good");
+    let answer = app().await.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status_line(), "400 Invalid Host Header");
+}
+
+#[tokio::test]
+async fn too_many_headers_are_431_in_json() {
+    let app = TestApp::with_routes(routes(), &[("SERVER__HTTP__MAX_HEADERS", "8")]).await;
+    let mut request = axum::http::Request::get("/count/1");
+    for number in 0..9 {
+        request = request.header(format!("x-{number}"), "1");
+    }
+    let answer = app.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status_line(), "431 Request Header Fields Too Large");
+    assert_eq!(answer.json()["code"], 431);
+}

@@ -1,0 +1,140 @@
+//! Methods, `OPTIONS`, CORS, cookies, trailing slashes.
+
+use axum::body::Body;
+use axum::http::Method;
+use server::platform::http::{Cors, Json, Route, Routes};
+use server::platform::services::Services;
+
+use crate::support::TestApp;
+
+async fn hello() -> Json<&'static str> {
+    Json("hello")
+}
+
+fn routes() -> Routes<Services> {
+    let listed = Cors::origins(["https://app.example".parse().unwrap()]).with_credentials();
+    Routes::new()
+        .route(Route::at("/closed").get(hello).post(hello))
+        .route(Route::at("/open").get(hello).cors(Cors::any()))
+        .route(Route::at("/listed").get(hello).put(hello).cors(listed))
+        .route(Route::at("/account").get(hello).post(hello).cookies())
+}
+
+async fn app() -> TestApp {
+    TestApp::with_routes(routes(), &[]).await
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_have_is_405_with_allow() {
+    let answer = app().await.delete("/closed").await;
+    assert_eq!(answer.status_line(), "405 Method Not Allowed");
+    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    assert_eq!(answer.json()["code"], 405);
+    let answer = app().await.call(Method::from_bytes(b"BREW").unwrap(), "/closed", &[], Body::empty()).await;
+    assert_eq!(answer.status_line(), "405 Method Not Allowed");
+}
+
+#[tokio::test]
+async fn options_is_204_with_allow_and_no_body() {
+    let answer = app().await.call(Method::OPTIONS, "/closed", &[], Body::empty()).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    assert!(answer.body.is_empty());
+    assert_eq!(answer.header("content-length"), None);
+}
+
+#[tokio::test]
+async fn options_of_an_unknown_path_is_404() {
+    let answer = app().await.call(Method::OPTIONS, "/nowhere", &[], Body::empty()).await;
+    assert_eq!(answer.status_line(), "404 Unknown Endpoint");
+}
+
+const PREFLIGHT: [(&str, &str); 3] = [
+    ("origin", "https://app.example"),
+    ("access-control-request-method", "PUT"),
+    ("access-control-request-headers", "x-token"),
+];
+
+#[tokio::test]
+async fn a_route_that_does_not_ask_for_cors_has_none_of_its_headers() {
+    let app = app().await;
+    for method in [Method::OPTIONS, Method::GET] {
+        let answer = app.call(method, "/closed", &PREFLIGHT, Body::empty()).await;
+        let cors = answer.headers.keys().any(|name| name.as_str().starts_with("access-control"));
+        assert!(!cors, "{:?}", answer.headers);
+    }
+}
+
+#[tokio::test]
+async fn a_route_open_to_all_answers_preflights_and_requests() {
+    let app = app().await;
+    let preflight = app.call(Method::OPTIONS, "/open", &PREFLIGHT, Body::empty()).await;
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("*"));
+    let answer = app.get("/open").await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    // A page must be able to read its errors as well.
+    let answer = app.delete("/open").await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+}
+
+#[tokio::test]
+async fn a_listed_origin_is_mirrored_and_another_is_not() {
+    let app = app().await;
+    let answer = app.call(Method::OPTIONS, "/listed", &PREFLIGHT, Body::empty()).await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("x-token"));
+    assert_eq!(answer.header("vary"), Some("origin"));
+    for origin in ["https://evil.example", "https://app.example.evil.example", "null"] {
+        let answer = app.call(Method::GET, "/listed", &[("origin", origin)], Body::empty()).await;
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
+        assert_eq!(answer.header("vary"), Some("origin"));
+    }
+}
+
+#[tokio::test]
+async fn a_form_on_another_site_cannot_reach_a_route_that_relies_on_cookies() {
+    let app = app().await;
+    let form = [("content-type", "text/plain"), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
+    let answer = app.call(Method::POST, "/account", &form, "{}").await;
+    assert_eq!(answer.status_line(), "403 Cross-Site Request Refused");
+    // The controls: the same form reaches a route without cookies, the site's own page reaches this one.
+    assert_eq!(app.call(Method::POST, "/closed", &form, "{}").await.status, 200);
+    let own = [("sec-fetch-site", "same-origin"), ("cookie", "session=1")];
+    assert_eq!(app.call(Method::POST, "/account", &own, "{}").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_trailing_slash_is_accepted() {
+    let app = app().await;
+    assert_eq!(app.get("/closed/").await.status, 200);
+    assert_eq!(app.get("/closed//").await.status, 404);
+    let answer = app.delete("/closed/").await;
+    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let app = app().await;
+    let get = app.get("/closed").await;
+    let head = app.call(Method::HEAD, "/closed", &[], Body::empty()).await;
+    assert_eq!(head.status, 200);
+    assert!(head.body.is_empty());
+    assert_eq!(head.header("content-length"), Some("7"));
+    for name in ["etag", "content-type", "vary"] {
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn ping_answers_and_is_not_logged() {
+    let app = TestApp::start().await;
+    assert_eq!(app.get("/ping").await.status, 200);
+    assert_eq!(app.log(), [""; 0]);
+    app.get("/nowhere").await;
+    assert_eq!(app.log().len(), 1);
+}

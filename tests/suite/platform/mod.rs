@@ -1,0 +1,9 @@
+//! The platform's promises, tested through its face.
+
+mod bodies;
+mod connections;
+mod errors;
+mod lifecycle;
+mod methods;
+mod representations;
+mod request_log;

@@ -1,0 +1,188 @@
+//! Compression, `ETag`, security headers, request ids, static files.
+
+use std::io::Read as _;
+
+use axum::body::Body;
+use axum::http::Method;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use server::platform::http::{Path, Route, Routes};
+use server::platform::services::Services;
+
+use crate::support::{Answer, TestApp};
+
+async fn text(Path(size): Path<usize>) -> String {
+    "a bit of text ".chars().cycle().take(size).collect()
+}
+
+async fn picture() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "image/png")], vec![7; 10_000])
+}
+
+fn routes() -> Routes<Services> {
+    Routes::new()
+        .route(Route::at("/text/{size}").get(text).post(text))
+        .route(Route::at("/picture").get(picture))
+}
+
+async fn app() -> TestApp {
+    TestApp::with_routes(routes(), &[]).await
+}
+
+async fn get(app: &TestApp, path: &str, name: &str, value: &str) -> Answer {
+    app.call(Method::GET, path, &[(name, value)], Body::empty()).await
+}
+
+/// Undoes a content encoding with decoders that the server does not use itself for answers.
+fn decoded(answer: &Answer) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match answer.header("content-encoding") {
+        None => plain.extend_from_slice(&answer.body),
+        Some("gzip") => drop(flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut plain).unwrap()),
+        Some("br") => drop(brotli::Decompressor::new(&answer.body[..], 4_096).read_to_end(&mut plain).unwrap()),
+        Some("zstd") => plain = zstd::decode_all(&answer.body[..]).unwrap(),
+        Some(other) => panic!("{other}"),
+    }
+    plain
+}
+
+#[tokio::test]
+async fn an_answer_is_compressed_as_the_client_accepts_it() {
+    let app = app().await;
+    let plain = app.get("/text/5000").await;
+    for (accept, encoding) in [
+        ("gzip", Some("gzip")),
+        ("br", Some("br")),
+        ("zstd", Some("zstd")),
+        ("gzip;q=0.5, br;q=1", Some("br")),
+        ("gzip;q=0", None),
+        ("identity", None),
+        ("compress", None),
+        ("*;q=0", None),
+    ] {
+        let answer = get(&app, "/text/5000", "accept-encoding", accept).await;
+        assert_eq!(answer.status, 200, "{accept}");
+        assert_eq!(answer.header("content-encoding"), encoding, "{accept}");
+        assert_eq!(answer.header("vary"), Some("accept-encoding"), "{accept}");
+        assert_eq!(decoded(&answer), plain.body, "{accept}");
+        assert!(encoding.is_none() || answer.body.len() < 1_000, "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_worth_compressing_is_left_alone() {
+    let app = app().await;
+    for path in ["/text/1023", "/picture"] {
+        let answer = get(&app, path, "accept-encoding", "gzip").await;
+        assert_eq!(answer.header("content-encoding"), None, "{path}");
+        assert_eq!(answer.header("vary"), None, "{path}");
+    }
+    let answer = get(&app, "/text/1024", "accept-encoding", "gzip").await;
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+}
+
+#[tokio::test]
+async fn an_answer_that_could_have_been_compressed_says_so_in_vary() {
+    assert_eq!(app().await.get("/text/5000").await.header("vary"), Some("accept-encoding"));
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_answer_gets_304() {
+    let app = app().await;
+    let first = app.get("/text/5000").await;
+    let tag = first.header("etag").unwrap();
+    assert!(tag.starts_with('"') && tag.len() == 34, "{tag}");
+    let again = get(&app, "/text/5000", "if-none-match", tag).await;
+    assert_eq!(again.status, 304);
+    assert!(again.body.is_empty());
+    assert_eq!(again.header("etag"), Some(tag));
+    assert_eq!(again.header("content-length"), None);
+    let other = get(&app, "/text/5001", "if-none-match", tag).await;
+    assert_eq!(other.status, 200);
+    let head = app.call(Method::HEAD, "/text/5000", &[("if-none-match", tag)], Body::empty()).await;
+    assert_eq!(head.status, 304);
+}
+
+#[tokio::test]
+async fn a_compressed_answer_has_a_weak_tag_that_matches_as_well() {
+    let app = app().await;
+    let compressed = get(&app, "/text/5000", "accept-encoding", "gzip").await;
+    let tag = compressed.header("etag").unwrap();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    assert_eq!(get(&app, "/text/5000", "if-none-match", tag).await.status, 304);
+}
+
+#[tokio::test]
+async fn only_reading_has_an_etag() {
+    let answer = app().await.post("/text/50", "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("etag"), None);
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers_of_helmet() {
+    let app = app().await;
+    for path in ["/text/1", "/nowhere"] {
+        let answer = app.get(path).await;
+        for name in [
+            "content-security-policy",
+            "cross-origin-opener-policy",
+            "cross-origin-resource-policy",
+            "origin-agent-cluster",
+            "referrer-policy",
+            "strict-transport-security",
+            "x-content-type-options",
+            "x-dns-prefetch-control",
+            "x-download-options",
+            "x-frame-options",
+            "x-permitted-cross-domain-policies",
+            "x-xss-protection",
+        ] {
+            assert!(answer.header(name).is_some(), "{path}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_security_header_can_be_changed_and_left_out() {
+    let settings = [
+        ("SERVER__HTTP__SECURITY_HEADERS", "{x-frame-options: DENY, referrer-policy: \"\"}"),
+    ];
+    let app = TestApp::with_routes(routes(), &settings).await;
+    let answer = app.get("/text/1").await;
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+    assert_eq!(answer.header("referrer-policy"), None);
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[tokio::test]
+async fn a_request_id_is_taken_when_well_formed_and_made_when_not() {
+    let app = app().await;
+    let answer = get(&app, "/text/1", "x-request-id", "trace-1.2").await;
+    assert_eq!(answer.header("x-request-id"), Some("trace-1.2"));
+    for bad in ["a b", "a=b", "\"", &"x".repeat(129)] {
+        let answer = get(&app, "/text/1", "x-request-id", bad).await;
+        let made = answer.header("x-request-id").unwrap();
+        assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+    }
+}
+
+#[tokio::test]
+async fn a_static_file_is_kept_for_ever_under_its_version_only() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("site.css"), "body { color: green }").unwrap();
+    std::fs::write(dir.path().join("../outside.txt"), "secret").ok();
+    let app = TestApp::with(&[("SERVER__VIEWS__STATIC_DIR", dir.path().to_str().unwrap())]).await;
+    let plain = app.get("/static/site.css").await;
+    assert_eq!(plain.status, 200);
+    assert_eq!(plain.header("content-type"), Some("text/css"));
+    assert_eq!(plain.header("cache-control"), Some("no-cache"));
+    let stale = app.get("/static/site.css?v=0000000000000000").await;
+    assert_eq!(stale.header("cache-control"), Some("no-cache"));
+    let tag = plain.header("etag").unwrap();
+    assert_eq!(get(&app, "/static/site.css", "if-none-match", tag).await.status, 304);
+    for escape in ["/static/../outside.txt", "/static/%2e%2e/outside.txt", "/static/..%2foutside.txt", "/static/none"] {
+        let answer = app.get(escape).await;
+        assert_eq!(answer.status_line(), "404 Unknown Endpoint", "{escape}");
+    }
+}

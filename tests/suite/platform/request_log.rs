@@ -1,0 +1,104 @@
+//! Exactly one line for each request, whatever becomes of it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use futures_util::stream;
+use server::platform::http::{Context, Route, Routes};
+use server::platform::services::Services;
+
+use crate::support::TestApp;
+
+async fn noted(context: Context) {
+    context.log("task_id", "t 1");
+    context.log("items", "a\nb=c");
+}
+
+async fn streamed() -> Body {
+    Body::from_stream(stream::iter(["ab", "cd"].map(Ok::<_, std::io::Error>)))
+}
+
+async fn slow() {
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+}
+
+fn routes() -> Routes<Services> {
+    Routes::new()
+        .route(Route::at("/noted/{id}").get(noted))
+        .route(Route::at("/streamed").get(streamed))
+        .route(Route::at("/slow").get(slow))
+}
+
+async fn app() -> TestApp {
+    TestApp::with_routes(routes(), &[]).await
+}
+
+#[tokio::test]
+async fn the_line_tells_the_request_the_answer_and_what_the_handler_added() {
+    let app = app().await;
+    app.call(Method::GET, "/noted/7?secret=1", &[("x-request-id", "r1")], Body::empty()).await;
+    let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
+    for part in [
+        "level=info",
+        "logger=server.access",
+        "request_id=r1",
+        "method=GET",
+        "route=/noted/{id}",
+        "path=/noted/7",
+        "status=200",
+        "bytes=0",
+        "duration_ms=",
+        "task_id=\"t 1\"",
+    ] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(!line.contains("secret"), "a query can hold what no log should keep: {line}");
+    assert!(!line.contains(" b=c"), "a value must not look like a field: {line}");
+}
+
+#[tokio::test]
+async fn the_level_follows_the_status() {
+    let app = app().await;
+    app.get("/nowhere").await;
+    let line = app.log().pop().unwrap();
+    assert!(line.contains("level=warn") && line.contains("error=\"Unknown Endpoint\""), "{line}");
+}
+
+#[tokio::test]
+async fn a_streamed_answer_is_logged_at_its_end_with_its_bytes() {
+    let app = app().await;
+    assert_eq!(app.get("/streamed").await.body, "abcd");
+    let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
+    assert!(line.contains("bytes=4") && !line.contains("aborted"), "{line}");
+}
+
+#[tokio::test]
+async fn a_request_whose_client_goes_away_is_logged_as_499() {
+    let app = app().await;
+    let request = Request::get("/slow").header("host", "localhost").body(Body::empty()).unwrap();
+    let answer = app.stack().answer(None, request);
+    assert!(tokio::time::timeout(Duration::from_millis(20), answer).await.is_err());
+    let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
+    assert!(line.contains("status=499") && line.contains("aborted=true"), "{line}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_to_its_end_is_logged_as_aborted() {
+    let app = app().await;
+    let request = Request::get("/streamed").header("host", "localhost").body(Body::empty()).unwrap();
+    drop(app.stack().answer(None, request).await);
+    let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
+    assert!(line.contains("status=200") && line.contains("aborted=true"), "{line}");
+}
+
+#[tokio::test]
+async fn a_path_cannot_start_a_second_record_or_drive_a_terminal() {
+    let app = app().await;
+    for path in ["/a%0D%0Alevel=error", "/a%1b[31m", "/a%00", "/a=b%22", "/%ff%fe"] {
+        app.get(path).await;
+    }
+    let log = app.log();
+    assert_eq!(log.len(), 5);
+    assert!(log.iter().all(|line| !line.chars().any(char::is_control)), "{log:?}");
+}

@@ -1,0 +1,69 @@
+//! A TCP connection for what an HTTP library would not send.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::PATIENCE;
+
+/// A connection whose reads give up after the test's patience.
+pub struct Connection(TcpStream);
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.0.write_all(bytes.as_ref()).unwrap();
+        self
+    }
+
+    /// Sends although the other side may have closed.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// All that comes until the other side closes; a reset counts as closing.
+    pub fn read_to_end(&mut self) -> String {
+        let mut all = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            match self.0.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => all.extend_from_slice(&piece[..length]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("not closed: {error}; so far {:?}", String::from_utf8_lossy(&all)),
+            }
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    }
+
+    /// One answer with a `Content-Length`, or without a body.
+    pub fn read_answer(&mut self) -> String {
+        let mut all = Vec::new();
+        let mut byte = [0];
+        while !all.ends_with(b"\r\n\r\n") {
+            self.0.read_exact(&mut byte).unwrap();
+            all.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&all).to_lowercase();
+        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        self.0.read_exact(&mut body).unwrap();
+        all.extend(body);
+        String::from_utf8_lossy(&all).into_owned()
+    }
+
+    /// Whether the other side has said or closed anything within the time.
+    pub fn is_quiet_for(&mut self, time: Duration) -> bool {
+        self.0.set_read_timeout(Some(time)).unwrap();
+        let quiet = self.0.peek(&mut [0]).is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+        });
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        quiet
+    }
+}
