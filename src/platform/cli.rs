@@ -20,6 +20,14 @@ Configuration, each level wins over the one before it:
 `server config` prints the configuration in effect and where each value comes from.
 Exit codes: 0 a clean stop, 1 the machine refused (port in use), 2 the configuration is wrong.";
 
+const DB_URL: &str = "\
+Where documents are kept [default: sqlite:var/server.sqlite];
+also memory:, file:DIR, mongodb://..., postgres://...";
+
+const DB_PASSWORD: &str = "\
+MongoDB password [default: none]; `ps` shows it to every user of
+the machine, so prefer the environment: MONGODB_PASSWORD";
+
 /// A server with pluggable infrastructure: store, locks, log sinks and TLS by configuration alone.
 #[derive(Debug, Parser)]
 #[command(name = "server", version, after_help = CONFIGURATION, disable_help_subcommand = true)]
@@ -55,13 +63,15 @@ pub struct Flags {
     /// TCP port to listen on; 0 takes any free one [default: 5000]
     #[arg(long, global = true, value_name = "PORT", help_heading = "Server")]
     pub port: Option<String>,
-    /// Processes that serve; 0 is one per core [default: 1]
+    /// Processes that serve, 0 is one per core [default: 1]; not in this
+    /// version yet: more than 1 is refused
+    #[arg(verbatim_doc_comment)]
     #[arg(long, global = true, value_name = "N", help_heading = "Server")]
     pub proc: Option<String>,
     /// Name of the environment, for the application [default: development]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Server")]
     pub env: Option<String>,
-    /// Serve HTTPS with the pair in keys/ [default: false]
+    /// Serve HTTPS [default: false]; not in this version yet: refused
     #[arg(long, global = true, value_name = "BOOL", help_heading = "Server")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ssl: Option<String>,
@@ -89,12 +99,13 @@ pub struct Flags {
     )]
     pub log_port: Option<String>,
 
-    /// Where documents are kept [default: sqlite:var/server.sqlite];
-    /// also memory:, file:DIR, mongodb://..., postgres://...
+    /// Where documents are kept.
     #[arg(long = "db_url", alias = "db-url", global = true, value_name = "URL", help_heading = "Database")]
-    #[arg(verbatim_doc_comment, value_parser = secret)]
+    #[arg(value_parser = secret, help = DB_URL)]
     pub db_url: Option<Secret>,
-    /// MongoDB host; any of these five means MongoDB [default: localhost]
+    /// MongoDB host; any of these five means MongoDB [default: localhost];
+    /// not in this version yet: refused
+    #[arg(verbatim_doc_comment)]
     #[arg(
         long = "db_host",
         alias = "db-host",
@@ -112,7 +123,7 @@ pub struct Flags {
         help_heading = "Database"
     )]
     pub db_port: Option<String>,
-    /// MongoDB database [default: axum_boilerplate]
+    /// Name of the MongoDB database.
     #[arg(
         long = "db_name",
         alias = "db-name",
@@ -120,6 +131,7 @@ pub struct Flags {
         value_name = "NAME",
         help_heading = "Database"
     )]
+    #[arg(help = "MongoDB database [default: axum_boilerplate]")]
     pub db_name: Option<String>,
     /// MongoDB user [default: none]
     #[arg(
@@ -130,13 +142,14 @@ pub struct Flags {
         help_heading = "Database"
     )]
     pub db_user: Option<String>,
-    /// MongoDB password [default: none]; `ps` shows it to every user of
-    /// the machine, so prefer the environment: MONGODB_PASSWORD
+    /// Password of the MongoDB user.
     #[arg(long = "db_password", alias = "db-password", global = true, value_name = "PASSWORD")]
-    #[arg(verbatim_doc_comment, value_parser = secret, help_heading = "Database")]
+    #[arg(value_parser = secret, help_heading = "Database", help = DB_PASSWORD)]
     pub db_password: Option<Secret>,
 
-    /// Use an etcd server for locks, not lock files [default: false]
+    /// Use an etcd server for locks [default: false]; not in this version
+    /// yet: refused
+    #[arg(verbatim_doc_comment)]
     #[arg(long = "lock_server", alias = "lock-server", global = true, help_heading = "Lock server")]
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub lock_server: Option<String>,
@@ -162,8 +175,11 @@ mod tests {
 
     use super::*;
 
-    /// Each flag of the original with a value, and how it reads after parsing.
-    const VALUED: [(&str, fn(&Flags) -> Option<&str>); 13] = [
+    /// Reads one flag.
+    type Read = fn(&Flags) -> Option<&str>;
+
+    /// Each flag of the original that has a value.
+    const VALUED: [(&str, Read); 13] = [
         ("proc", |flags| flags.proc.as_deref()),
         ("port", |flags| flags.port.as_deref()),
         ("env", |flags| flags.env.as_deref()),
@@ -253,8 +269,7 @@ mod tests {
         for line in help.lines() {
             assert!(line.chars().count() <= 100, "{line}");
         }
-        let flags = Cli::command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned));
-        for flag in flags.collect::<Vec<_>>() {
+        for flag in Cli::command().get_arguments().filter_map(clap::Arg::get_long) {
             let listed = help.lines().filter(|line| {
                 let words = line.trim_start().trim_start_matches("-h, ").trim_start_matches("-V, ");
                 words.split(['[', ' ', '=', '.']).next() == Some(&format!("--{flag}"))

@@ -15,12 +15,15 @@ use super::config::server::DebugMode;
 use super::config::{self, Config, Loaded};
 use super::error::StartError;
 use super::http::{self, Routes, Stack};
-use super::logging::{Identity, Logging};
+use super::logging::{Identity, Level, Logging, Threshold};
 use super::services::{self, Services};
 use super::shutdown::Signals;
+use super::store::StoreUrl;
 
 /// An app, ready to be served: its routes with their state.
-pub struct App(Box<dyn FnOnce(&http::Settings, Logging, bool) -> Result<Stack, StartError>>);
+pub struct App(Box<IntoStack>);
+
+type IntoStack = dyn FnOnce(&http::Settings, Logging, bool) -> Result<Stack, StartError>;
 
 impl App {
     /// Joins routes and state.
@@ -29,7 +32,12 @@ impl App {
     }
 
     /// Puts the middleware around the routes.
-    pub fn into_stack(self, settings: &http::Settings, logging: Logging, debug: bool) -> Result<Stack, StartError> {
+    pub fn into_stack(
+        self,
+        settings: &http::Settings,
+        logging: Logging,
+        debug: bool,
+    ) -> Result<Stack, StartError> {
         self.0(settings, logging, debug)
     }
 }
@@ -41,7 +49,7 @@ pub type Build<A> = fn(Services, A) -> Result<App, StartError>;
 pub fn main<A: Clone + DeserializeOwned + Serialize>(build: Build<A>) -> ExitCode {
     let cli = Cli::parse();
     let run = || {
-        let loaded = config::load::<A>(config::DEFAULTS, &cli.flags, std::env::vars_os())?;
+        let loaded = config::load::<A>(&cli.flags, std::env::vars_os(), config::DEFAULTS)?;
         match cli.command {
             Some(Command::Config) => print_config(&loaded),
             Some(Command::Routes) => runtime()?.block_on(print_routes(loaded.config, build)),
@@ -63,8 +71,10 @@ fn print_config<A: Serialize>(loaded: &Loaded<A>) -> Result<ExitCode, StartError
     printed(loaded.print(&mut io::stdout().lock()))
 }
 
-async fn print_routes<A>(config: Config<A>, build: Build<A>) -> Result<ExitCode, StartError> {
-    let services = open_services(&config).await?;
+async fn print_routes<A>(mut config: Config<A>, build: Build<A>) -> Result<ExitCode, StartError> {
+    // The table does not depend on the store, and looking at it must not make one.
+    config.store.url = StoreUrl::new("memory:");
+    let services = open_services(&config, 1).await?;
     let stack = build(services, config.app)?.into_stack(&config.http, Logging::discard(), false)?;
     let mut out = io::stdout().lock();
     printed(stack.routes().iter().try_for_each(|route| {
@@ -84,11 +94,11 @@ fn printed(result: io::Result<()>) -> Result<ExitCode, StartError> {
     }
 }
 
-async fn open_services<A>(config: &Config<A>) -> Result<Services, StartError> {
+async fn open_services<A>(config: &Config<A>, processes: u64) -> Result<Services, StartError> {
     Services::open(services::Settings {
         name: &config.server.name,
         debug: config.server.debug != DebugMode::Off,
-        processes: processes(config),
+        processes,
         store: &config.store,
         views: &config.views,
     })
@@ -105,7 +115,8 @@ fn processes<A>(config: &Config<A>) -> u64 {
 
 /// What the configuration may ask for and this version does not do: said, and not silently left out.
 fn refuse_what_is_missing<A>(config: &Config<A>) -> Result<(), StartError> {
-    let missing = |what: &str| Err(StartError::config(format!("{what} is not in this version of the server yet")));
+    let missing =
+        |what: &str| Err(StartError::config(format!("{what} is not in this version of the server yet")));
     if config.server.ssl {
         return missing("server.ssl (--ssl): HTTPS");
     }
@@ -119,12 +130,18 @@ fn refuse_what_is_missing<A>(config: &Config<A>) -> Result<(), StartError> {
 }
 
 async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, StartError> {
-    let mut signals = Signals::take().map_err(|error| StartError::failed(format!("cannot take signals: {error}")))?;
+    let mut signals =
+        Signals::take().map_err(|error| StartError::failed(format!("cannot take signals: {error}")))?;
     let debug = config.server.debug != DebugMode::Off;
-    let logging = Logging::start(&config.logging, &Identity { service: config.server.name.clone() })?;
+    let mut sinks = config.logging.clone();
+    if debug {
+        sinks.console.level = Threshold::at(Level::Debug);
+        sinks.file.level = Threshold::at(Level::Debug);
+    }
+    let logging = Logging::start(&sinks, &Identity { service: config.server.name.clone() })?;
     logging.install()?;
     log_panics();
-    let services = open_services(&config).await?;
+    let services = open_services(&config, processes(&config)).await?;
     refuse_what_is_missing(&config)?;
     let app = build(services.clone(), config.app.clone())?;
     let stack = Arc::new(app.into_stack(&config.http, logging.clone(), debug)?);

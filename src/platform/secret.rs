@@ -2,14 +2,14 @@
 
 use std::fmt;
 
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// What is shown in place of a secret.
 pub const MASK: &str = "***";
 
 /// A password, token or key. The only way to read it is [`Secret::expose`].
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -32,6 +32,36 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
+    }
+}
+
+/// Written by hand because the derived one quotes what it refuses: `password: 1234` would be in the error.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text in quotes")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret::new(text))
+            }
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+                Err(E::custom("expected text in quotes"))
+            }
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                Err(E::custom("expected text in quotes"))
+            }
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+                Err(E::custom("expected text in quotes"))
+            }
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                Err(E::custom("expected text in quotes"))
+            }
+        }
+        // `any`, because `str` lets the format refuse a number by itself, and quote it.
+        deserializer.deserialize_any(Text)
     }
 }
 
@@ -65,6 +95,16 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_secret_that_is_refused_is_not_quoted() {
+        for value in [serde_json::json!(1234), serde_json::json!(-1234), serde_json::json!(1234.5)] {
+            let error = serde_json::from_value::<Secret>(value).unwrap_err().to_string();
+            assert_eq!(error, "expected text in quotes");
+        }
+        let secret: Secret = serde_json::from_value(serde_json::json!("1234")).unwrap();
+        assert_eq!(secret.expose(), "1234");
     }
 
     #[test]

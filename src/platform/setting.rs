@@ -53,6 +53,16 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     }
 }
 
+/// The span as people write it, in the largest unit that it is a whole number of.
+fn written(span: Duration) -> String {
+    match (span.as_secs(), span.subsec_nanos()) {
+        (seconds, 0) if seconds > 0 && seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+        (seconds, 0) if seconds > 0 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format!("{span:?}"),
+    }
+}
+
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = TextOrNumber::deserialize(deserializer)?.text("a time span such as 500ms, 30s or 5m")?;
@@ -62,9 +72,8 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
         let span = Duration::try_from(span).unwrap_or_default();
         let (low, high) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
         if span < low || span > high {
-            return Err(de::Error::custom(format_args!(
-                "{text} is out of range, expected {low:?} to {high:?}"
-            )));
+            let (low, high) = (written(low), written(high));
+            return Err(de::Error::custom(format_args!("{text} is out of range, expected {low} to {high}")));
         }
         Ok(Self(span))
     }
@@ -72,7 +81,7 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
 
 impl<const MIN: u64, const MAX: u64> Serialize for Span<MIN, MAX> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:?}", self.0))
+        serializer.serialize_str(&written(self.0))
     }
 }
 
@@ -129,7 +138,8 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Size<MIN, MAX> {
 
 impl<const MIN: u64, const MAX: u64> Serialize for Size<MIN, MAX> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let unit = UNITS[..3].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let unit =
+            UNITS[..3].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match unit {
             Some((unit, factor)) => serializer.collect_str(&format_args!("{}{unit}", self.0 / factor)),
             None => serializer.serialize_u64(self.0),
@@ -209,6 +219,14 @@ mod tests {
         assert_eq!(error, "-2s is out of range, expected 1ms to 1s");
         let error = from_value::<Size<1, 10>>(json!("1KiB")).unwrap_err().to_string();
         assert_eq!(error, "1KiB is out of range, expected 1 to 10 bytes");
+    }
+
+    #[test]
+    fn a_span_is_printed_as_people_write_it_and_reads_back() {
+        for text in ["0s", "500ms", "1.5s", "30s", "90s", "5m", "90m", "2h"] {
+            let span: Span<0, 10_000_000> = from_value(json!(text)).unwrap();
+            assert_eq!(to_value(span).unwrap(), json!(text));
+        }
     }
 
     #[test]

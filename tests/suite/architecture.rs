@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// The rooms of the platform, from the ground up. A file imports from lower rows, and from its own room; two
 /// rooms of one row do not import each other.
 const RANKS: [&[&str]; 6] = [
-    &["error", "secret", "setting", "shutdown", "cli"],
-    &["logging", "schema", "store", "views"],
+    &["error", "secret", "setting", "shutdown"],
+    &["cli", "logging", "schema", "store", "views"],
     &["services"],
     &["http"],
     &["config"],
@@ -35,12 +35,15 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 
 /// The modules that a text names right behind `prefix`, also within braces.
 fn named_after<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
-    let word = |text: &'a str| text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
+    let word =
+        |text: &'a str| text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
     let mut names = Vec::new();
     for (at, _) in text.match_indices(prefix) {
         let rest = &text[at + prefix.len()..];
         match rest.strip_prefix('{') {
-            Some(list) => names.extend(list.split('}').next().unwrap_or_default().split(',').map(str::trim).map(word)),
+            Some(list) => {
+                names.extend(list.split('}').next().unwrap_or_default().split(',').map(str::trim).map(word))
+            }
             None => names.push(word(rest)),
         }
     }
@@ -49,7 +52,8 @@ fn named_after<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
 
 /// What is wrong with one file of the platform, if anything.
 fn wrong_arrows(room: &str, depth: usize, text: &str) -> Vec<String> {
-    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut wrong = Vec::new();
     if code.contains("crate::app") {
         wrong.push(format!("{room} names the app"));
@@ -100,9 +104,10 @@ fn an_example_names_no_other_example() {
 fn an_arrow_that_points_the_wrong_way_is_found() {
     // The control of the tests above.
     assert_eq!(wrong_arrows("store", 2, "use crate::platform::http::Json;"), ["store imports http"]);
-    assert_eq!(wrong_arrows("store", 2, "use crate::platform::{error::Error, logging::Logging};"), [
-        "store imports logging"
-    ]);
+    assert_eq!(
+        wrong_arrows("store", 2, "use crate::platform::{error::Error, logging::Logging};"),
+        ["store imports logging"]
+    );
     assert_eq!(wrong_arrows("views", 1, "use super::services::Services;"), ["views imports services"]);
     assert_eq!(wrong_arrows("http", 2, "use crate::app::AppState;"), ["http names the app"]);
     assert!(wrong_arrows("http", 2, "use crate::platform::services::Services;").is_empty());

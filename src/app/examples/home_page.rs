@@ -1,9 +1,10 @@
 //! `/`: an HTML page, with a stylesheet whose URL carries its version.
 
 use askama::Template;
+use axum::http::Method;
 
 use crate::app::AppState;
-use crate::platform::http::{Context, Html, Route, Routes, State};
+use crate::platform::http::{Context, Html, Route, RouteInfo, Routes, State};
 use crate::platform::services::Services;
 
 /// The routes of the example.
@@ -26,8 +27,8 @@ struct RouteLine {
 }
 
 async fn show(State(services): State<Services>, context: Context) -> Html<HomePage> {
-    let line = |route: &crate::platform::http::RouteInfo| RouteLine {
-        methods: route.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(" "),
+    let line = |route: &RouteInfo| RouteLine {
+        methods: route.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(" "),
         path: route.template.clone(),
     };
     Html(HomePage {

@@ -92,10 +92,7 @@ async fn change(resources: Dao<Content>, Path(id): Path<String>, Json(changes): 
 }
 
 async fn remove(resources: Dao<Content>, Path(id): Path<String>) -> Result<()> {
-    match resources.delete(&id, Expected::Any).await? {
-        true => Ok(()),
-        false => Err(no_such_resource(&id)),
-    }
+    if resources.delete(&id, Expected::Any).await? { Ok(()) } else { Err(no_such_resource(&id)) }
 }
 
 async fn change_none() -> Error {

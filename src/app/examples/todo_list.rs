@@ -18,7 +18,13 @@ const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
 pub fn routes() -> Routes<AppState> {
     Routes::new()
         .route(Route::at("/tasks").get(list).post(create).schema("todo-list-v1.0.json", SCHEMA))
-        .route(Route::at("/tasks/{id}").get(read).put(update).delete(remove).schema("todo-list-v1.0.json", SCHEMA))
+        .route(
+            Route::at("/tasks/{id}")
+                .get(read)
+                .put(update)
+                .delete(remove)
+                .schema("todo-list-v1.0.json", SCHEMA),
+        )
 }
 
 /// A thing to do; what is left out stays out.
@@ -72,10 +78,7 @@ async fn update(tasks: Dao<Task>, Path(id): Path<String>, Json(task): Json<Task>
 }
 
 async fn remove(tasks: Dao<Task>, Path(id): Path<String>) -> Result<NoContent> {
-    match tasks.delete(&id, Expected::Any).await? {
-        true => Ok(NoContent),
-        false => Err(no_such_task(&id)),
-    }
+    if tasks.delete(&id, Expected::Any).await? { Ok(NoContent) } else { Err(no_such_task(&id)) }
 }
 
 fn no_such_task(id: &str) -> Error {

@@ -8,7 +8,6 @@ use std::ffi::OsString;
 use super::database;
 use super::keys::{self, PREFIX, SEPARATOR};
 use super::tree::{Node, Origin, Value};
-use super::wording::short;
 use crate::platform::error::StartError;
 
 /// The variables without the prefix that are read as well. `PORT` is how Heroku and Cloud Run assign the port.
@@ -97,21 +96,14 @@ fn path_of(defaults: &Node, rest: &str) -> Option<Vec<String>> {
 
 fn unknown(defaults: &Node, rest: &str) -> String {
     let path: Vec<String> = rest.split(SEPARATOR).map(str::to_ascii_lowercase).collect();
-    match keys::nearest(defaults, &path) {
-        Some(path) => format!("unknown variable, did you mean {}?", keys::variable(&path)),
-        None => {
-            let sections = match &defaults.value {
-                Value::Map(entries) => {
-                    entries.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ")
-                }
-                _ => String::new(),
-            };
-            format!(
-                "unknown variable, expected {PREFIX}<SECTION>__<KEY>; sections: {}",
-                short(&sections, 200)
-            )
-        }
+    if let Some(path) = keys::nearest(defaults, &path) {
+        return format!("unknown variable, did you mean {}?", keys::variable(&path));
     }
+    let sections = match &defaults.value {
+        Value::Map(entries) => keys::names(entries),
+        _ => String::new(),
+    };
+    format!("unknown variable, expected {PREFIX}<SECTION>__<KEY>; sections: {sections}")
 }
 
 #[cfg(test)]

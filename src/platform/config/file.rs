@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path) -> Result<Node, StartError> {
         return Err(origin.wrong(format_args!("is larger than {MAX_BYTES} bytes, too large for settings")));
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         origin.at(line).wrong("is not UTF-8 text")
     })?;
     yaml::parse(text, &origin)

@@ -53,18 +53,19 @@ fn unknown(all: &Node, siblings: &[(String, Node)], path: &[String]) -> String {
         let parts: Vec<_> =
             path[..path.len() - 1].iter().map(String::as_str).chain(found.split('.')).collect();
         if all.find(&parts).is_some() {
-            return format!("unknown key '{key}', did you mean '{}' below '{}'?", parts[parts.len() - 1], {
-                dotted(&parts[..parts.len() - 1])
-            });
+            let (name, section) = (parts[parts.len() - 1], dotted(&parts[..parts.len() - 1]));
+            return format!("unknown key '{key}', did you mean '{name}' below '{section}'?");
         }
     }
-    match nearest(all, path) {
-        Some(path) => format!("unknown key '{key}', did you mean '{}'?", dotted(&path)),
-        None => {
-            let names = siblings.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-            format!("unknown key '{key}', known here: {}", short(&names, 200))
-        }
+    if let Some(path) = nearest(all, path) {
+        return format!("unknown key '{key}', did you mean '{}'?", dotted(&path));
     }
+    format!("unknown key '{key}', known here: {}", names(siblings))
+}
+
+/// The keys of a map, for a message.
+pub(super) fn names(entries: &[(String, Node)]) -> String {
+    short(&entries.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "), 200)
 }
 
 /// The known key that is nearest to this path: spelt nearly so, or of nearly that name in another section.

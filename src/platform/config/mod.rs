@@ -88,11 +88,11 @@ impl<A: Serialize> Loaded<A> {
 /// Reads the four levels. The environment is handed in (`std::env::vars_os()` in `main`), and so are the
 /// defaults ([`DEFAULTS`]), so that tests control both. The error is one line and has exit code 2.
 pub fn load<A: DeserializeOwned>(
-    defaults: Defaults,
     flags: &Flags,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
+    defaults: Defaults,
 ) -> Result<Loaded<A>, StartError> {
-    let mut tree = resolve(defaults, flags, environment)?;
+    let mut tree = resolve(flags, environment, defaults)?;
     let config: Config<A> = typed(&tree)?;
     refuse_exposed_debug(&config.server, &tree)?;
     tree.forget_values();
@@ -101,9 +101,9 @@ pub fn load<A: DeserializeOwned>(
 
 /// The four levels laid over each other.
 fn resolve(
-    defaults: Defaults,
     flags: &Flags,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
+    defaults: Defaults,
 ) -> Result<Node, StartError> {
     let environment = environment::Environment::new(environment)?;
     let defaults = yaml::parse(defaults.text, &Origin::file(defaults.name))?;

@@ -80,7 +80,7 @@ fn scalar(text: &str) -> String {
             '\t' => quoted.push_str("\\t"),
             c if is_safe(c) => quoted.push(c),
             // Every character that is not safe is below U+10000.
-            c => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.extend(format!("\\u{:04X}", u32::from(c)).chars()),
         }
     }
     quoted.push('"');

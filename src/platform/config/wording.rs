@@ -24,7 +24,7 @@ pub(super) fn is_safe(c: char) -> bool {
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// The path as people write it: `http.port`, `cors.origins[0]`.
+/// The path as people write it: `http.port`, `cors.origins.0`.
 pub(super) fn dotted<S: AsRef<str>>(path: &[S]) -> String {
     let joined = path.iter().map(|key| short(key.as_ref(), 60)).collect::<Vec<_>>().join(".");
     short(&joined, 200)
@@ -72,7 +72,13 @@ pub(super) fn plain(message: &str, hidden: Option<&Json>) -> String {
         };
         return format!("found {}, expected {}", short(&found, 60), short(expected, 120));
     }
-    short(&text.replace("unknown field", "unknown key").replace('`', "'"), 200)
+    short(
+        &text
+            .replace("unknown field", "unknown key")
+            .replace("there are no fields", "known here: none")
+            .replace('`', "'"),
+        200,
+    )
 }
 
 /// What serde found, without the name that Rust gives to its type.

@@ -67,14 +67,18 @@ impl BoundedBody {
 
 /// The answer to a body over the limit.
 pub(super) fn too_large(limit: u64) -> Error {
-    Error::new(Kind::PayloadTooLarge).with_message(format!("The body is larger than the limit of {limit} bytes"))
+    Error::new(Kind::PayloadTooLarge)
+        .with_message(format!("The body is larger than the limit of {limit} bytes"))
 }
 
 impl HttpBody for BoundedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match Pin::new(&mut self.inner).poll_frame(task) {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
@@ -133,7 +137,10 @@ impl tower::Service<axum::http::Request<Decompressed>> for Inside {
 }
 
 /// Runs the router on a request whose body is compressed with gzip, brotli, zstd or deflate.
-pub(super) async fn decompressed(inside: Inside, request: axum::extract::Request) -> axum::response::Response {
+pub(super) async fn decompressed(
+    inside: Inside,
+    request: axum::extract::Request,
+) -> axum::response::Response {
     use tower::Service as _;
     let mut service = tower_http::decompression::RequestDecompression::new(inside);
     match service.call(request).await {

@@ -36,8 +36,10 @@ pub(super) async fn apply(response: Response, accept: Option<&HeaderValue>, min_
     request.headers_mut().insert(ACCEPT_ENCODING, accept.clone());
     let mut response = Some(response);
     let answer = service_fn(move |_| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
-    let always = |_: StatusCode, _: axum::http::Version, _: &axum::http::HeaderMap, _: &axum::http::Extensions| true;
-    let mut service = Compression::new(answer).quality(CompressionLevel::Precise(LEVEL)).compress_when(always);
+    let always =
+        |_: StatusCode, _: axum::http::Version, _: &axum::http::HeaderMap, _: &axum::http::Extensions| true;
+    let mut service =
+        Compression::new(answer).quality(CompressionLevel::Precise(LEVEL)).compress_when(always);
     let Ok(response) = service.call(request).await;
     let mut response = response.map(Body::new);
     // tower-http answers 406 to a client that accepts nothing at all. The request has been carried out by now,

@@ -106,7 +106,10 @@ impl<S: Sync> FromRequestParts<S> for Context {
 
 /// The context of a request whose parts are at hand; every request that came through the middleware has one.
 pub(super) fn of(parts: &Parts) -> Result<&Context, Error> {
-    parts.extensions.get::<Context>().ok_or_else(|| Error::internal("the request did not pass the middleware"))
+    parts
+        .extensions
+        .get::<Context>()
+        .ok_or_else(|| Error::internal("the request did not pass the middleware"))
 }
 
 /// Letters, digits and the marks that request ids of other systems use; nothing that could end a log field.
@@ -135,7 +138,12 @@ mod tests {
         for bad in ["", "a b", "a\tb", "a\"b", "a=b", &"x".repeat(129)] {
             assert!(!well_formed(&HeaderValue::try_from(bad).unwrap()), "{bad:?}");
         }
-        for good in ["a", "0f8fad5b-d9cb-469f-a165-70867728950e", "1-67891233-abcdef012345678912345678", &"x".repeat(128)] {
+        for good in [
+            "a",
+            "0f8fad5b-d9cb-469f-a165-70867728950e",
+            "1-67891233-abcdef012345678912345678",
+            &"x".repeat(128),
+        ] {
             assert!(well_formed(&HeaderValue::try_from(good).unwrap()), "{good:?}");
         }
     }

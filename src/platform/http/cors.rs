@@ -25,7 +25,7 @@ enum Origins {
 }
 
 /// How long a browser may remember a preflight; Chromium caps it at two hours.
-const MAX_AGE: Duration = Duration::from_secs(7_200);
+const MAX_AGE: Duration = Duration::from_hours(2);
 
 impl Cors {
     /// Any site may call the route; never with cookies.

@@ -4,7 +4,7 @@
 //! request comes from, in `Sec-Fetch-Site` or at least in `Origin`; a request with neither is not a browser's.
 
 use axum::http::header::{HOST, ORIGIN};
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 
 /// True for a request that changes something and comes from a page of another site.
 pub(super) fn is_forged(method: &Method, headers: &HeaderMap) -> bool {
@@ -15,15 +15,16 @@ pub(super) fn is_forged(method: &Method, headers: &HeaderMap) -> bool {
         return site != "same-origin" && site != "none";
     }
     let Some(origin) = headers.get(ORIGIN) else { return false };
-    let host = headers.get(HOST).map(|host| host.as_bytes());
-    let of_origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let of_origin =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
     of_origin.is_none() || of_origin != host
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::HeaderName;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()

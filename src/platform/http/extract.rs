@@ -37,7 +37,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts, body).await?;
         if let Some(place) = inexact_number(&bytes) {
-            let message = format!("the number at byte {place} has more digits than are kept; send it as a string");
+            let message =
+                format!("the number at byte {place} has more digits than are kept; send it as a string");
             return Err(invalid(String::new(), message));
         }
         let schema = context::of(&parts)?.route().and_then(|route| route.schema.as_ref());
@@ -140,10 +141,11 @@ fn is_exact(number: &[u8]) -> bool {
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
     let digits = mantissa.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
     // Up to 17 digits may still be the shortest form of a double, as a program prints it.
-    digits <= EXACT_DIGITS || text.parse::<f64>().is_ok_and(|value| {
-        let printed = serde_json::Number::from_f64(value).map(|number| number.to_string());
-        printed.is_some_and(|printed| printed == text)
-    })
+    digits <= EXACT_DIGITS
+        || text.parse::<f64>().is_ok_and(|value| {
+            let printed = serde_json::Number::from_f64(value).map(|number| number.to_string());
+            printed.is_some_and(|printed| printed == text)
+        })
 }
 
 #[cfg(test)]

@@ -114,7 +114,9 @@ impl Stack {
             return Some(([(ALLOW, route.allow.clone())], error).into_response());
         }
         if route.cookies && cross_site::is_forged(&exchange.method, request.headers()) {
-            return Some(Error::new(Kind::Forbidden).with_reason("Cross-Site Request Refused").into_response());
+            return Some(
+                Error::new(Kind::Forbidden).with_reason("Cross-Site Request Refused").into_response(),
+            );
         }
         // A handler answers HEAD as it answers GET; the body is dropped at the end, when its length is known.
         *request.method_mut() = handled_as.clone();
@@ -136,7 +138,8 @@ impl Stack {
         if request.version() == Version::HTTP_11 {
             let mut hosts = headers.get_all(HOST).iter();
             let host = hosts.next().filter(|_| hosts.next().is_none());
-            let lie = host.zip(request.uri().authority()).is_some_and(|(host, target)| host != target.as_str());
+            let lie =
+                host.zip(request.uri().authority()).is_some_and(|(host, target)| host != target.as_str());
             if host.is_none() || lie {
                 return Err(Error::bad_request("Invalid Host Header"));
             }
@@ -156,7 +159,8 @@ impl Stack {
         {
             return Some(body::unsupported_encoding());
         }
-        let pace = Pace { grace: self.settings.body_grace.get(), min_rate: self.settings.body_min_rate.get() };
+        let pace =
+            Pace { grace: self.settings.body_grace.get(), min_rate: self.settings.body_min_rate.get() };
         let bare = std::mem::take(request.body_mut());
         let bounded = BoundedBody::new(bare, limit, Some(pace), exchange.context.clone());
         *request.body_mut() = Body::new(bounded);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::{HeaderValue, Method};
-use axum::routing::{MethodRouter, on, MethodFilter};
+use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::cors::Cors;
 use crate::platform::error::StartError;

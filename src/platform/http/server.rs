@@ -92,7 +92,9 @@ pub async fn serve(
             let stack = Arc::clone(&stack);
             ready(Ok::<_, io::Error>(service_fn(move |request: axum::http::Request<Incoming>| {
                 let stack = Arc::clone(&stack);
-                Box::pin(async move { Ok::<_, io::Error>(stack.answer(Some(peer), request.map(Body::new)).await) })
+                Box::pin(
+                    async move { Ok::<_, io::Error>(stack.answer(Some(peer), request.map(Body::new)).await) },
+                )
             })))
         }))
         .await

@@ -158,37 +158,3 @@ pub enum Facility {
     Local6,
     Local7,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use saphyr::{LoadableYamlNode, Yaml};
-    use serde_json::{Value, json};
-
-    fn as_json(yaml: &Yaml<'_>) -> Value {
-        match yaml {
-            Yaml::Mapping(map) => {
-                map.iter().map(|(key, value)| (key.as_str().unwrap().to_owned(), as_json(value))).collect()
-            }
-            Yaml::Value(saphyr::Scalar::Boolean(value)) => json!(value),
-            Yaml::Value(saphyr::Scalar::Integer(value)) => json!(value),
-            Yaml::Value(saphyr::Scalar::String(value)) => json!(value),
-            other => panic!("not used in this section: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_default_configuration_has_every_key_and_its_documented_value() {
-        let documents = Yaml::load_from_str(include_str!("../../../configs/default.yaml")).unwrap();
-        let section = as_json(&documents[0]["logging"]);
-        let settings: Settings = serde_json::from_value(section.clone()).unwrap();
-        assert_eq!(settings.file.max_size.get(), 100_000_000);
-        assert_eq!(settings.file.max_files.get(), 5);
-        assert_eq!(settings.file.path, PathBuf::from("logs/server.log"));
-        assert!(settings.console.enabled && settings.file.enabled);
-        assert!(settings.udp.host.is_empty() && !settings.syslog.enabled && settings.levels.is_empty());
-        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        let written = serde_json::to_value(&settings).unwrap();
-        assert_eq!(keys(&written), keys(&section), "the manual and the code in one order");
-    }
-}

@@ -247,7 +247,9 @@ impl<T: Entity> Dao<T> {
 
     async fn write(&self, write: Write) -> Result<Written> {
         match &write {
-            Write::Change { filter, .. } | Write::Upsert { filter, .. } | Write::DeleteAll(filter) => filter.check()?,
+            Write::Change { filter, .. } | Write::Upsert { filter, .. } | Write::DeleteAll(filter) => {
+                filter.check()?
+            }
             Write::Insert(_) => {}
         }
         self.store.write(Self::COLLECTION, write).await
@@ -286,6 +288,8 @@ mod tests {
     fn ids_sort_by_the_time_of_their_making() {
         let ids: Vec<String> = (0..1000).map(|_| new_id()).collect();
         assert!(ids.is_sorted());
-        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))));
+        assert!(
+            ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        );
     }
 }

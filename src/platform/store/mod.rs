@@ -122,10 +122,14 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
         ))),
         setting::Engine::Memory => Ok(Arc::new(memory::MemoryStore::default())),
         setting::Engine::File(folder) => {
-            { let _ = folder; Ok(Arc::new(memory::MemoryStore::default())) }
+            let _ = folder;
+            Ok(Arc::new(memory::MemoryStore::default()))
         }
         #[cfg(feature = "sqlite")]
-        setting::Engine::Sqlite(path) => { let _ = path; Ok(Arc::new(memory::MemoryStore::default())) },
+        setting::Engine::Sqlite(path) => {
+            let _ = path;
+            Ok(Arc::new(memory::MemoryStore::default()))
+        }
     }
 }
 

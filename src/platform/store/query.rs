@@ -271,7 +271,9 @@ impl Filter {
     }
 
     fn check_node(&self, depth: usize, nodes: &mut usize, operands: &mut usize) -> Result<()> {
-        let Some(depth) = depth.checked_sub(1) else { return Err(Error::bad_request("Filter Nested Too Deeply")) };
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(Error::bad_request("Filter Nested Too Deeply"));
+        };
         *nodes += 1;
         match self {
             Self::All | Self::After(_) => Ok(()),
@@ -334,7 +336,9 @@ impl Test {
     fn holds(&self, value: Option<&Value>) -> bool {
         let key = Key::of(value);
         match self {
-            Self::In(values) => values.iter().any(|other| key.compare(&Key::from(other)) == Some(Ordering::Equal)),
+            Self::In(values) => {
+                values.iter().any(|other| key.compare(&Key::from(other)) == Some(Ordering::Equal))
+            }
             Self::Below(other, bound) => match key.compare(&Key::from(other)) {
                 Some(Ordering::Less) => true,
                 Some(Ordering::Equal) => *bound == Bound::Included,
@@ -536,7 +540,9 @@ impl<'a> From<&'a Scalar> for Key<'a> {
             Scalar::Bool(value) => Self::Bool(*value),
             Scalar::Int(value) => Self::Number(Cow::Owned(Number::from(*value))),
             // A number that is not finite has been refused.
-            Scalar::Float(value) => Number::from_f64(*value).map_or(Self::Nothing, |n| Self::Number(Cow::Owned(n))),
+            Scalar::Float(value) => {
+                Number::from_f64(*value).map_or(Self::Nothing, |n| Self::Number(Cow::Owned(n)))
+            }
             Scalar::Text(text) => Self::Text(text),
         }
     }

@@ -97,7 +97,9 @@ impl Engine {
 fn path(url: &StoreUrl, place: &str) -> Result<PathBuf, StartError> {
     match place {
         "" => Err(StartError::config(format!("store.url '{url}' names no place"))),
-        ":memory:" => Err(StartError::config(format!("store.url '{url}': write memory: for a store in memory"))),
+        ":memory:" => {
+            Err(StartError::config(format!("store.url '{url}': write memory: for a store in memory")))
+        }
         _ => Ok(PathBuf::from(place)),
     }
 }
@@ -111,7 +113,10 @@ fn unknown(url: &StoreUrl, scheme: &str) -> StartError {
         .filter(|(distance, known)| *distance * 2 <= known.len())
         .min_by_key(|(distance, _)| *distance);
     let hint = nearest.map_or_else(String::new, |(_, known)| format!(", did you mean {known}:"));
-    StartError::config(format!("store.url '{url}': unknown store '{scheme}'{hint} (it has {})", BUILT.join(", ")))
+    StartError::config(format!(
+        "store.url '{url}': unknown store '{scheme}'{hint} (it has {})",
+        BUILT.join(", ")
+    ))
 }
 
 #[cfg(test)]

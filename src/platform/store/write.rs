@@ -153,7 +153,8 @@ impl Patch {
     fn apply(self, body: &Body) -> Result<Body> {
         let mut body = body.clone();
         for (path, value) in self.steps {
-            let (parents, leaf) = path.rsplit_once('.').map_or((None, path.as_str()), |(up, leaf)| (Some(up), leaf));
+            let (parents, leaf) =
+                path.rsplit_once('.').map_or((None, path.as_str()), |(up, leaf)| (Some(up), leaf));
             let mut object = Some(&mut body);
             for segment in parents.into_iter().flat_map(|parents| parents.split('.')) {
                 let Some(parent) = object else { break };

@@ -46,7 +46,8 @@ async fn app() -> TestApp {
 
 #[tokio::test]
 async fn an_unknown_path_is_404_unknown_endpoint_in_json() {
-    let answer = app().await.call(Method::GET, "/nowhere?a=1", &[("x-request-id", "abc")], Body::empty()).await;
+    let answer =
+        app().await.call(Method::GET, "/nowhere?a=1", &[("x-request-id", "abc")], Body::empty()).await;
     assert_eq!(answer.status_line(), "404 Unknown Endpoint");
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let expected = json!({

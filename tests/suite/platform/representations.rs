@@ -39,7 +39,9 @@ fn decoded(answer: &Answer) -> Vec<u8> {
     match answer.header("content-encoding") {
         None => plain.extend_from_slice(&answer.body),
         Some("gzip") => drop(flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut plain).unwrap()),
-        Some("br") => drop(brotli::Decompressor::new(&answer.body[..], 4_096).read_to_end(&mut plain).unwrap()),
+        Some("br") => {
+            drop(brotli::Decompressor::new(&answer.body[..], 4_096).read_to_end(&mut plain).unwrap())
+        }
         Some("zstd") => plain = zstd::decode_all(&answer.body[..]).unwrap(),
         Some(other) => panic!("{other}"),
     }
@@ -145,9 +147,7 @@ async fn every_answer_has_the_security_headers_of_helmet() {
 
 #[tokio::test]
 async fn a_security_header_can_be_changed_and_left_out() {
-    let settings = [
-        ("SERVER__HTTP__SECURITY_HEADERS", "{x-frame-options: DENY, referrer-policy: \"\"}"),
-    ];
+    let settings = [("SERVER__HTTP__SECURITY_HEADERS", "{x-frame-options: DENY, referrer-policy: \"\"}")];
     let app = TestApp::with_routes(routes(), &settings).await;
     let answer = app.get("/text/1").await;
     assert_eq!(answer.header("x-frame-options"), Some("DENY"));
@@ -181,7 +181,9 @@ async fn a_static_file_is_kept_for_ever_under_its_version_only() {
     assert_eq!(stale.header("cache-control"), Some("no-cache"));
     let tag = plain.header("etag").unwrap();
     assert_eq!(get(&app, "/static/site.css", "if-none-match", tag).await.status, 304);
-    for escape in ["/static/../outside.txt", "/static/%2e%2e/outside.txt", "/static/..%2foutside.txt", "/static/none"] {
+    for escape in
+        ["/static/../outside.txt", "/static/%2e%2e/outside.txt", "/static/..%2foutside.txt", "/static/none"]
+    {
         let answer = app.get(escape).await;
         assert_eq!(answer.status_line(), "404 Unknown Endpoint", "{escape}");
     }

@@ -1,10 +1,11 @@
 //! The app in process: requests go through the whole middleware, without a socket.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::header::HOST;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -15,14 +16,17 @@ use server::platform::App;
 use server::platform::cli::Flags;
 use server::platform::config::server::DebugMode;
 use server::platform::config::{self, Config};
-use server::platform::http::{Routes, Stack};
+use server::platform::http::server::{self as sockets, Drain};
+use server::platform::http::{self, Routes, Stack};
 use server::platform::logging::{Logging, MemoryLog};
 use server::platform::services::{self, Services};
+use tokio::task::JoinHandle;
 
 /// A server without a socket.
 pub struct TestApp {
     stack: Arc<Stack>,
     log: MemoryLog,
+    settings: http::Settings,
 }
 
 impl TestApp {
@@ -49,12 +53,22 @@ impl TestApp {
         let (logging, log) = Logging::to_memory();
         let debug = config.server.debug != DebugMode::Off;
         let stack = app.into_stack(&config.http, logging, debug).unwrap();
-        Self { stack: Arc::new(stack), log }
+        Self { stack: Arc::new(stack), log, settings: config.http.clone() }
     }
 
     /// The middleware with all behind it, for a socket of the test's own.
     pub fn stack(&self) -> Arc<Stack> {
         Arc::clone(&self.stack)
+    }
+
+    /// Serves on a port that the system gives, as the program does.
+    pub async fn listen(&self) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
+        let listener = sockets::listen("127.0.0.1", 0).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stack, settings, drain) = (self.stack(), self.settings.clone(), Drain::default());
+        let handle = drain.clone();
+        let serving = tokio::spawn(async move { sockets::serve(listener, stack, &settings, handle).await });
+        (address, drain, serving)
     }
 
     /// The lines of the log so far.
@@ -73,7 +87,13 @@ impl TestApp {
         Answer { status: parts.status, reason, headers: parts.headers, body }
     }
 
-    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -103,13 +123,13 @@ impl TestApp {
 }
 
 /// What `curl -d` sends: the server reads JSON all the same.
-const FORM: [(&str, &str); 1] = [(CONTENT_TYPE.as_str(), "application/x-www-form-urlencoded")];
+const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
 
 fn configuration(environment: &[(&str, &str)]) -> Config<app::settings::Settings> {
     let memory = [("SERVER__STORE__URL", "memory:")];
     let pairs = memory.iter().chain(environment);
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    config::load(config::DEFAULTS, &Flags::default(), pairs.collect::<Vec<_>>()).unwrap().config
+    config::load(&Flags::default(), pairs.collect::<Vec<_>>(), config::DEFAULTS).unwrap().config
 }
 
 async fn open(config: &Config<app::settings::Settings>) -> Services {

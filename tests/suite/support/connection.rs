@@ -41,28 +41,34 @@ impl Connection {
         String::from_utf8_lossy(&all).into_owned()
     }
 
+    /// The first line and the headers of an answer.
+    pub fn read_head(&mut self) -> String {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            self.0.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        String::from_utf8_lossy(&head).into_owned()
+    }
+
     /// One answer with a `Content-Length`, or without a body.
     pub fn read_answer(&mut self) -> String {
-        let mut all = Vec::new();
-        let mut byte = [0];
-        while !all.ends_with(b"\r\n\r\n") {
-            self.0.read_exact(&mut byte).unwrap();
-            all.push(byte[0]);
-        }
-        let head = String::from_utf8_lossy(&all).to_lowercase();
-        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let head = self.read_head();
+        let lower = head.to_lowercase();
+        let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
         self.0.read_exact(&mut body).unwrap();
-        all.extend(body);
-        String::from_utf8_lossy(&all).into_owned()
+        head + &String::from_utf8_lossy(&body)
     }
 
     /// Whether the other side has said or closed anything within the time.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.0.set_read_timeout(Some(time)).unwrap();
-        let quiet = self.0.peek(&mut [0]).is_err_and(|error| {
-            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-        });
+        let quiet = self
+            .0
+            .peek(&mut [0])
+            .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
         self.0.set_read_timeout(Some(PATIENCE)).unwrap();
         quiet
     }

@@ -43,7 +43,8 @@ impl TestServer {
 
     /// Starts it in a folder that outlives it.
     pub fn start_in(folder: &Path, arguments: &[&str]) -> Self {
-        Self::spawn(program(folder).args(["--host", "127.0.0.1", "--port", "0"]).args(arguments), folder)
+        let host = if arguments.contains(&"--host") { &[][..] } else { &["--host", "127.0.0.1"] };
+        Self::spawn(program(folder).args(["--port", "0"]).args(host).args(arguments), folder)
     }
 
     /// Starts a command that runs the server in this folder.

@@ -39,10 +39,7 @@ impl AddressBook {
     }
 
     pub async fn delete(&self, id: &str) -> Result<()> {
-        match self.entries.delete(id, Expected::Any).await? {
-            true => Ok(()),
-            false => Err(no_such_address(id)),
-        }
+        if self.entries.delete(id, Expected::Any).await? { Ok(()) } else { Err(no_such_address(id)) }
     }
 }
 
@@ -55,10 +52,17 @@ fn checked(entry: Entry) -> Result<Entry> {
     let emails = entry.emails.as_deref().unwrap_or_default();
     for (at, email) in emails.iter().enumerate() {
         if emails[..at].iter().any(|earlier| earlier.email.eq_ignore_ascii_case(&email.email)) {
-            errors.push(FieldError { pointer: format!("/emails/{at}/email"), message: "is there twice".to_owned() });
+            errors.push(FieldError {
+                pointer: format!("/emails/{at}/email"),
+                message: "is there twice".to_owned(),
+            });
         }
     }
-    if errors.is_empty() { Ok(entry) } else { Err(Error::bad_request("Invalid address entry").with_errors(errors)) }
+    if errors.is_empty() {
+        Ok(entry)
+    } else {
+        Err(Error::bad_request("Invalid address entry").with_errors(errors))
+    }
 }
 
 fn no_such_address(id: &str) -> Error {

@@ -26,7 +26,8 @@ fn a_path_goes_through_objects_only() {
 
 #[test]
 fn a_path_that_is_none_is_refused() {
-    for path in ["", ".", "a.", ".a", "a..b", "$a", "a.$b", "a\"b", "a\\b", "a\0", &"a".repeat(MAX_PATH + 1)] {
+    for path in ["", ".", "a.", ".a", "a..b", "$a", "a.$b", "a\"b", "a\\b", "a\0", &"a".repeat(MAX_PATH + 1)]
+    {
         assert_eq!(field(path).eq(1).check().unwrap_err().reason(), "Invalid Field Path", "{path:?}");
         assert!(Sort::by(path, Direction::Ascending).check().is_err());
     }
@@ -112,7 +113,8 @@ fn a_sort_goes_by_type_then_value_then_id() {
         json!({"a": false}),
         json!({"a": true}),
     ];
-    let in_order: Vec<_> = values.into_iter().enumerate().map(|(n, body)| document(&format!("{n:02}"), body)).collect();
+    let in_order: Vec<_> =
+        values.into_iter().enumerate().map(|(n, body)| document(&format!("{n:02}"), body)).collect();
     let sort = Sort::by("a", Direction::Ascending);
     let query = Query { filter: Filter::All, sort, page: Page::all() };
     let sorted = select(in_order.iter().rev(), &query);

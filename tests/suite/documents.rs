@@ -1,0 +1,114 @@
+//! Every command in the README and in `docs/` is run: `curl` and the program here, `make` by `.ci/run`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{TestServer, run_to_end};
+
+/// The lines of the `sh` blocks of one document.
+fn commands(text: &str) -> Vec<&str> {
+    let mut within = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("```") {
+            within = line == "```sh";
+        } else if within && !line.trim().is_empty() && !line.starts_with('#') {
+            found.push(line.trim());
+        }
+    }
+    found
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<(String, String)> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let markdown = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let paths = markdown.chain([root().join("README.md")]);
+    paths.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// What stands behind the `#` of a command: the status that it is answered with comes first.
+fn expected_status(command: &str) -> Option<&str> {
+    let (_, comment) = command.split_once(" # ")?;
+    comment.split([' ', ',']).next()
+}
+
+/// Runs `curl` as it stands, against this server, and checks the status that the comment promises.
+fn run_curl(command: &str, server: &TestServer, id: &mut String) -> Result<(), String> {
+    let expected = expected_status(command).ok_or("promises no status: end it with ' # 200'")?;
+    let (call, _) = command.split_once(" # ").ok_or("has no comment")?;
+    let call = call.replace("localhost:5000", &server.address.to_string()).replace("/ID", &format!("/{id}"));
+    let output =
+        Command::new("sh").arg("-c").arg(&call).current_dir(root()).output().map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if let Some(place) = text.lines().find_map(|line| line.strip_prefix("location: ")) {
+        place.rsplit('/').next().unwrap_or_default().clone_into(id);
+    }
+    let first = text.lines().next().unwrap_or_default();
+    if first.starts_with(&format!("HTTP/1.1 {expected}")) {
+        Ok(())
+    } else {
+        Err(format!("answered {first:?}"))
+    }
+}
+
+/// Checks that `.ci/run` runs a `make` target; those that end by themselves at once are run here.
+fn check_make(command: &str, ci: &str) -> Result<(), String> {
+    let call = command.split(" # ").next().unwrap_or_default().trim();
+    let target = call.strip_prefix("make").unwrap_or_default().split_whitespace().next().unwrap_or("help");
+    if target == "run"
+        && let Some((_, arguments)) = call.split_once("ARGS=\"")
+    {
+        let arguments: Vec<&str> = arguments.trim_end_matches('"').split(' ').collect();
+        let ends = ["config", "routes", "--help"].contains(&arguments[0]);
+        if ends {
+            let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+            let output = run_to_end(folder.path(), &arguments, &[]);
+            return if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) };
+        }
+        let without_port: Vec<&str> =
+            arguments.chunks(2).filter(|pair| pair[0] != "--port").flatten().copied().collect();
+        drop(TestServer::start(&without_port));
+        return Ok(());
+    }
+    let known = ci.split(|c: char| c.is_whitespace() || "\"';)".contains(c)).collect::<Vec<_>>();
+    let run =
+        known.windows(2).any(|pair| pair == ["make", target]) || (target == "help" && ci.contains("make\n"));
+    if run { Ok(()) } else { Err(format!(".ci/run does not run `make {target}`")) }
+}
+
+#[test]
+fn every_command_of_the_documents_works() {
+    let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
+    let mut failures = Vec::new();
+    for (document, text) in documents() {
+        let server = TestServer::start(&[]);
+        let mut id = "none".to_owned();
+        for command in commands(&text) {
+            let result = match command.split_whitespace().next().unwrap() {
+                "curl" => run_curl(command, &server, &mut id),
+                "make" => check_make(command, &ci),
+                other => Err(format!("no test knows how to run `{other}`")),
+            };
+            if let Err(why) = result {
+                failures.push(format!("{document}: {command}\n    {why}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_command_that_does_not_work_is_found() {
+    // The control of the test above.
+    let server = TestServer::start(&[]);
+    let wrong = "curl -si localhost:5000/nowhere # 200";
+    assert!(run_curl(wrong, &server, &mut String::new()).is_err());
+    assert!(run_curl("curl -si localhost:5000/nowhere # 404", &server, &mut String::new()).is_ok());
+    assert!(check_make("make nonsense", "make test\nmake lint\n").is_err());
+    assert!(check_make("make test", "make test\nmake lint\n").is_ok());
+}

@@ -1,0 +1,151 @@
+//! The address book: the integration test of the original tutorial against a running server, and its rules.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, TestServer};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/addresses");
+const SCHEMA: &str = include_str!("../../../schema/address-book-v1.0.json");
+
+fn samples() -> Vec<Value> {
+    let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.unwrap().path()).unwrap();
+    let files = std::fs::read_dir(DATA).unwrap().map(read);
+    files.map(|text| serde_json::from_slice(&text).unwrap()).collect()
+}
+
+#[test]
+fn the_sample_data_meets_the_schema() {
+    let schema = server::platform::schema::Schema::parse("address book", SCHEMA).unwrap();
+    assert!(samples().len() >= 3);
+    for sample in samples() {
+        schema.check(&sample).unwrap();
+    }
+    assert!(schema.check(&json!({"name": "the control"})).is_err());
+}
+
+#[tokio::test]
+async fn the_endpoints_work_as_in_the_tutorial() {
+    let server = TestServer::start(&[]);
+    let client = reqwest::Client::new();
+    let all = server.url("/addresses/");
+    let (first, second) = (json!({"full_name": "Bill Gates"}), samples().remove(0));
+
+    let list = client.get(&all).send().await.unwrap();
+    assert_eq!((list.status().as_u16(), list.text().await.unwrap()), (200, "{}".to_owned()));
+
+    let made = client.post(&all).body(first.to_string()).send().await.unwrap();
+    assert_eq!(made.status(), 201);
+    let place = made.headers()["location"].to_str().unwrap().to_owned();
+    let id = place.strip_prefix("/addresses/").unwrap();
+    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{place}");
+    let one = server.url(&place);
+
+    let refused = client.post(&all).body("it is not json").send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    let reason = refused.extensions().get::<hyper::ext::ReasonPhrase>().unwrap();
+    assert_eq!(reason.as_bytes(), b"Invalid JSON body");
+
+    let read = async |url: &str| {
+        let answer = client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap())
+    };
+    assert_eq!(read(&one).await, (200, first.clone()));
+    assert_eq!(read(&all).await, (200, json!({id: first})));
+    assert_eq!(read(&server.url("/addresses/no-such-id")).await.0, 404);
+
+    let put =
+        async |url: &str, body: String| client.put(url).body(body).send().await.unwrap().status().as_u16();
+    assert_eq!(put(&one, second.to_string()).await, 204);
+    assert_eq!(read(&one).await, (200, second.clone()));
+    assert_eq!(put(&one, "it is not json".to_owned()).await, 400);
+    assert_eq!(put(&server.url("/addresses/1234"), second.to_string()).await, 404);
+
+    let delete = async |url: &str| client.delete(url).send().await.unwrap().status().as_u16();
+    assert_eq!(delete(&one).await, 204);
+    assert_eq!(read(&one).await.0, 404);
+    assert_eq!(delete(&one).await, 404);
+    assert_eq!(read(&all).await, (200, json!({})));
+}
+
+#[tokio::test]
+async fn an_entry_comes_back_exactly_as_it_was_sent() {
+    let app = TestApp::start().await;
+    let mut entries = samples();
+    for pincode in [json!(110_011), json!("SW1Y 4JH"), json!(1.5), json!(0)] {
+        let address = json!({"kind": "work", "street_name": "s", "pincode": pincode, "country": "c"});
+        entries.push(json!({"full_name": "Ada", "addresses": [address], "emails": [], "phone_numbers": []}));
+    }
+    for entry in entries {
+        let made = app.post("/addresses", &entry).await;
+        assert_eq!(made.status, 201, "{:?}", made.json());
+        assert_eq!(app.get(made.header("location").unwrap()).await.json(), entry);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_the_schema_is_told_all_its_faults() {
+    let app = TestApp::start().await;
+    let address = json!({"kind": "castle", "street_name": 7, "pincode": 1, "country": "c"});
+    let entry =
+        json!({"full_name": "Ada", "addresses": [address], "emails": [{"kind": "home", "email": "nobody"}]});
+    let answer = app.post("/addresses", entry).await;
+    assert_eq!(answer.status_line(), "400 JSON Schema validation failed");
+    let body = answer.json();
+    assert_eq!(body["message"], "JSON Schema validation failed");
+    let errors = body["errors"].as_array().unwrap();
+    let mut pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect();
+    pointers.sort_unstable();
+    assert_eq!(pointers, ["/addresses/0/kind", "/addresses/0/street_name", "/emails/0/email"]);
+    for body in
+        [json!({"name": "Bill"}), json!({}), json!([]), json!(null), json!({"full_name": "a", "x": 1})]
+    {
+        assert_eq!(
+            app.post("/addresses", &body).await.status_line(),
+            "400 JSON Schema validation failed",
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_rule_that_the_schema_cannot_say_names_its_field_too() {
+    let app = TestApp::start().await;
+    let answer = app.post("/addresses", json!({"full_name": "  "})).await;
+    assert_eq!(answer.status_line(), "400 Invalid address entry");
+    assert_eq!(answer.json()["errors"], json!([{"pointer": "/full_name", "message": "is blank"}]));
+}
+
+#[tokio::test]
+async fn an_unknown_entry_is_404_for_every_method() {
+    let app = TestApp::start().await;
+    for id in ["1234", "..%2f..%2fetc%2fpasswd", "%00", "a%20b", "%F0%9F%A6%80"] {
+        let path = format!("/addresses/{id}");
+        let answers = [
+            app.get(&path).await,
+            app.put(&path, json!({"full_name": "Ada"})).await,
+            app.delete(&path).await,
+        ];
+        for answer in answers {
+            assert_eq!(answer.status_line(), "404 No Such Address", "{id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restart_finds_what_was_stored() {
+    let client = reqwest::Client::new();
+    let sqlite: &[&str] = if cfg!(feature = "sqlite") { &["sqlite:var/server.sqlite"] } else { &[] };
+    for url in [&["file:var/documents"], sqlite].concat() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = TestServer::start_in(folder.path(), &["--db_url", url]);
+        let made =
+            client.post(server.url("/addresses")).body(r#"{"full_name": "Ada"}"#).send().await.unwrap();
+        let place = made.headers()["location"].to_str().unwrap().to_owned();
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0));
+        let server = TestServer::start_in(folder.path(), &["--db_url", url]);
+        let found = client.get(server.url(&place)).send().await.unwrap();
+        assert_eq!(found.status(), 200, "{url}");
+        assert_eq!(found.text().await.unwrap(), r#"{"full_name":"Ada"}"#);
+    }
+}

@@ -1,0 +1,7 @@
+//! The examples, each tested in a file of its own name.
+
+mod address_book; // example: address_book
+mod cors_demo; // example: cors_demo
+mod home_page; // example: home_page
+mod resources; // example: resources
+mod todo_list; // example: todo_list

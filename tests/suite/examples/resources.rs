@@ -1,0 +1,76 @@
+//! Resources: the answers and messages of the original boilerplate.
+
+use serde_json::json;
+
+use crate::support::TestApp;
+
+#[tokio::test]
+async fn a_resource_can_be_made_read_changed_and_removed() {
+    let app = TestApp::start().await;
+    assert_eq!(app.get("/resources").await.json(), json!([]));
+    let resource = json!({"id": "r1", "name": "one", "value": {"a": [1, null]}});
+    let made = app.post("/resources", &resource).await;
+    assert_eq!(made.status, 200);
+    assert!(made.body.is_empty());
+    assert_eq!(app.get("/resources/r1").await.json(), resource);
+    assert_eq!(app.patch("/resources/r1", json!({"value": null})).await.status, 200);
+    let changed = json!({"id": "r1", "name": "one", "value": null});
+    assert_eq!(app.get("/resources").await.json(), json!([changed]));
+    assert_eq!(app.delete("/resources/r1").await.status, 200);
+    assert_eq!(app.get("/resources").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn an_id_that_exists_is_409_and_one_that_does_not_404() {
+    let app = TestApp::start().await;
+    let resource = json!({"id": "r1", "name": "one", "value": 1});
+    app.post("/resources", &resource).await;
+    let again = app.post("/resources", &resource).await;
+    assert_eq!(again.status, 409);
+    assert_eq!(again.json()["message"], "Resource with ID r1 already exists.");
+    for answer in [
+        app.get("/resources/r2").await,
+        app.patch("/resources/r2", json!({"name": "x"})).await,
+        app.delete("/resources/r2").await,
+    ] {
+        assert_eq!(answer.status, 404);
+        assert_eq!(answer.json()["message"], "There is no resource with id r2.");
+        assert_eq!(answer.json()["status"], 404);
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_in_a_request_is_named() {
+    let app = TestApp::start().await;
+    let answer = app.patch("/resources", json!({"name": "x"})).await;
+    assert_eq!(answer.status_line(), "400 Resource ID is compulsory for this service.");
+    let answer = app.delete("/resources").await;
+    assert_eq!(answer.status_line(), "400 No resource ID specified for deletion.");
+    app.post("/resources", json!({"id": "r1", "name": "one", "value": 1})).await;
+    let answer = app.patch("/resources/r1", json!({})).await;
+    assert_eq!(answer.status_line(), "400 Tried to update resource with an empty patch body.");
+    let answer = app.post("/resources", json!({"id": "r3"})).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.json()["errors"][0]["message"].as_str().unwrap().contains("`name`"));
+}
+
+#[tokio::test]
+async fn an_id_that_is_a_query_is_refused() {
+    // The original handed it to MongoDB, where it matches everything.
+    let app = TestApp::start().await;
+    let answer = app.post("/resources", json!({"id": {"$ne": null}, "name": "n", "value": 1})).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/id");
+    assert_eq!(app.get("/resources").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn ids_that_are_path_tricks_stay_ids() {
+    let app = TestApp::start().await;
+    for (id, path) in [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\0", "%00"), ("Ä", "%C3%84"), ("a b", "a%20b")]
+    {
+        let resource = json!({"id": id, "name": "n", "value": 1});
+        assert_eq!(app.post("/resources", &resource).await.status, 200, "{id}");
+        assert_eq!(app.get(&format!("/resources/{path}")).await.json(), resource);
+    }
+}

@@ -1,0 +1,70 @@
+//! The to-do list: the integration test of the original tutorial against a running server, and its schema.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, TestServer};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/tasks");
+const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
+
+fn samples() -> Vec<Value> {
+    let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.unwrap().path()).unwrap();
+    let files = std::fs::read_dir(DATA).unwrap().map(read);
+    files.map(|text| serde_json::from_slice(&text).unwrap()).collect()
+}
+
+#[test]
+fn the_sample_data_meets_the_schema() {
+    let schema = server::platform::schema::Schema::parse("to-do list", SCHEMA).unwrap();
+    assert!(samples().len() >= 2);
+    for sample in samples() {
+        schema.check(&sample).unwrap();
+    }
+    assert!(schema.check(&json!({"name": "the control"})).is_err());
+}
+
+#[tokio::test]
+async fn the_endpoints_work_as_in_the_tutorial() {
+    let server = TestServer::start(&[]);
+    let client = reqwest::Client::new();
+    let all = server.url("/tasks");
+    let read = async |url: &str| {
+        let answer = client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap())
+    };
+    let made = client.post(&all).body(r#"{"title": "Task1"}"#).send().await.unwrap();
+    assert_eq!(made.status(), 201);
+    let place = made.headers()["location"].to_str().unwrap().to_owned();
+    let id = place.strip_prefix("/tasks/").unwrap();
+    let one = server.url(&place);
+    assert_eq!(read(&one).await, (200, json!({"title": "Task1"})));
+    let changed = client.put(&one).body(r#"{"title": "Task2"}"#).send().await.unwrap();
+    assert_eq!(changed.status(), 204);
+    assert_eq!(read(&all).await, (200, json!({id: {"title": "Task2"}})));
+    assert_eq!(client.delete(&one).send().await.unwrap().status(), 204);
+    assert_eq!(read(&all).await, (200, json!({})));
+    assert_eq!(read(&one).await.0, 404);
+    assert_eq!(client.delete(&one).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn every_sample_comes_back_as_it_was_sent() {
+    let app = TestApp::start().await;
+    for task in samples() {
+        let made = app.post("/tasks", &task).await;
+        assert_eq!(made.status, 201);
+        assert_eq!(app.get(made.header("location").unwrap()).await.json(), task);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_breaks_the_schema_is_refused() {
+    let app = TestApp::start().await;
+    for task in
+        [json!({}), json!({"title": ""}), json!({"title": "t", "priority": "now"}), json!({"title": 1})]
+    {
+        let answer = app.post("/tasks", &task).await;
+        assert_eq!(answer.status_line(), "400 JSON Schema validation failed", "{task}");
+        assert!(!answer.json()["errors"].as_array().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,192 @@
+//! Connections over a real socket: slow ones, silent ones, wrong ones.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use server::platform::http::{Json, RawBody, Route, Routes};
+use server::platform::services::Services;
+
+use crate::support::{Connection, PATIENCE, TestApp};
+
+async fn length(RawBody(body): RawBody) -> Json<usize> {
+    Json(body.len())
+}
+
+async fn echo(Json(body): Json<serde_json::Value>) -> Json<serde_json::Value> {
+    Json(body)
+}
+
+fn routes() -> Routes<Services> {
+    Routes::new()
+        .route(Route::at("/length").post(length))
+        .route(Route::at("/echo").post(echo))
+        .merge(server::platform::http::health::routes())
+}
+
+async fn patient() -> SocketAddr {
+    TestApp::with_routes(routes(), &[]).await.listen().await.0
+}
+
+/// A server with short deadlines.
+async fn impatient() -> SocketAddr {
+    let settings = [
+        ("SERVER__HTTP__FIRST_BYTE_TIMEOUT", "200ms"),
+        ("SERVER__HTTP__HEADER_TIMEOUT", "300ms"),
+        ("SERVER__HTTP__BODY_GRACE", "300ms"),
+        ("SERVER__HTTP__BODY_MIN_RATE", "1000"),
+    ];
+    TestApp::with_routes(routes(), &settings).await.listen().await.0
+}
+
+/// Runs the blocking side of a test beside the server's runtime.
+async fn client<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(test).await.unwrap()
+}
+
+const GET: &str = "GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_or_too_little_is_closed() {
+    let server = impatient().await;
+    client(move || {
+        for start in ["", "PRI * HTTP/2", "GET /ping HTT", "GET /ping HTTP/1.1\r\nHost: local"] {
+            let mut connection = Connection::open(server);
+            connection.send(start).read_to_end();
+        }
+        // The control: a connection that asks is answered, and is kept for the next request.
+        let mut connection = Connection::open(server);
+        for _ in 0..2 {
+            let answer = connection.send(GET).read_answer();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        }
+        connection.read_to_end();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_or_trickles_is_408_and_closes_the_connection() {
+    let server = impatient().await;
+    client(move || {
+        let head = "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+        let check = |answer: String| {
+            assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+            assert!(
+                answer.contains("connection: close") && answer.contains("The body came too slowly"),
+                "{answer}"
+            );
+        };
+        let mut stalled = Connection::open(server);
+        check(stalled.send(head).send("{").read_to_end());
+        // One byte for each gap keeps a time limit of the gap for ever; the rate ends it.
+        let mut trickling = Connection::open(server);
+        trickling.send(head);
+        while trickling.is_quiet_for(Duration::from_millis(20)) && trickling.try_send(" ") {}
+        check(trickling.read_to_end());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_body_that_keeps_the_rate_is_read() {
+    let server = impatient().await;
+    client(move || {
+        let body = "x".repeat(900);
+        let length = body.len();
+        let head = format!("POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        let mut connection = Connection::open(server);
+        connection.send(head);
+        for piece in body.as_bytes().chunks(300) {
+            assert!(connection.is_quiet_for(Duration::from_millis(50)));
+            connection.send(piece);
+        }
+        assert!(connection.read_answer().starts_with("HTTP/1.1 200 OK"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_reason_phrase_travels_on_the_first_line() {
+    let server = patient().await;
+    client(move || {
+        let mut connection = Connection::open(server);
+        let answer = connection.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").read_answer();
+        assert!(answer.starts_with("HTTP/1.1 404 Unknown Endpoint\r\n"), "{answer}");
+        let body = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nnot json";
+        let answer = connection.send(body).read_answer();
+        assert!(answer.starts_with("HTTP/1.1 400 Invalid JSON body\r\n"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_http_is_refused() {
+    let server = patient().await;
+    client(move || {
+        for (request, status) in [
+            ("GET /ping HTTP/1.1\r\n\r\n".to_owned(), "400 Invalid Host Header"),
+            ("GET http://evil/ping HTTP/1.1\r\nHost: good\r\n\r\n".to_owned(), "400 Invalid Host Header"),
+            ("garbage\r\n\r\n".to_owned(), "400 Bad Request"),
+            (
+                format!("GET /ping HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000)),
+                "431 Request Header Fields Too Large",
+            ),
+        ] {
+            let mut connection = Connection::open(server);
+            let answer = connection.send(&request).read_answer();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.40}: {answer}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http_2_works_without_tls_too() {
+    let server = patient().await;
+    client(move || {
+        let mut connection = Connection::open(server);
+        // The preface and an empty SETTINGS frame (RFC 9113, sections 3.4 and 6.5); the answer is a SETTINGS frame.
+        connection.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        assert!(!connection.is_quiet_for(Duration::from_secs(10)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_while_new_connections_are_refused() {
+    let (server, drain, serving) = TestApp::with_routes(routes(), &[]).await.listen().await;
+    let mut connection = client(move || {
+        let mut connection = Connection::open(server);
+        connection.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab");
+        // Under way: the server waits for the rest of the body.
+        assert!(connection.is_quiet_for(Duration::from_millis(100)));
+        connection
+    })
+    .await;
+    drain.start(Duration::from_secs(3_600));
+    let answer = client(move || {
+        let start = std::time::Instant::now();
+        while std::net::TcpStream::connect(server).is_ok() {
+            assert!(start.elapsed() < PATIENCE, "still accepting");
+        }
+        connection.send("cd").read_answer()
+    })
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("\r\n\r\n4"), "{answer}");
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_at_the_deadline() {
+    let (server, drain, serving) = TestApp::with_routes(routes(), &[]).await.listen().await;
+    let connection = client(move || {
+        let mut connection = Connection::open(server);
+        connection.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab");
+        assert!(connection.is_quiet_for(Duration::from_millis(100)));
+        connection
+    })
+    .await;
+    drain.start(Duration::from_millis(100));
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    drop(connection);
+}

@@ -1,0 +1,152 @@
+//! Start and end of the program: ports, signals, configuration, restarts.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::support::{Connection, TestServer, run_to_end};
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_port_in_use_says_what_to_do_and_exits_with_1() {
+    let server = TestServer::start(&["--db_url", "memory:"]);
+    let folder = tempfile::tempdir().unwrap();
+    let port = server.address.port().to_string();
+    let second =
+        run_to_end(folder.path(), &["--host", "127.0.0.1", "--port", &port, "--db_url", "memory:"], &[]);
+    assert_eq!(second.status.code(), Some(1));
+    let text = stderr(&second);
+    assert!(text.starts_with(&format!("server: port {port} is in use")) && text.contains("--port"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_one_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.yaml");
+    for (yaml, expected) in [
+        ("http:\n  body_limt: 1MiB\n", ["mine.yaml:2", "http.body_limt", "http.body_limit"]),
+        ("server:\n\n  port: 70000\n", ["mine.yaml:3", "server.port", "out of range"]),
+        ("http: {etag: 7}\n", ["mine.yaml:1", "http.etag", "true or false"]),
+    ] {
+        fs::write(&file, yaml).unwrap();
+        let output = run_to_end(folder.path(), &["--config", "mine.yaml"], &[]);
+        assert_eq!(output.status.code(), Some(2), "{yaml}");
+        let text = stderr(&output);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(expected.iter().all(|part| text.contains(part)), "{expected:?} is not in {text}");
+    }
+    let output = run_to_end(folder.path(), &["--config", "none.yaml"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("none.yaml"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_configuration_is_printed_with_origins_and_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["config", "--port", "8080", "--db_url", "postgres://ada:hunter2@db/app"];
+    let output = run_to_end(folder.path(), &arguments, &[("SERVER__HTTP__BODY_LIMIT", "2MiB")]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line =
+        |key: &str| text.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{key}: {text}"));
+    assert!(line(" port: 8080").contains("--port"), "{text}");
+    assert!(line("body_limit: 2MiB").contains("SERVER__HTTP__BODY_LIMIT"), "{text}");
+    assert!(line("request_timeout:").contains("configs/default.yaml"), "{text}");
+    assert!(!text.contains("hunter2") && line("url:").contains("***"), "{text}");
+}
+
+#[test]
+fn the_routes_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run_to_end(folder.path(), &["routes", "--db_url", "memory:"], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.lines().any(|line| line.starts_with("/ping") && line.contains("GET, HEAD, OPTIONS")),
+        "{text}"
+    );
+}
+
+#[test]
+fn memory_with_several_processes_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run_to_end(folder.path(), &["--db_url", "memory:", "--proc", "2"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(text.contains("memory") && text.contains("2 processes"), "{text}");
+}
+
+#[test]
+fn what_this_version_does_not_do_is_said_and_not_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [["--ssl", ""], ["--lock_server", ""], ["--proc", "2"], ["--db_host", "db"]] {
+        let given: Vec<&str> = arguments.into_iter().filter(|word| !word.is_empty()).collect();
+        let output = run_to_end(folder.path(), &given, &[]);
+        assert_eq!(output.status.code(), Some(2), "{given:?}: {}", stderr(&output));
+        assert_eq!(stderr(&output).lines().count(), 1, "{given:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn debug_is_refused_on_an_address_that_others_can_reach_unless_told_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let once = run_to_end(folder.path(), &["--host", "0.0.0.0", "--debug", "--db_url", "memory:"], &[]);
+    assert_eq!(once.status.code(), Some(2));
+    assert!(stderr(&once).contains("debug"), "{}", stderr(&once));
+    let mut twice = TestServer::start(&["--host", "0.0.0.0", "--debug", "--debug", "--db_url", "memory:"]);
+    assert!(!twice.has_ended());
+}
+
+#[test]
+fn a_signal_ends_the_server_with_0_and_its_log_is_complete() {
+    for signal in ["TERM", "INT"] {
+        let mut server = TestServer::start(&["--db_url", "memory:"]);
+        server.connect().send("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").read_answer();
+        server.signal(signal);
+        assert_eq!(server.wait(), Some(0));
+        let log = server.log_file();
+        assert!(log.contains("path=/nowhere") && log.contains("msg=stopped"), "{log}");
+    }
+}
+
+/// A server that has been told to end while a connection has sent only half of its request.
+fn stuck(deadline: &str) -> (TestServer, Connection) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stuck.yaml");
+    fs::write(
+        &file,
+        format!("server: {{shutdown: {{deadline: {deadline}}}}}\nhttp: {{header_timeout: 1h}}\n"),
+    )
+    .unwrap();
+    let mut server = TestServer::start(&["--db_url", "memory:", "--config", file.to_str().unwrap()]);
+    let mut connection = server.connect();
+    connection.send("GET /ping HTTP/1.1\r\nHost: a\r\n");
+    assert!(connection.is_quiet_for(Duration::from_millis(100)));
+    server.signal("TERM");
+    server.wait_for_line("draining");
+    (server, connection)
+}
+
+#[test]
+fn what_is_in_flight_at_a_signal_is_finished() {
+    let (mut server, mut connection) = stuck("1h");
+    let answer = connection.send("\r\n").read_answer();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_connection_that_does_not_end_is_cut_at_the_deadline() {
+    let (mut server, _connection) = stuck("200ms");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let (mut server, _connection) = stuck("1h");
+    assert!(!server.has_ended());
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(143));
+}
