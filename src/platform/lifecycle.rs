@@ -135,8 +135,8 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
     let debug = config.server.debug != DebugMode::Off;
     let mut sinks = config.logging.clone();
     if debug {
-        sinks.console.level = Threshold::at(Level::Debug);
-        sinks.file.level = Threshold::at(Level::Debug);
+        // Ours only: the libraries below write several lines for each request at this level.
+        sinks.levels.entry("server".to_owned()).or_insert(Threshold::at(Level::Debug));
     }
     let logging = Logging::start(&sinks, &Identity { service: config.server.name.clone() })?;
     logging.install()?;

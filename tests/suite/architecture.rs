@@ -42,7 +42,7 @@ fn named_after<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
         let rest = &text[at + prefix.len()..];
         match rest.strip_prefix('{') {
             Some(list) => {
-                names.extend(list.split('}').next().unwrap_or_default().split(',').map(str::trim).map(word))
+                names.extend(list.split('}').next().unwrap_or_default().split(',').map(str::trim).map(word));
             }
             None => names.push(word(rest)),
         }
@@ -73,10 +73,10 @@ fn wrong_arrows(room: &str, depth: usize, text: &str) -> Vec<String> {
 
 #[test]
 fn the_platform_imports_downwards_only() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/platform");
+    let platform = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/platform");
     let mut wrong = Vec::new();
-    for (path, text) in sources(&root) {
-        let inner = path.strip_prefix(&root).unwrap();
+    for (path, text) in sources(&platform) {
+        let inner = path.strip_prefix(&platform).unwrap();
         let room = inner.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
         let depth = inner.iter().count();
         let found = wrong_arrows(&room, depth, &text);

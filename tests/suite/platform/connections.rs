@@ -163,7 +163,7 @@ async fn a_request_in_flight_is_finished_while_new_connections_are_refused() {
         connection
     })
     .await;
-    drain.start(Duration::from_secs(3_600));
+    drain.start(Duration::from_hours(1));
     let answer = client(move || {
         let start = std::time::Instant::now();
         while std::net::TcpStream::connect(server).is_ok() {

@@ -20,7 +20,7 @@ async fn panics() {
 }
 
 async fn slow() {
-    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
 }
 
 async fn count(Path(count): Path<u32>) -> Json<u32> {

@@ -20,7 +20,7 @@ async fn streamed() -> Body {
 }
 
 async fn slow() {
-    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
 }
 
 fn routes() -> Routes<Services> {

@@ -29,7 +29,8 @@ pub struct TestServer {
     pub folder: PathBuf,
     pub address: SocketAddr,
     stderr: Receiver<String>,
-    _temporary: Option<TempDir>,
+    /// Keeps the folder for as long as the server runs.
+    temporary: Option<TempDir>,
 }
 
 impl TestServer {
@@ -37,7 +38,7 @@ impl TestServer {
     pub fn start(arguments: &[&str]) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let mut server = Self::start_in(temporary.path(), arguments);
-        server._temporary = Some(temporary);
+        server.temporary = Some(temporary);
         server
     }
 
@@ -54,7 +55,7 @@ impl TestServer {
         let (sender, stderr) = mpsc::channel();
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let address = "0.0.0.0:0".parse().unwrap();
-        let mut server = Self { child, folder: folder.to_owned(), address, stderr, _temporary: None };
+        let mut server = Self { child, folder: folder.to_owned(), address, stderr, temporary: None };
         let line = server.wait_for_line("listening");
         let url = line.split("url=http://").nth(1).unwrap().split(' ').next().unwrap();
         server.address = url.parse().unwrap_or_else(|_| panic!("no address in {line}"));
