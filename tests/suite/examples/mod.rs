@@ -5,3 +5,5 @@ mod cors_demo; // example: cors_demo
 mod home_page; // example: home_page
 mod resources; // example: resources
 mod todo_list; // example: todo_list
+
+mod samples; // example: address_book, todo_list

@@ -2,25 +2,18 @@
 
 use serde_json::{Value, json};
 
+use super::samples;
 use crate::support::{TestApp, TestServer};
 
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/tasks");
 const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
 
 fn samples() -> Vec<Value> {
-    let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.unwrap().path()).unwrap();
-    let files = std::fs::read_dir(DATA).unwrap().map(read);
-    files.map(|text| serde_json::from_slice(&text).unwrap()).collect()
+    samples::samples("data/tasks")
 }
 
 #[test]
 fn the_sample_data_meets_the_schema() {
-    let schema = server::platform::schema::Schema::parse("to-do list", SCHEMA).unwrap();
-    assert!(samples().len() >= 2);
-    for sample in samples() {
-        schema.check(&sample).unwrap();
-    }
-    assert!(schema.check(&json!({"name": "the control"})).is_err());
+    samples::assert_samples_meet(SCHEMA, &samples());
 }
 
 #[tokio::test]

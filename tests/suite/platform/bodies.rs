@@ -6,21 +6,13 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use bytes::Bytes;
 use futures_util::stream;
-use server::platform::http::{Json, RawBody, Route, Routes};
+use server::platform::http::{Json, Route, Routes};
 use server::platform::services::Services;
 
-use crate::support::{Answer, TestApp};
-
-async fn length(RawBody(body): RawBody) -> Json<usize> {
-    Json(body.len())
-}
+use crate::support::{Answer, TestApp, echo, length};
 
 async fn axums_own(body: Bytes) -> Json<usize> {
     Json(body.len())
-}
-
-async fn echo(Json(body): Json<serde_json::Value>) -> Json<serde_json::Value> {
-    Json(body)
 }
 
 fn routes() -> Routes<Services> {

@@ -3,18 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use server::platform::http::{Json, RawBody, Route, Routes};
+use server::platform::http::{Route, Routes};
 use server::platform::services::Services;
 
-use crate::support::{Connection, PATIENCE, TestApp};
-
-async fn length(RawBody(body): RawBody) -> Json<usize> {
-    Json(body.len())
-}
-
-async fn echo(Json(body): Json<serde_json::Value>) -> Json<serde_json::Value> {
-    Json(body)
-}
+use crate::support::{Connection, PATIENCE, TestApp, echo, length};
 
 fn routes() -> Routes<Services> {
     Routes::new()

@@ -9,7 +9,7 @@ use server::platform::error::{Error, Result};
 use server::platform::http::{Json, Path, Route, Routes};
 use server::platform::services::Services;
 
-use crate::support::TestApp;
+use crate::support::{TestApp, echo};
 
 async fn broken() -> Result<()> {
     Err(Error::internal("the disk password is hunter2"))
@@ -25,10 +25,6 @@ async fn slow() {
 
 async fn count(Path(count): Path<u32>) -> Json<u32> {
     Json(count)
-}
-
-async fn echo(Json(body): Json<serde_json::Value>) -> Json<serde_json::Value> {
-    Json(body)
 }
 
 fn routes() -> Routes<Services> {

@@ -2,10 +2,12 @@
 
 mod app;
 mod connection;
+mod handlers;
 mod program;
 
 pub use app::{Answer, TestApp};
 pub use connection::Connection;
+pub use handlers::{echo, length};
 pub use program::{TestServer, run_to_end};
 
 use std::time::Duration;
