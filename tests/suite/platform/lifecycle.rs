@@ -150,3 +150,22 @@ fn a_second_signal_ends_the_server_at_once() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(143));
 }
+
+#[tokio::test]
+async fn two_servers_in_one_folder_write_one_log_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut servers = [0; 2].map(|_| TestServer::start_in(folder.path(), &["--db_url", "memory:"]));
+    let client = reqwest::Client::new();
+    for number in 0..100 {
+        for server in &servers {
+            client.get(server.url(&format!("/nowhere/{number}"))).send().await.unwrap();
+        }
+    }
+    for server in &mut servers {
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0));
+    }
+    let log = servers[0].log_file();
+    let whole = |line: &&str| line.starts_with("time=") && line.contains("status=404") && line.ends_with('"');
+    assert_eq!(log.lines().filter(whole).count(), 200, "{log}");
+}

@@ -138,3 +138,17 @@ async fn ping_answers_and_is_not_logged() {
     app.get("/nowhere").await;
     assert_eq!(app.log().len(), 1);
 }
+
+#[tokio::test]
+async fn every_method_reaches_its_own_handler() {
+    async fn named(method: Method) -> String {
+        method.to_string()
+    }
+    let route = Route::at("/m").get(named).post(named).put(named).patch(named).delete(named);
+    let app = TestApp::with_routes(Routes::new().route(route), &[]).await;
+    assert_eq!(app.get("/m").await.body, "GET");
+    assert_eq!(app.post("/m", "").await.body, "POST");
+    assert_eq!(app.put("/m", "").await.body, "PUT");
+    assert_eq!(app.patch("/m", "").await.body, "PATCH");
+    assert_eq!(app.delete("/m").await.body, "DELETE");
+}
