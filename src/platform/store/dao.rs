@@ -60,7 +60,7 @@ pub struct Upserted {
     pub created: bool,
 }
 
-/// An id that sorts by the time of its making: a UUIDv7 (RFC 9562) as 32 lower-case hexadecimal digits.
+/// An id that sorts by the time of its making: a `UUIDv7` (RFC 9562) as 32 lower-case hexadecimal digits.
 pub fn new_id() -> String {
     Uuid::now_v7().simple().to_string()
 }
@@ -248,7 +248,7 @@ impl<T: Entity> Dao<T> {
     async fn write(&self, write: Write) -> Result<Written> {
         match &write {
             Write::Change { filter, .. } | Write::Upsert { filter, .. } | Write::DeleteAll(filter) => {
-                filter.check()?
+                filter.check()?;
             }
             Write::Insert(_) => {}
         }

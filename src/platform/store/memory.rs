@@ -62,15 +62,12 @@ fn apply(documents: &mut Documents, write: Write) -> Result<Written> {
         }
         Write::Change { filter, expected, change } => {
             let Some(before) = first(documents, &filter) else { return Ok(Written::default()) };
-            match change.apply(before, expected)? {
-                Some(after) => {
-                    documents.insert(after.id.clone(), after.clone());
-                    Ok(Written::one(after, false))
-                }
-                None => {
-                    let id = before.id.clone();
-                    Ok(documents.remove(&id).map_or_else(Written::default, |gone| Written::one(gone, false)))
-                }
+            if let Some(after) = change.apply(before, expected)? {
+                documents.insert(after.id.clone(), after.clone());
+                Ok(Written::one(after, false))
+            } else {
+                let id = before.id.clone();
+                Ok(documents.remove(&id).map_or_else(Written::default, |gone| Written::one(gone, false)))
             }
         }
         Write::Upsert { filter, id, body } => {

@@ -122,14 +122,10 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
         ))),
         setting::Engine::Memory => Ok(Arc::new(memory::MemoryStore::default())),
         setting::Engine::File(folder) => {
-            let _ = folder;
-            Ok(Arc::new(memory::MemoryStore::default()))
+            Ok(Arc::new(json_file::JsonFileStore::open(folder, settings.timeout.get()).await?))
         }
         #[cfg(feature = "sqlite")]
-        setting::Engine::Sqlite(path) => {
-            let _ = path;
-            Ok(Arc::new(memory::MemoryStore::default()))
-        }
+        setting::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
     }
 }
 

@@ -144,9 +144,10 @@ impl Patch {
         }
         // Sorted by segments, a path stands directly before the paths that it contains.
         paths.sort();
-        match paths.windows(2).any(|pair| pair[1].starts_with(&pair[0])) {
-            true => Err(Error::bad_request("Overlapping Field Paths")),
-            false => Ok(()),
+        if paths.windows(2).any(|pair| pair[1].starts_with(&pair[0])) {
+            Err(Error::bad_request("Overlapping Field Paths"))
+        } else {
+            Ok(())
         }
     }
 
@@ -180,9 +181,10 @@ impl Patch {
 
 /// `BadRequest` when a document is nested deeper than [`MAX_NESTING`].
 pub(super) fn check_nesting(body: &Body) -> Result<()> {
-    match body.values().all(|value| fits(value, MAX_NESTING - 1)) {
-        true => Ok(()),
-        false => Err(Error::bad_request("Document Nested Too Deeply")),
+    if body.values().all(|value| fits(value, MAX_NESTING - 1)) {
+        Ok(())
+    } else {
+        Err(Error::bad_request("Document Nested Too Deeply"))
     }
 }
 

@@ -1,0 +1,110 @@
+//! How two values compare, in a filter and in a sort.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use serde_json::{Number, Value};
+
+use super::super::Body;
+use super::scalar::Scalar;
+
+/// The value at a path.
+pub(super) fn lookup<'a>(body: &'a Body, path: &str) -> Option<&'a Value> {
+    let mut segments = path.split('.');
+    let first = body.get(segments.next()?)?;
+    segments.try_fold(first, |value, segment| value.as_object()?.get(segment))
+}
+
+/// What of a value counts in a comparison; the variants stand in the order of a sort.
+pub(super) enum Key<'a> {
+    Nothing,
+    Number(Cow<'a, Number>),
+    Text(&'a str),
+    Object,
+    Array,
+    Bool(bool),
+}
+
+impl<'a> Key<'a> {
+    pub(super) fn of(value: Option<&'a Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Nothing,
+            Some(Value::Number(number)) => Self::Number(Cow::Borrowed(number)),
+            Some(Value::String(text)) => Self::Text(text),
+            Some(Value::Object(_)) => Self::Object,
+            Some(Value::Array(_)) => Self::Array,
+            Some(Value::Bool(value)) => Self::Bool(*value),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Nothing => 0,
+            Self::Number(_) => 1,
+            Self::Text(_) => 2,
+            Self::Object => 3,
+            Self::Array => 4,
+            Self::Bool(_) => 5,
+        }
+    }
+
+    /// The order of a sort.
+    pub(super) fn order(&self, other: &Key<'_>) -> Ordering {
+        match (self, other) {
+            (Self::Number(left), Key::Number(right)) => compare_numbers(left, right),
+            (Self::Text(left), Key::Text(right)) => left.cmp(right),
+            (Self::Bool(left), Key::Bool(right)) => left.cmp(right),
+            _ => self.rank().cmp(&other.rank()),
+        }
+    }
+
+    /// The order of a filter: there is none between types. (No operand is an object or an array.)
+    pub(super) fn compare(&self, other: &Key<'_>) -> Option<Ordering> {
+        (self.rank() == other.rank()).then(|| self.order(other))
+    }
+}
+
+impl<'a> From<&'a Scalar> for Key<'a> {
+    fn from(scalar: &'a Scalar) -> Self {
+        match scalar {
+            Scalar::Null => Self::Nothing,
+            Scalar::Bool(value) => Self::Bool(*value),
+            Scalar::Int(value) => Self::Number(Cow::Owned(Number::from(*value))),
+            // A number that is not finite has been refused.
+            Scalar::Float(value) => {
+                Number::from_f64(*value).map_or(Self::Nothing, |n| Self::Number(Cow::Owned(n)))
+            }
+            Scalar::Text(text) => Self::Text(text),
+        }
+    }
+}
+
+fn compare_numbers(left: &Number, right: &Number) -> Ordering {
+    match (left.as_i64(), right.as_i64()) {
+        (Some(left), Some(right)) => left.cmp(&right),
+        (Some(left), None) => compare_with_float(left, float(right)),
+        (None, Some(right)) => compare_with_float(right, float(left)).reverse(),
+        (None, None) => float(left).partial_cmp(&float(right)).unwrap_or(Ordering::Equal),
+    }
+}
+
+/// Every number of `serde_json` is one, without its feature `arbitrary_precision`.
+fn float(number: &Number) -> f64 {
+    number.as_f64().unwrap_or_default()
+}
+
+/// Compares without rounding the integer, which a float holds exactly up to 2⁵³ only.
+fn compare_with_float(integer: i64, float: f64) -> Ordering {
+    /// 2⁶³: the first float above every `i64`.
+    const ABOVE: f64 = 9_223_372_036_854_775_808.0;
+    if float >= ABOVE {
+        return Ordering::Less;
+    }
+    if float < -ABOVE {
+        return Ordering::Greater;
+    }
+    let whole = float.trunc();
+    #[expect(clippy::cast_possible_truncation, reason = "a whole float from -2^63 to below 2^63 is an i64")]
+    let order = integer.cmp(&(whole as i64));
+    order.then(whole.partial_cmp(&float).unwrap_or(Ordering::Equal))
+}

@@ -1,0 +1,375 @@
+//! Queries as SQL for SQLite: `query` says what they mean, this file only says it in another language.
+//!
+//! A field is seen through two expressions: the rank of its type in a sort, and its value where it is a single
+//! one. A condition fixes the rank and compares the value, a sort orders by both, and an index holds both and
+//! the id: so one index serves every filter and every sort by its field. The two must be written exactly alike
+//! everywhere, else SQLite does not see that the index fits. A condition is never NULL (a value is NULL only
+//! where the rank is 0, 3 or 4, and no condition compares it there), so `NOT` means what it says.
+//!
+//! Values are parameters. Names and paths have been checked, and are escaped all the same.
+
+use std::fmt::Write as _;
+
+use sqlx::Sqlite;
+use sqlx::query::Query as SqlQuery;
+use sqlx::sqlite::SqliteArguments;
+
+use super::super::query::{Bound, Direction, Filter, Query, Scalar, Sort, Test};
+use super::super::{Collection, Document};
+
+/// The ranks of `query`'s order of types.
+const NOTHING: u8 = 0;
+const NUMBER: u8 = 1;
+const TEXT: u8 = 2;
+const BOOL: u8 = 5;
+
+/// A statement and its parameters.
+#[derive(Debug, Default)]
+pub(super) struct Sql {
+    pub(super) text: String,
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Debug)]
+enum Parameter {
+    Text(String),
+    Int(i64),
+}
+
+impl Sql {
+    /// The documents of a query.
+    pub(super) fn find(collection: &Collection, query: &Query) -> Self {
+        let mut sql = Self::of("SELECT id, version, body FROM ", collection);
+        sql.filter(&query.filter);
+        sql.order(&query.sort);
+        // SQLite wants a LIMIT before an OFFSET; -1 is none.
+        if query.page.limit.is_some() || query.page.offset > 0 {
+            sql.text.push_str(" LIMIT ");
+            sql.int(query.page.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)));
+            sql.text.push_str(" OFFSET ");
+            sql.int(i64::try_from(query.page.offset).unwrap_or(i64::MAX));
+        }
+        sql
+    }
+
+    /// The first document, by id, that matches.
+    pub(super) fn find_first(collection: &Collection, filter: &Filter) -> Self {
+        let mut sql = Self::of("SELECT id, version, body FROM ", collection);
+        sql.filter(filter);
+        sql.text.push_str(" ORDER BY id LIMIT 1");
+        sql
+    }
+
+    /// How many match.
+    pub(super) fn count(collection: &Collection, filter: &Filter) -> Self {
+        let mut sql = Self::of("SELECT count(*) FROM ", collection);
+        sql.filter(filter);
+        sql
+    }
+
+    /// Makes a document.
+    pub(super) fn insert(collection: &Collection, document: &Document, body: String) -> Self {
+        let mut sql = Self::of("INSERT INTO ", collection);
+        sql.text.push_str(" (id, version, body) VALUES (");
+        sql.value(&document.id);
+        sql.text.push_str(", ");
+        sql.int(stored_version(document.version));
+        sql.text.push_str(", ");
+        sql.parameter(Parameter::Text(body));
+        sql.text.push(')');
+        sql
+    }
+
+    /// Replaces a document.
+    pub(super) fn update(collection: &Collection, document: &Document, body: String) -> Self {
+        let mut sql = Self::of("UPDATE ", collection);
+        sql.text.push_str(" SET version = ");
+        sql.int(stored_version(document.version));
+        sql.text.push_str(", body = ");
+        sql.parameter(Parameter::Text(body));
+        sql.text.push_str(" WHERE id = ");
+        sql.value(&document.id);
+        sql
+    }
+
+    /// Deletes all that match.
+    pub(super) fn delete(collection: &Collection, filter: &Filter) -> Self {
+        let mut sql = Self::of("DELETE FROM ", collection);
+        sql.filter(filter);
+        sql
+    }
+
+    /// The statement for the driver.
+    pub(super) fn query(&self) -> SqlQuery<'_, Sqlite, SqliteArguments> {
+        let query = sqlx::query(sqlx::AssertSqlSafe(self.text.as_str()));
+        self.parameters.iter().fold(query, |query, parameter| match parameter {
+            Parameter::Text(text) => query.bind(text),
+            Parameter::Int(number) => query.bind(number),
+        })
+    }
+
+    fn of(start: &str, collection: &Collection) -> Self {
+        Self { text: format!("{start}{}", table(collection)), parameters: Vec::new() }
+    }
+
+    fn parameter(&mut self, parameter: Parameter) {
+        self.text.push('?');
+        self.parameters.push(parameter);
+    }
+
+    fn int(&mut self, number: i64) {
+        self.parameter(Parameter::Int(number));
+    }
+
+    fn value(&mut self, text: &str) {
+        self.parameter(Parameter::Text(text.to_owned()));
+    }
+
+    fn list<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        between: &str,
+        mut write: impl FnMut(&mut Self, T),
+    ) {
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                self.text.push_str(between);
+            }
+            write(self, item);
+        }
+    }
+
+    fn filter(&mut self, filter: &Filter) {
+        if *filter != Filter::All {
+            self.text.push_str(" WHERE ");
+            self.condition(filter);
+        }
+    }
+
+    fn condition(&mut self, filter: &Filter) {
+        match filter {
+            Filter::All => self.text.push_str("TRUE"),
+            Filter::Ids(ids) => {
+                self.text.push_str("id IN (");
+                self.list(ids, ", ", |sql, id| sql.value(id));
+                self.text.push(')');
+            }
+            Filter::After(id) => {
+                self.text.push_str("id > ");
+                self.value(id);
+            }
+            Filter::Field(path, test) => self.test(path, test),
+            Filter::And(filters) if filters.is_empty() => self.text.push_str("TRUE"),
+            Filter::Or(filters) if filters.is_empty() => self.text.push_str("FALSE"),
+            Filter::And(filters) => self.group(filters, " AND "),
+            Filter::Or(filters) => self.group(filters, " OR "),
+            Filter::Not(filter) => {
+                self.text.push_str("NOT (");
+                self.condition(filter);
+                self.text.push(')');
+            }
+        }
+    }
+
+    fn group(&mut self, filters: &[Filter], between: &str) {
+        self.text.push('(');
+        self.list(filters, between, Self::condition);
+        self.text.push(')');
+    }
+
+    fn test(&mut self, path: &str, test: &Test) {
+        match test {
+            Test::Exists => {
+                let _ = write!(self.text, "json_type(body, {}) IS NOT NULL", json_path(path));
+            }
+            Test::StartsWith(prefix) => {
+                let _ = write!(self.text, "({} = {TEXT} AND {} >= ", rank(path), value(path));
+                self.value(prefix);
+                if let Some(end) = after_prefix(prefix) {
+                    let _ = write!(self.text, " AND {} < ", value(path));
+                    self.value(&end);
+                }
+                self.text.push(')');
+            }
+            Test::In(values) => self.in_list(path, values),
+            Test::Below(scalar, bound) => {
+                self.compare(path, scalar, if *bound == Bound::Included { "<=" } else { "<" });
+            }
+            Test::Above(scalar, bound) => {
+                self.compare(path, scalar, if *bound == Bound::Included { ">=" } else { ">" });
+            }
+        }
+    }
+
+    /// One condition for each type in the list, with all its values.
+    fn in_list(&mut self, path: &str, values: &[Scalar]) {
+        self.text.push('(');
+        let mut first = true;
+        for of_rank in [NOTHING, NUMBER, TEXT, BOOL] {
+            let same: Vec<&Scalar> = values.iter().filter(|value| rank_of(value) == of_rank).collect();
+            if same.is_empty() {
+                continue;
+            }
+            if !first {
+                self.text.push_str(" OR ");
+            }
+            first = false;
+            if of_rank == NOTHING {
+                let _ = write!(self.text, "{} = {NOTHING}", rank(path));
+            } else {
+                let _ = write!(self.text, "({} = {of_rank} AND {} IN (", rank(path), value(path));
+                self.list(same, ", ", Self::operand);
+                self.text.push_str("))");
+            }
+        }
+        self.text.push_str(if first { "FALSE)" } else { ")" });
+    }
+
+    fn compare(&mut self, path: &str, scalar: &Scalar, operator: &str) {
+        match scalar {
+            // Nothing is less or greater than null; null and missing equal it.
+            Scalar::Null if operator.ends_with('=') => {
+                let _ = write!(self.text, "{} = {NOTHING}", rank(path));
+            }
+            Scalar::Null => self.text.push_str("FALSE"),
+            _ => {
+                let _ = write!(
+                    self.text,
+                    "({} = {} AND {} {operator} ",
+                    rank(path),
+                    rank_of(scalar),
+                    value(path)
+                );
+                self.operand(scalar);
+                self.text.push(')');
+            }
+        }
+    }
+
+    fn operand(&mut self, scalar: &Scalar) {
+        match scalar {
+            Scalar::Null => self.text.push_str("NULL"),
+            Scalar::Bool(value) => self.int((*value).into()),
+            Scalar::Int(value) => self.int(*value),
+            Scalar::Text(text) => self.value(text),
+            // SQLite reads the operand as it reads the document: its reading of very large and very small
+            // numbers is off by a unit in the last place, and here it is off by the same one.
+            Scalar::Float(number) => {
+                self.text.push_str("json_extract(");
+                self.parameter(Parameter::Text(serde_json::Value::from(*number).to_string()));
+                self.text.push_str(", '$')");
+            }
+        }
+    }
+
+    fn order(&mut self, sort: &Sort) {
+        self.text.push_str(" ORDER BY ");
+        for (path, direction) in sort.fields() {
+            let direction = if *direction == Direction::Descending { " DESC" } else { "" };
+            let _ = write!(self.text, "{}{direction}, {}{direction}, ", rank(path), value(path));
+        }
+        self.text.push_str("id");
+    }
+}
+
+/// The statements that make the table and the indexes of a collection where they are missing.
+///
+/// The table has a rowid although it has another key: SQLite advises `WITHOUT ROWID` for rows below a twentieth
+/// of a page only, and a body is larger.
+pub(super) fn schema(collection: &Collection) -> Vec<String> {
+    let name = table(collection);
+    let mut statements = vec![format!(
+        "CREATE TABLE IF NOT EXISTS {name} (id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, body TEXT NOT NULL)"
+    )];
+    for path in collection.indexes() {
+        let index = quoted(&format!("{} by {path}", collection.name()));
+        statements.push(format!(
+            "CREATE INDEX IF NOT EXISTS {index} ON {name} ({}, {}, id)",
+            rank(path),
+            value(path)
+        ));
+    }
+    statements
+}
+
+/// The table of a collection.
+pub(super) fn table(collection: &Collection) -> String {
+    quoted(collection.name())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A version as SQLite holds it; there are no more than 2⁶³ writes.
+fn stored_version(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+/// `'$."address"."city"'`: the path as an SQL literal. A parameter would hide the index.
+fn json_path(path: &str) -> String {
+    let mut text = String::from("'$");
+    for segment in path.split('.') {
+        let _ = write!(text, ".{}", serde_json::Value::from(segment).to_string().replace('\'', "''"));
+    }
+    text + "'"
+}
+
+/// The rank of a field's type in a sort.
+fn rank(path: &str) -> String {
+    format!(
+        "CASE json_type(body, {}) WHEN 'integer' THEN 1 WHEN 'real' THEN 1 WHEN 'text' THEN 2 WHEN 'object' THEN 3 \
+         WHEN 'array' THEN 4 WHEN 'true' THEN 5 WHEN 'false' THEN 5 ELSE 0 END",
+        json_path(path)
+    )
+}
+
+/// A field's value where it is a single one, else NULL.
+fn value(path: &str) -> String {
+    let path = json_path(path);
+    format!(
+        "CASE WHEN json_type(body, {path}) IN ('object', 'array') THEN NULL ELSE json_extract(body, {path}) END"
+    )
+}
+
+fn rank_of(scalar: &Scalar) -> u8 {
+    match scalar {
+        Scalar::Null => NOTHING,
+        Scalar::Int(_) | Scalar::Float(_) => NUMBER,
+        Scalar::Text(_) => TEXT,
+        Scalar::Bool(_) => BOOL,
+    }
+}
+
+/// The least text above all texts with this beginning; the order of UTF-8 bytes is that of the characters.
+fn after_prefix(prefix: &str) -> Option<String> {
+    let mut characters: Vec<char> = prefix.chars().collect();
+    while let Some(last) = characters.pop() {
+        // The range of characters steps over the surrogates.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            characters.push(next);
+            return Some(characters.into_iter().collect());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_text_that_lacks_it() {
+        assert_eq!(after_prefix("ab").as_deref(), Some("ac"));
+        assert_eq!(after_prefix("a\u{d7ff}").as_deref(), Some("a\u{e000}"));
+        assert_eq!(after_prefix("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(after_prefix("\u{10ffff}"), None);
+        assert_eq!(after_prefix(""), None);
+    }
+
+    #[test]
+    fn a_path_cannot_leave_its_quotes() {
+        assert_eq!(json_path("a.b"), r#"'$."a"."b"'"#);
+        assert_eq!(json_path(r#"x' OR "1"#), r#"'$."x'' OR \"1"'"#);
+    }
+}

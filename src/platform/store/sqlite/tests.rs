@@ -1,0 +1,225 @@
+//! What only SQLite can be asked: the grouping of commits, the use of indexes, and faults of its file.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::Connection;
+use tempfile::TempDir;
+
+use super::super::query::{Direction, Page, Sort, field};
+use super::super::write::{Change, Expected};
+use super::*;
+
+const ITEMS: &Collection = &Collection::new("items", &["city", "address.zip"]);
+
+fn settings(path: &Path, group: u64, timeout: &str) -> Settings {
+    let url = format!("sqlite:{}", path.display());
+    let settings = json!({"url": url, "timeout": timeout, "connections": 2, "queue": 1000, "group": group});
+    serde_json::from_value(settings).unwrap()
+}
+
+async fn open(folder: &TempDir, group: u64) -> SqliteStore {
+    let path = folder.path().join("made/here/test.sqlite");
+    SqliteStore::open(path.clone(), &settings(&path, group, "5s")).await.unwrap()
+}
+
+fn new(id: &str, body: serde_json::Value) -> (String, Arc<Body>) {
+    (id.to_owned(), Arc::new(serde_json::from_value(body).unwrap()))
+}
+
+fn insert(id: &str) -> Write {
+    Write::Insert(vec![new(id, json!({"city": "Paris"}))])
+}
+
+async fn commits_of_200_concurrent_inserts(group: u64) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, group).await;
+    store.prepare(ITEMS).await.unwrap();
+    let before = store.writer.commits();
+    let inserts = (0..200).map(|n| store.write(ITEMS, insert(&n.to_string())).boxed_answer());
+    for answer in join_all(inserts).await {
+        answer.unwrap();
+    }
+    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 200);
+    store.writer.commits() - before
+}
+
+/// Gives the futures of the trait one name in `join_all`.
+trait BoxedAnswer: Sized {
+    fn boxed_answer(self) -> Self {
+        self
+    }
+}
+
+impl<F: Future<Output = Result<Written>>> BoxedAnswer for F {}
+
+#[tokio::test]
+async fn writes_that_wait_together_share_a_commit() {
+    let commits = commits_of_200_concurrent_inserts(256).await;
+    assert!(commits < 100, "{commits}");
+}
+
+#[tokio::test]
+async fn without_grouping_each_write_has_a_commit_of_its_own() {
+    assert_eq!(commits_of_200_concurrent_inserts(1).await, 200);
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_does_not_trouble_its_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.write(ITEMS, insert("taken")).await.unwrap();
+    let half = Write::Insert(vec![new("half", json!({})), new("taken", json!({}))]);
+    let wrong_version =
+        Write::Change { filter: Filter::id("taken"), expected: Expected::Version(9), change: Change::Delete };
+    let before = store.writer.commits();
+    let writes = [insert("a"), half, insert("b"), wrong_version, insert("taken"), insert("c")];
+    let answers = join_all(writes.map(|write| store.write(ITEMS, write))).await;
+    let kinds: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.reason())).collect();
+    assert!(matches!(
+        kinds[..],
+        [Ok(_), Err("Document Exists"), Ok(_), Err("Version Conflict"), Err("Document Exists"), Ok(_)]
+    ));
+    assert!(store.writer.commits() - before < 6, "they were not neighbours");
+    let ids: Vec<String> = ids(&store, Filter::All, Sort::by_id()).await;
+    assert_eq!(ids, ["a", "b", "c", "taken"]);
+}
+
+async fn ids(store: &SqliteStore, filter: Filter, sort: Sort) -> Vec<String> {
+    let query = Query { filter, sort, page: Page::all() };
+    store.find(ITEMS, query).await.unwrap().into_iter().map(|document| document.id).collect()
+}
+
+async fn plan(store: &SqliteStore, filter: Filter, sort: Sort) -> String {
+    store.prepare(ITEMS).await.unwrap();
+    let mut sql = Sql::find(ITEMS, &Query { filter, sort, page: Page::first(10) });
+    sql.text.insert_str(0, "EXPLAIN QUERY PLAN ");
+    let rows = sql.query().fetch_all(&store.readers).await.unwrap();
+    rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("; ")
+}
+
+#[tokio::test]
+async fn a_declared_index_serves_the_filters_and_sorts_of_its_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    for filter in [
+        field("city").eq("Paris"),
+        field("city").eq(7),
+        field("city").eq(0.5),
+        field("city").eq(true),
+        field("city").eq(None::<i64>),
+        field("city").gt(7),
+        field("city").starts_with("Par"),
+        field("city").is_in(["Paris", "Rome"]),
+        field("city").eq("Paris").and(field("country").eq("FR")),
+    ] {
+        let plan = plan(&store, filter.clone(), Sort::by_id()).await;
+        assert!(plan.contains("SEARCH items USING INDEX items by city"), "{filter:?}: {plan}");
+    }
+    let nested = plan(&store, field("address.zip").eq("75001"), Sort::by_id()).await;
+    assert!(nested.contains("items by address.zip"), "{nested}");
+    let sorted = plan(&store, Filter::All, Sort::by("city", Direction::Ascending)).await;
+    assert_eq!(sorted, "SCAN items USING INDEX items by city");
+    let both = plan(&store, field("city").eq("Paris"), Sort::by_id()).await;
+    assert!(!both.contains("TEMP B-TREE"), "{both}");
+    // The control: a field without index is read from every document.
+    let scan = plan(&store, field("country").eq("FR"), Sort::by("country", Direction::Ascending)).await;
+    assert!(scan.contains("SCAN items") && scan.contains("TEMP B-TREE"), "{scan}");
+}
+
+#[tokio::test]
+async fn every_connection_waits_for_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.readers).await.unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.readers).await.unwrap();
+    // 2 is FULL. The writer's connection is made of the same options.
+    assert_eq!((synchronous, journal.as_str()), (2, "wal"));
+    sqlx::query("CREATE TABLE x (y)").execute(&store.readers).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "Dear diary, today I did not write a database. ".repeat(50)).unwrap();
+    let error = SqliteStore::open(path.clone(), &settings(&path, 1, "1s")).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("store file {} is not an SQLite database", path.display()));
+    let below = path.join("x.sqlite");
+    let error = SqliteStore::open(below.clone(), &settings(&below, 1, "1s")).await.err().unwrap();
+    assert!(error.to_string().contains("notes.txt/x.sqlite"), "{error}");
+}
+
+#[tokio::test]
+async fn several_can_open_a_new_file_at_the_same_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = join_all((0..8).map(|_| open(&folder, 256))).await;
+    let writes =
+        stores.iter().enumerate().map(|(n, store)| store.write(ITEMS, insert(&n.to_string())).boxed_answer());
+    for answer in join_all(writes).await {
+        answer.unwrap();
+    }
+    assert_eq!(stores[0].count(ITEMS, Filter::All).await.unwrap(), 8);
+}
+
+#[tokio::test]
+async fn a_file_that_another_holds_costs_the_caller_its_timeout_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("held.sqlite");
+    let store = SqliteStore::open(path.clone(), &settings(&path, 256, "200ms")).await.unwrap();
+    store.write(ITEMS, insert("before")).await.unwrap();
+    let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let start = Instant::now();
+    let error = store.write(ITEMS, insert("meanwhile")).await.unwrap_err();
+    assert_eq!(error.status(), 503);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(store.get(ITEMS, "before").await.unwrap().is_some(), "readers need not wait");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    // The writer may still be waiting for its last transaction to be given up.
+    while store.write(ITEMS, insert("after")).await.is_err_and(|error| error.status() == 503) {}
+    assert!(ids(&store, Filter::All, Sort::by_id()).await.contains(&"after".to_owned()));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_the_writer_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 4).await;
+    for n in 0..50 {
+        let id = n.to_string();
+        let write = store.write(ITEMS, insert(&id));
+        // Polled once, so that it is queued, and dropped.
+        let _ = tokio::time::timeout(Duration::ZERO, write).await;
+    }
+    store.write(ITEMS, insert("last")).await.unwrap();
+    assert!(store.get(ITEMS, "last").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_closed_store_has_one_file_and_answers_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.write(ITEMS, insert("kept")).await.unwrap();
+    store.close().await;
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path().join("made/here")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(files, ["test.sqlite"]);
+    assert_eq!(store.write(ITEMS, insert("late")).await.unwrap_err().status(), 503);
+    assert_eq!(store.get(ITEMS, "kept").await.unwrap_err().status(), 503);
+    assert_eq!(store.ping().await.unwrap_err().status(), 503);
+}
+
+#[tokio::test]
+async fn a_damaged_document_is_named_and_troubles_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.write(ITEMS, insert("good")).await.unwrap();
+    let path = folder.path().join("made/here/test.sqlite");
+    let mut hand = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let insert = "INSERT INTO items VALUES ('bad', 1, '[\"not an object\"]')";
+    sqlx::query(insert).execute(&mut hand).await.unwrap();
+    let error = store.get(ITEMS, "bad").await.unwrap_err();
+    assert_eq!(error.status(), 500);
+    assert!(error.cause().contains("items \"bad\" is damaged"), "{}", error.cause());
+    assert!(store.get(ITEMS, "good").await.unwrap().is_some());
+}
