@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::fields::Fields;
 use super::query::{Filter, Page, Query, Sort};
 use super::write::{Change, Expected, Patch, Write, Written, check_nesting};
 use super::{Body, Collection, Document, DocumentStore};
@@ -275,7 +276,7 @@ fn encode<T: Entity>(value: &T) -> Result<Arc<Body>> {
 }
 
 fn decode<T: Entity>(document: Document) -> Result<Stored<T>> {
-    let value = T::deserialize(&*document.body)
+    let value = T::deserialize(Fields(&document.body))
         .map_err(|cause| Error::internal(format!("{} {:?}: {cause}", T::COLLECTION, document.id)))?;
     Ok(Stored { id: document.id, version: document.version, value })
 }

@@ -5,6 +5,7 @@
 //! may be named outside this folder.
 
 pub mod dao;
+mod fields;
 mod json_file;
 mod memory;
 pub mod query;

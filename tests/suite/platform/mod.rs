@@ -7,3 +7,4 @@ mod lifecycle;
 mod methods;
 mod representations;
 mod request_log;
+mod store_contract;

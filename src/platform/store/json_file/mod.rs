@@ -90,3 +90,6 @@ impl DocumentStore for JsonFileStore {
         drop(self.writers.lock().await);
     }
 }
+
+#[cfg(test)]
+mod tests;

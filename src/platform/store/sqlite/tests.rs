@@ -35,22 +35,13 @@ async fn commits_of_200_concurrent_inserts(group: u64) -> u64 {
     let store = open(&folder, group).await;
     store.prepare(ITEMS).await.unwrap();
     let before = store.writer.commits();
-    let inserts = (0..200).map(|n| store.write(ITEMS, insert(&n.to_string())).boxed_answer());
+    let inserts = (0..200).map(|n| store.write(ITEMS, insert(&n.to_string())));
     for answer in join_all(inserts).await {
         answer.unwrap();
     }
     assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 200);
     store.writer.commits() - before
 }
-
-/// Gives the futures of the trait one name in `join_all`.
-trait BoxedAnswer: Sized {
-    fn boxed_answer(self) -> Self {
-        self
-    }
-}
-
-impl<F: Future<Output = Result<Written>>> BoxedAnswer for F {}
 
 #[tokio::test]
 async fn writes_that_wait_together_share_a_commit() {
@@ -153,8 +144,7 @@ async fn a_file_that_is_no_database_is_named() {
 async fn several_can_open_a_new_file_at_the_same_time() {
     let folder = tempfile::tempdir().unwrap();
     let stores = join_all((0..8).map(|_| open(&folder, 256))).await;
-    let writes =
-        stores.iter().enumerate().map(|(n, store)| store.write(ITEMS, insert(&n.to_string())).boxed_answer());
+    let writes = stores.iter().enumerate().map(|(n, store)| store.write(ITEMS, insert(&n.to_string())));
     for answer in join_all(writes).await {
         answer.unwrap();
     }

@@ -106,7 +106,7 @@ impl Work {
             let (mut group, mut closing) = (Vec::new(), Vec::new());
             for message in waiting.drain(..) {
                 match message {
-                    // Whoever no longer waits has been told that it was not done.
+                    // Its caller has gone, and it has not begun: it is left undone.
                     Message::Task(_, reply) if reply.is_closed() => {}
                     Message::Task(task, reply) => group.push((task, reply)),
                     Message::Close(reply) => closing.push(reply),
