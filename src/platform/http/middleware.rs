@@ -57,10 +57,10 @@ impl Stack {
         logging: Logging,
         debug: bool,
     ) -> Result<Self, StartError> {
-        let (table, router) = routes.build(state)?;
+        let (table, inner) = routes.build(state)?;
         let fixed_headers = fixed_headers(settings)?;
         let settings = settings.clone();
-        Ok(Self { router, table: Arc::new(table), logging, settings, fixed_headers, debug })
+        Ok(Self { router: inner, table: Arc::new(table), logging, settings, fixed_headers, debug })
     }
 
     /// The table of all routes.
