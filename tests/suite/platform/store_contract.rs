@@ -40,7 +40,7 @@ impl Place {
     }
 
     async fn open(&self) -> Arc<dyn DocumentStore> {
-        open(&(self.url)(&self.folder), 2).await.or(open(&(self.url)(&self.folder), 1).await).unwrap()
+        open(&(self.url)(&self.folder), 1).await.unwrap()
     }
 }
 

@@ -186,6 +186,29 @@ async fn a_caller_that_goes_away_leaves_the_writer_at_work() {
 }
 
 #[tokio::test]
+async fn a_full_file_fails_the_whole_group_and_leaves_the_writer_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.prepare(ITEMS).await.unwrap();
+    // 40 pages of 4 KiB: room for the tables, and for no large document.
+    let options = SqliteConnectOptions::new()
+        .filename(folder.path().join("made/here/test.sqlite"))
+        .pragma("max_page_count", "40");
+    let first = options.connect().await.unwrap();
+    let writer = Writer::start(first, options, &settings(folder.path(), 256, "5s"));
+    let large = Write::Insert(vec![new("large", json!({"text": "x".repeat(1_000_000)}))]);
+    let group = [insert("a"), large, insert("b")].map(|write| writer.perform(Task::Write(ITEMS, write)));
+    for answer in join_all(group).await {
+        let error = answer.unwrap_err();
+        assert_eq!(error.status(), 503);
+        assert!(error.cause().contains("full"), "{}", error.cause());
+    }
+    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 0);
+    writer.perform(Task::Write(ITEMS, insert("after"))).await.unwrap();
+    assert_eq!(ids(&store, Filter::All, Sort::by_id()).await, ["after"]);
+}
+
+#[tokio::test]
 async fn a_closed_store_has_one_file_and_answers_unavailable() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
