@@ -14,7 +14,9 @@ use super::{Connection, PATIENCE};
 /// The program, in an environment without variables of the person who runs the tests.
 pub fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
-    command.env_clear().current_dir(folder).stdin(Stdio::null());
+    // Where `make coverage` collects what was run.
+    let coverage = std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE");
+    command.env_clear().envs(coverage).current_dir(folder).stdin(Stdio::null());
     command
 }
 
