@@ -1,0 +1,287 @@
+//! CPU per request over loopback: this server beside a bare axum server of the same routes, in one run.
+//!
+//! Both serve on core 0, in turns, and the load comes from core 1, so that they share one machine, one kernel and one
+//! noise. The real server is the program as it is released, with its file log on and its store in memory; the bare
+//! one is `bare/mod.rs` behind `axum::serve`. The figure is the CPU time of the server process, all of its threads,
+//! from the scheduler's own books; the time that passes says less on a shared machine. Asserts nothing on time.
+//!
+//! `cargo bench --bench http`. Variables: BENCH_REQUESTS (50000 a round), BENCH_ROUNDS (5).
+
+#![expect(clippy::print_stdout, reason = "the table is the product of this program")]
+#![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts, far below 2^52")]
+
+mod bare;
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const SERVER_CORE: &str = "0";
+const LOAD_CORE: &str = "1";
+/// Enough to keep the server busy, few enough to be a service behind a load balancer.
+const CONNECTIONS: u64 = 16;
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    // cargo bench passes `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [] => compare(),
+        ["bare"] => serve_bare(),
+        ["load", address, path, length, requests] => load(address, path, length, requests),
+        _ => Err("arguments: none".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("http: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare() -> Result<()> {
+    let (requests, rounds) = (setting("BENCH_REQUESTS", 50_000)?, setting("BENCH_ROUNDS", 5)?);
+    let pinned = Command::new("taskset").args(["-c", LOAD_CORE, "true"]).status().is_ok_and(|status| status.success());
+    if !pinned {
+        println!("taskset (util-linux) cannot pin to core {LOAD_CORE}: servers and load share the cores");
+    }
+    let folder = tempfile::tempdir()?;
+    let servers = [Server::bare(pinned)?, Server::real(pinned, folder.path())?];
+    let ids = [bare::ID.to_owned(), add_entry(servers[1].address)?];
+    println!("{requests} requests a round, {rounds} rounds, {CONNECTIONS} connections; CPU of the server per request");
+    println!("{:<16} {:>6} {:>10} {:>10} {:>7} {:>12} {:>12}", "route", "round", "bare µs", "ours µs", "ratio", "bare req/s", "ours req/s");
+    for route in ["/cors", "/addresses/{id}"] {
+        let paths = ids.each_ref().map(|id| route.replace("{id}", id));
+        let length = [0, 1].map(|side| body_length(servers[side].address, &paths[side]));
+        let [length, ours] = [length[0].as_ref(), length[1].as_ref()];
+        if ours.ok() != length.ok() {
+            return Err(format!("{route}: the two answers differ: {length:?} {ours:?}").into());
+        }
+        let length = *length.map_err(ToString::to_string)?;
+        for side in [0, 1] {
+            servers[side].measure(pinned, &paths[side], length, requests / 5)?;
+        }
+        let mut seen: Vec<[Sample; 2]> = Vec::new();
+        for round in 1..=rounds {
+            let bare = servers[0].measure(pinned, &paths[0], length, requests)?;
+            let ours = servers[1].measure(pinned, &paths[1], length, requests)?;
+            print_row(route, &round.to_string(), bare, ours, ours.micros / bare.micros);
+            seen.push([bare, ours]);
+        }
+        let of = |side: usize| Sample {
+            micros: median(seen.iter().map(|pair| pair[side].micros)),
+            per_second: median(seen.iter().map(|pair| pair[side].per_second)),
+        };
+        let ratio = median(seen.iter().map(|[bare, ours]| ours.micros / bare.micros));
+        print_row(route, "median", of(0), of(1), ratio);
+    }
+    Ok(())
+}
+
+fn setting(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().map_err(|_| format!("{name}={text} is no whole number").into()),
+        Err(_) => Ok(default),
+    }
+}
+
+fn print_row(route: &str, round: &str, bare: Sample, ours: Sample, ratio: f64) {
+    let (a, b) = (bare.per_second, ours.per_second);
+    println!("{route:<16} {round:>6} {:>10.2} {:>10.2} {ratio:>7.2} {a:>12.0} {b:>12.0}", bare.micros, ours.micros);
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[derive(Clone, Copy)]
+struct Sample {
+    /// CPU of the server per request.
+    micros: f64,
+    per_second: f64,
+}
+
+/// A server as a process of its own.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn bare(pinned: bool) -> Result<Self> {
+        let mut command = on_core(pinned, SERVER_CORE, &std::env::current_exe()?);
+        let mut child = command.arg("bare").stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        Ok(Self { child, address: line.trim().parse()? })
+    }
+
+    fn real(pinned: bool, folder: &Path) -> Result<Self> {
+        let log = folder.join("server.log");
+        let child = on_core(pinned, SERVER_CORE, Path::new(env!("CARGO_BIN_EXE_server")))
+            .args(["--host", "127.0.0.1", "--port", "0", "--db_url", "memory:"])
+            .env("SERVER__LOGGING__CONSOLE__ENABLED", "false")
+            .env("SERVER__LOGGING__FILE__PATH", &log)
+            .spawn()?;
+        let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) };
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            // The port is its choice; it tells in the log.
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            if let Some(line) = text.lines().find(|line| line.contains("msg=listening")) {
+                let url = line.split("url=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+                server.address = url.trim_matches('"').trim_start_matches("http://").parse()?;
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("the server did not start".into())
+    }
+
+    /// One round of load, and what it cost this server.
+    fn measure(&self, pinned: bool, path: &str, length: usize, requests: u64) -> Result<Sample> {
+        let before = cpu_nanos(self.child.id())?;
+        let load = on_core(pinned, LOAD_CORE, &std::env::current_exe()?)
+            .args(["load", &self.address.to_string(), path, &length.to_string(), &requests.to_string()])
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !load.status.success() {
+            return Err(format!("the load on {path} failed").into());
+        }
+        let cpu = cpu_nanos(self.child.id())? - before;
+        let seconds: f64 = String::from_utf8(load.stdout)?.trim().parse()?;
+        let requests = requests as f64;
+        Ok(Sample { micros: cpu as f64 / 1_000.0 / requests, per_second: requests / seconds })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn on_core(pinned: bool, core: &str, program: &Path) -> Command {
+    if !pinned {
+        return Command::new(program);
+    }
+    // taskset becomes the program: the id of the process stays.
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]).arg(program);
+    command
+}
+
+/// CPU time of a process in nanoseconds: the first number of each of its threads (proc(5), `schedstat`).
+fn cpu_nanos(process: u32) -> Result<u64> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+/// The bare server: tells its address and serves until it is killed.
+fn serve_bare() -> Result<()> {
+    // The same runtime as the real one has: as many workers as cores it may use, which is one.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        println!("{}", listener.local_addr()?);
+        let router = bare::router()?;
+        // axum::serve leaves Nagle's algorithm on unless told; the real server turns it off.
+        let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        axum::serve(listener, router).await?;
+        Ok(())
+    })
+}
+
+/// A closed loop on each connection; prints the seconds it took.
+fn load(address: &str, path: &str, length: &str, requests: &str) -> Result<()> {
+    let (address, length, requests): (SocketAddr, usize, u64) = (address.parse()?, length.parse()?, requests.parse()?);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let start = Instant::now();
+        let mut connections = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            connections.spawn(ask(address, request.clone(), length, requests / CONNECTIONS));
+        }
+        while let Some(done) = connections.join_next().await {
+            done??;
+        }
+        println!("{}", start.elapsed().as_secs_f64());
+        Ok(())
+    })
+}
+
+async fn ask(address: SocketAddr, request: String, length: usize, requests: u64) -> Result<()> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut buffer = [0; 16_384];
+    for _ in 0..requests {
+        stream.write_all(request.as_bytes()).await?;
+        let mut filled = 0;
+        loop {
+            let read = stream.read(&mut buffer[filled..]).await?;
+            filled += read;
+            match answered(&buffer[..filled])? {
+                Some(body) if body == length => break,
+                Some(body) if body > length || read == 0 => return Err(format!("{body} bytes for {length}").into()),
+                None if read == 0 => return Err("closed before the answer".into()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many bytes of the body are there, once the head is; an error for any status but 200.
+fn answered(answer: &[u8]) -> Result<Option<usize>> {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    if !answer.starts_with(b"HTTP/1.1 200 ") {
+        return Err(String::from_utf8_lossy(&answer[..end]).into());
+    }
+    Ok(Some(answer.len() - end - 4))
+}
+
+fn exchange(address: SocketAddr, request: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The length of the body that this path answers with.
+fn body_length(address: SocketAddr, path: &str) -> Result<usize> {
+    let answer = exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))?;
+    answered(answer.as_bytes())?.ok_or_else(|| "no answer".into())
+}
+
+/// Stores the entry in the real server and returns its id.
+fn add_entry(address: SocketAddr) -> Result<String> {
+    let length = bare::ENTRY.len();
+    let head = format!("POST /addresses HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}");
+    let answer = exchange(address, &format!("{head}\r\n\r\n{}", bare::ENTRY))?;
+    let place = answer.lines().find_map(|line| line.strip_prefix("location: /addresses/"));
+    Ok(place.ok_or_else(|| format!("not stored: {answer}"))?.trim().to_owned())
+}

@@ -1,0 +1,203 @@
+//! Instructions per request through the whole stack, counted by callgrind: the figure that is the same on every
+//! run, where time is not.
+//!
+//! No socket: a request is made, answered by the middleware with all behind it (file log on, store in memory) and
+//! its body read. Each figure is the difference of two runs over the difference of their requests, so that the
+//! start of the program is not in it. The making of the request is, on both sides.
+//!
+//! `cargo bench --bench instructions`; without valgrind it says so and fails. `… -- profile stack /cors 5000`
+//! runs one case under no tool, for a profiler of your choice.
+
+#![expect(clippy::print_stdout, reason = "the table is the product of this program")]
+
+mod bare;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use server::app;
+use server::platform::cli::Flags;
+use server::platform::config;
+use server::platform::http::Stack;
+use server::platform::logging::{Identity, Logging};
+use server::platform::services::{self, Services};
+use tower::ServiceExt as _;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The requests of the two runs. Enough for the cost of growing maps to even out, and seconds under callgrind.
+const FEW: u64 = 500;
+const MANY: u64 = 4_500;
+
+/// The routes by the name under which the table shows them.
+const CASES: [&str; 4] = ["GET /cors", "GET /addresses/{id}", "POST /addresses", "GET /nowhere"];
+
+fn main() -> ExitCode {
+    // cargo bench passes `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [] => count_all(),
+        ["profile", side, case, requests] => run(side, case, requests),
+        _ => Err("arguments: none, or: profile stack|bare CASE REQUESTS".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("instructions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn count_all() -> Result<()> {
+    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        return Err("valgrind is missing; install it (Debian: apt-get install valgrind)".into());
+    }
+    println!("{:<22} {:>20} {:>10} {:>7}", "route", "instructions/request", "bare axum", "ratio");
+    for case in CASES {
+        let (stack, bare) = (per_request("stack", case)?, per_request("bare", case)?);
+        println!("{case:<22} {stack:>20} {bare:>10} {:>7}", hundredths(stack * 100 / bare));
+    }
+    Ok(())
+}
+
+fn hundredths(number: u64) -> String {
+    format!("{}.{:02}", number / 100, number % 100)
+}
+
+fn per_request(side: &str, case: &str) -> Result<u64> {
+    let few = count(side, case, FEW)?;
+    Ok((count(side, case, MANY)? - few) / (MANY - FEW))
+}
+
+/// Instructions of a whole run, all threads.
+fn count(side: &str, case: &str, requests: u64) -> Result<u64> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("callgrind.out");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--quiet"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe()?)
+        .args(["profile", side, case, &requests.to_string()])
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("{side} {case}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    // The last line of the file that begins so has the sum of everything.
+    let text = fs::read_to_string(out)?;
+    let total = text.lines().rev().find_map(|line| line.strip_prefix("totals: ")).ok_or("callgrind counted nothing")?;
+    Ok(total.trim().parse()?)
+}
+
+fn run(side: &str, case: &str, requests: &str) -> Result<()> {
+    let requests: u64 = requests.parse()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        if side == "bare" {
+            let server = Bare(bare::router()?);
+            return repeat(&server, case, bare::ID, requests).await;
+        }
+        let folder = tempfile::tempdir()?;
+        let server = Real::start(folder.path()).await?;
+        let id = server.add_entry().await?;
+        repeat(&server, case, &id, requests).await
+    })
+}
+
+/// Either side: answers a request without a socket.
+trait Answer {
+    async fn answer(&self, request: Request) -> Response;
+}
+
+struct Bare(Router);
+
+impl Answer for Bare {
+    async fn answer(&self, request: Request) -> Response {
+        let Ok(response) = self.0.clone().oneshot(request).await;
+        response
+    }
+}
+
+struct Real(Arc<Stack>);
+
+impl Answer for Real {
+    async fn answer(&self, request: Request) -> Response {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        Arc::clone(&self.0).answer(Some(peer), request).await
+    }
+}
+
+impl Real {
+    async fn start(folder: &Path) -> Result<Self> {
+        let log = folder.join("server.log");
+        let environment = [
+            ("SERVER__STORE__URL", OsString::from("memory:")),
+            ("SERVER__LOGGING__CONSOLE__ENABLED", OsString::from("false")),
+            ("SERVER__LOGGING__FILE__PATH", log.into()),
+        ];
+        let environment = environment.map(|(name, value)| (OsString::from(name), value));
+        let config = config::load::<app::settings::Settings>(config::DEFAULTS, &Flags::default(), environment)?.config;
+        let services = Services::open(services::Settings {
+            name: &config.server.name,
+            debug: false,
+            processes: 1,
+            store: &config.store,
+            views: &config.views,
+        })
+        .await?;
+        let logging = Logging::start(&config.logging, &Identity { service: config.server.name.clone() })?;
+        let stack = app::build(services, config.app)?.into_stack(&config.http, logging, false)?;
+        Ok(Self(Arc::new(stack)))
+    }
+
+    async fn add_entry(&self) -> Result<String> {
+        let response = self.answer(request("POST /addresses", "")?).await;
+        let place = response.headers().get(LOCATION).ok_or("no place of the new entry")?.to_str()?;
+        Ok(place.trim_start_matches("/addresses/").to_owned())
+    }
+}
+
+/// A request as a program sends it: the headers of curl.
+fn request(case: &str, id: &str) -> Result<Request> {
+    let (method, path) = case.split_once(' ').ok_or("a case is a method and a path")?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path.replace("{id}", id))
+        .header(HOST, "localhost")
+        .header(USER_AGENT, "curl/8")
+        .header(ACCEPT, "*/*");
+    if method == Method::POST {
+        return Ok(request.header(CONTENT_TYPE, "application/json").body(Body::from(bare::ENTRY))?);
+    }
+    Ok(request.body(Body::empty())?)
+}
+
+async fn repeat(server: &impl Answer, case: &str, id: &str, requests: u64) -> Result<()> {
+    let expected = match case {
+        "POST /addresses" => StatusCode::CREATED,
+        "GET /nowhere" => StatusCode::NOT_FOUND,
+        _ => StatusCode::OK,
+    };
+    for _ in 0..requests {
+        let response = server.answer(request(case, id)?).await;
+        if response.status() != expected {
+            return Err(format!("{case}: {}", response.status()).into());
+        }
+        response.into_body().collect().await?;
+    }
+    Ok(())
+}
