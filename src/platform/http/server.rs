@@ -23,6 +23,9 @@ use super::middleware::Stack;
 use super::settings::Settings;
 use crate::platform::error::StartError;
 
+/// How many headers hyper takes when it is not told (`http1::Builder::max_headers`).
+const HYPER_MAX_HEADERS: usize = 100;
+
 /// Opens the port; an error says what to do about it.
 pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     TcpListener::bind((host, port)).await.map_err(|error| {
@@ -78,8 +81,12 @@ pub async fn serve(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout.get())
-        .max_headers(settings.max_headers.as_usize() * 2)
         .max_buf_size(settings.max_header_size.as_usize());
+    // hyper's own number needs no memory of the heap; a number that is set costs two allocations a request.
+    let max_headers = settings.max_headers.as_usize() * 3 / 2;
+    if max_headers > HYPER_MAX_HEADERS {
+        builder.http1().max_headers(max_headers);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -92,9 +99,7 @@ pub async fn serve(
             let stack = Arc::clone(&stack);
             ready(Ok::<_, io::Error>(service_fn(move |request: axum::http::Request<Incoming>| {
                 let stack = Arc::clone(&stack);
-                Box::pin(
-                    async move { Ok::<_, io::Error>(stack.answer(Some(peer), request.map(Body::new)).await) },
-                )
+                async move { Ok::<_, io::Error>(stack.answer(Some(peer), request.map(Body::new)).await) }
             })))
         }))
         .await
