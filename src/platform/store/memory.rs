@@ -57,7 +57,8 @@ fn apply(documents: &mut Documents, write: Write) -> Result<Written> {
                 added.insert(id.clone(), first_version(id, body));
             }
             let written = Written::counted(added.len());
-            documents.append(&mut added);
+            // Not `append`, which builds the whole map anew.
+            documents.extend(added);
             Ok(written)
         }
         Write::Change { filter, expected, change } => {
