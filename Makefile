@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 
-# The flags of the server (run, dev), or of the test or bench program (test, bench).
+# The flags of the server (run, dev), or of the test program (test).
 ARGS ?=
 # The example to remove.
 NAME ?=
@@ -67,12 +67,16 @@ coverage: tools ## Run the tests and print how much of each file they reach
 	@CARGO="$(CARGO)" scripts/coverage
 
 .PHONY: bench
-bench: tools ## Compare the server with a bare axum server
-	$(CARGO) bench --locked $(if $(ARGS),-- $(ARGS))
+bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS)
+	$(CARGO) bench --locked --bench http
 
 .PHONY: instructions
 instructions: tools ## Count the instructions of one request (needs valgrind)
 	$(CARGO) bench --locked --bench instructions
+
+.PHONY: measure
+measure: tools ## Measure builds, size, start and memory (minutes)
+	@scripts/measure
 
 # Write
 

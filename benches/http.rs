@@ -5,7 +5,7 @@
 //! one is `bare/mod.rs` behind `axum::serve`. The figure is the CPU time of the server process, all of its threads,
 //! from the scheduler's own books; the time that passes says less on a shared machine. Asserts nothing on time.
 //!
-//! `cargo bench --bench http`. Variables: BENCH_REQUESTS (50000 a round), BENCH_ROUNDS (5).
+//! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (50000 a round), `BENCH_ROUNDS` (5).
 
 #![expect(clippy::print_stdout, reason = "the table is the product of this program")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts, far below 2^52")]
@@ -50,15 +50,21 @@ fn main() -> ExitCode {
 
 fn compare() -> Result<()> {
     let (requests, rounds) = (setting("BENCH_REQUESTS", 50_000)?, setting("BENCH_ROUNDS", 5)?);
-    let pinned = Command::new("taskset").args(["-c", LOAD_CORE, "true"]).status().is_ok_and(|status| status.success());
+    let pinned =
+        Command::new("taskset").args(["-c", LOAD_CORE, "true"]).status().is_ok_and(|status| status.success());
     if !pinned {
         println!("taskset (util-linux) cannot pin to core {LOAD_CORE}: servers and load share the cores");
     }
     let folder = tempfile::tempdir()?;
     let servers = [Server::bare(pinned)?, Server::real(pinned, folder.path())?];
     let ids = [bare::ID.to_owned(), add_entry(servers[1].address)?];
-    println!("{requests} requests a round, {rounds} rounds, {CONNECTIONS} connections; CPU of the server per request");
-    println!("{:<16} {:>6} {:>10} {:>10} {:>7} {:>12} {:>12}", "route", "round", "bare µs", "ours µs", "ratio", "bare req/s", "ours req/s");
+    println!(
+        "{requests} requests a round, {rounds} rounds, {CONNECTIONS} connections; CPU of the server per request"
+    );
+    println!(
+        "{:<16} {:>6} {:>10} {:>10} {:>7} {:>12} {:>12}",
+        "route", "round", "bare µs", "ours µs", "ratio", "bare req/s", "ours req/s"
+    );
     for route in ["/cors", "/addresses/{id}"] {
         let paths = ids.each_ref().map(|id| route.replace("{id}", id));
         let length = [0, 1].map(|side| body_length(servers[side].address, &paths[side]));
@@ -96,7 +102,10 @@ fn setting(name: &str, default: u64) -> Result<u64> {
 
 fn print_row(route: &str, round: &str, bare: Sample, ours: Sample, ratio: f64) {
     let (a, b) = (bare.per_second, ours.per_second);
-    println!("{route:<16} {round:>6} {:>10.2} {:>10.2} {ratio:>7.2} {a:>12.0} {b:>12.0}", bare.micros, ours.micros);
+    println!(
+        "{route:<16} {round:>6} {:>10.2} {:>10.2} {ratio:>7.2} {a:>12.0} {b:>12.0}",
+        bare.micros, ours.micros
+    );
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -140,7 +149,8 @@ impl Server {
             // The port is its choice; it tells in the log.
             let text = fs::read_to_string(&log).unwrap_or_default();
             if let Some(line) = text.lines().find(|line| line.contains("msg=listening")) {
-                let url = line.split("url=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+                let url =
+                    line.split("url=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
                 server.address = url.trim_matches('"').trim_start_matches("http://").parse()?;
                 return Ok(server);
             }
@@ -216,8 +226,10 @@ fn serve_bare() -> Result<()> {
 /// It looks at its connections in turn and never sleeps: to wake a sleeper costs the server some microseconds, and the
 /// faster of two servers would find the load asleep less often.
 fn load(address: &str, path: &str, length: &str, requests: &str) -> Result<()> {
-    let (address, length, requests): (SocketAddr, usize, u64) = (address.parse()?, length.parse()?, requests.parse()?);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
+    let (address, length, requests): (SocketAddr, usize, u64) =
+        (address.parse()?, length.parse()?, requests.parse()?);
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
     let start = Instant::now();
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -292,14 +304,17 @@ fn exchange(address: SocketAddr, request: &str) -> Result<String> {
 
 /// The length of the body that this path answers with.
 fn body_length(address: SocketAddr, path: &str) -> Result<usize> {
-    let answer = exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))?;
+    let answer =
+        exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))?;
     answered(answer.as_bytes())?.ok_or_else(|| "no answer".into())
 }
 
 /// Stores the entry in the real server and returns its id.
 fn add_entry(address: SocketAddr) -> Result<String> {
     let length = bare::ENTRY.len();
-    let head = format!("POST /addresses HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}");
+    let head = format!(
+        "POST /addresses HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}"
+    );
     let answer = exchange(address, &format!("{head}\r\n\r\n{}", bare::ENTRY))?;
     let place = answer.lines().find_map(|line| line.strip_prefix("location: /addresses/"));
     Ok(place.ok_or_else(|| format!("not stored: {answer}"))?.trim().to_owned())

@@ -99,7 +99,11 @@ fn count(side: &str, case: &str, requests: u64) -> Result<u64> {
     }
     // The last line of the file that begins so has the sum of everything.
     let text = fs::read_to_string(out)?;
-    let total = text.lines().rev().find_map(|line| line.strip_prefix("totals: ")).ok_or("callgrind counted nothing")?;
+    let total = text
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("totals: "))
+        .ok_or("callgrind counted nothing")?;
     Ok(total.trim().parse()?)
 }
 
@@ -150,7 +154,8 @@ impl Real {
             ("SERVER__LOGGING__FILE__PATH", log.into()),
         ];
         let environment = environment.map(|(name, value)| (OsString::from(name), value));
-        let config = config::load::<app::settings::Settings>(config::DEFAULTS, &Flags::default(), environment)?.config;
+        let config =
+            config::load::<app::settings::Settings>(&Flags::default(), environment, config::DEFAULTS)?.config;
         let services = Services::open(services::Settings {
             name: &config.server.name,
             debug: false,
