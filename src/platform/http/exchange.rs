@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, IF_NONE_MATCH, ORIGIN};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, IF_NONE_MATCH, ORIGIN};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::response::Response;
 use bytes::Bytes;
@@ -87,7 +87,9 @@ impl Exchange {
             return response;
         }
         self.aborted = true;
-        response.map(|body| Body::new(LoggedBody { inner: body, exchange: self }))
+        let declared =
+            response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        response.map(|body| Body::new(LoggedBody { inner: body, declared, exchange: self }))
     }
 
     fn write_line(&mut self) {
@@ -132,6 +134,8 @@ impl Drop for Exchange {
 /// A body that is sent piece by piece; its line follows the last piece.
 struct LoggedBody {
     inner: Body,
+    /// `Content-Length`: hyper does not ask for the end of a body whose last byte it has.
+    declared: Option<u64>,
     exchange: Exchange,
 }
 
@@ -145,7 +149,11 @@ impl HttpBody for LoggedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
         match &frame {
-            Some(Ok(frame)) => self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+            Some(Ok(frame)) => {
+                self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                let whole = self.declared == Some(self.exchange.bytes) || self.inner.is_end_stream();
+                self.exchange.aborted = !whole;
+            }
             Some(Err(error)) => self.exchange.failed(Arc::new(Error::internal(error.to_string()))),
             None => {
                 self.exchange.aborted = false;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, Request};
+use axum::response::IntoResponse;
 use futures_util::stream;
 use server::platform::http::{Context, Route, Routes};
 use server::platform::services::Services;
 
-use crate::support::TestApp;
+use crate::support::{PATIENCE, TestApp};
 
 async fn noted(context: Context) {
     context.log("task_id", "t 1");
@@ -19,6 +21,10 @@ async fn streamed() -> Body {
     Body::from_stream(stream::iter(["ab", "cd"].map(Ok::<_, std::io::Error>)))
 }
 
+async fn declared() -> impl IntoResponse {
+    ([(CONTENT_LENGTH, "4")], streamed().await)
+}
+
 async fn slow() {
     tokio::time::sleep(Duration::from_hours(1)).await;
 }
@@ -27,6 +33,7 @@ fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/noted/{id}").get(noted))
         .route(Route::at("/streamed").get(streamed))
+        .route(Route::at("/declared").get(declared))
         .route(Route::at("/slow").get(slow))
 }
 
@@ -71,6 +78,29 @@ async fn a_streamed_answer_is_logged_at_its_end_with_its_bytes() {
     assert_eq!(app.get("/streamed").await.body, "abcd");
     let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
     assert!(line.contains("bytes=4") && !line.contains("aborted"), "{line}");
+}
+
+#[tokio::test]
+async fn a_body_of_a_declared_length_that_was_sent_is_not_aborted() {
+    // hyper stops at the last byte, and never asks for the end.
+    let app = app().await;
+    let address = app.listen().await.0;
+    let body = reqwest::get(format!("http://{address}/declared")).await.unwrap().text().await.unwrap();
+    assert_eq!(body, "abcd");
+    let log = wait_for_line(&app).await;
+    assert!(log.contains("bytes=4") && !log.contains("aborted"), "{log}");
+}
+
+/// The client may have the answer before its line is written.
+async fn wait_for_line(app: &TestApp) -> String {
+    let start = std::time::Instant::now();
+    loop {
+        if let Some(line) = app.log().pop() {
+            return line;
+        }
+        assert!(start.elapsed() < PATIENCE, "no line");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
