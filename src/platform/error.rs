@@ -39,6 +39,8 @@ pub enum Kind {
     Internal,
     /// 503: a dependency, or the server itself, cannot serve now.
     Unavailable,
+    /// Any other status from 400 to 599; say with `with_reason` what it is.
+    Other(u16),
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::Unavailable => 503,
+            Self::Other(status) => status,
         }
     }
 
@@ -73,6 +76,7 @@ impl Kind {
             Self::HeadersTooLarge => "Request Header Fields Too Large",
             Self::Internal => "Internal Server Error",
             Self::Unavailable => "Service Unavailable",
+            Self::Other(_) => "Request Failed",
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::{FromRef, Path, Query, Request, State};
-use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use tower::ServiceExt as _;
@@ -47,7 +47,7 @@ async fn file(
     *inner.uri_mut() = uri;
     let service = ServeDir::new(assets.dir()).append_index_html_on_directories(false);
     let Ok(mut response) = service.oneshot(inner).await;
-    if response.status().is_client_error() && response.status().as_u16() != 416 {
+    if response.status() == StatusCode::NOT_FOUND {
         return Err(Error::not_found("Unknown Endpoint"));
     }
     let current = version.v.is_some_and(|version| assets.is_current(&file, &version));

@@ -307,8 +307,11 @@ fn own_body(response: &Response) -> bool {
     text.is_some_and(|text| !text.as_bytes().starts_with(b"text/plain"))
 }
 
+/// The status is kept: it is what the handler, or axum, meant.
 fn foreign_error(status: StatusCode) -> Error {
+    let phrase = status.canonical_reason().unwrap_or("Request Failed");
     let kind = match status.as_u16() {
+        400 => Kind::BadRequest,
         403 => Kind::Forbidden,
         404 => Kind::NotFound,
         405 => Kind::MethodNotAllowed,
@@ -317,9 +320,9 @@ fn foreign_error(status: StatusCode) -> Error {
         413 => Kind::PayloadTooLarge,
         415 => Kind::UnsupportedMediaType,
         431 => Kind::HeadersTooLarge,
+        500 => Kind::Internal,
         503 => Kind::Unavailable,
-        500.. => Kind::Internal,
-        _ => Kind::BadRequest,
+        other => return Error::new(Kind::Other(other)).with_reason(phrase),
     };
     Error::new(kind)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use serde_json::json;
 use server::platform::error::{Error, Result};
 use server::platform::http::{Json, Path, Route, Routes};
@@ -23,6 +23,10 @@ async fn slow() {
     tokio::time::sleep(Duration::from_hours(1)).await;
 }
 
+async fn status(Path(status): Path<u16>) -> StatusCode {
+    StatusCode::from_u16(status).unwrap()
+}
+
 async fn count(Path(count): Path<u32>) -> Json<u32> {
     Json(count)
 }
@@ -33,6 +37,7 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/panics").get(panics))
         .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
         .route(Route::at("/count/{count}").get(count))
+        .route(Route::at("/status/{status}").get(status))
         .route(Route::at("/echo").post(echo))
 }
 
@@ -104,6 +109,20 @@ async fn a_refusal_of_axums_own_extractors_is_json_too() {
     let answer = app().await.get("/count/many").await;
     assert_eq!(answer.status_line(), "400 Bad Request");
     assert_eq!(answer.json()["uri"], "/count/many");
+}
+
+#[tokio::test]
+async fn a_status_that_a_handler_gives_without_an_error_is_kept_and_gets_the_body() {
+    for (status, line) in [
+        (401, "401 Unauthorized"),
+        (404, "404 Not Found"),
+        (429, "429 Too Many Requests"),
+        (502, "502 Bad Gateway"),
+    ] {
+        let answer = app().await.get(&format!("/status/{status}")).await;
+        assert_eq!(answer.status_line(), line);
+        assert_eq!((&answer.json()["status"], &answer.json()["code"]), (&json!(status), &json!(status)));
+    }
 }
 
 #[tokio::test]

@@ -185,3 +185,15 @@ async fn a_static_file_is_kept_for_ever_under_its_version_only() {
         assert_eq!(answer.status_line(), "404 Unknown Endpoint", "{escape}");
     }
 }
+
+#[tokio::test]
+async fn a_range_or_a_condition_that_a_static_file_does_not_meet_is_said_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("site.css"), "body { color: green }").unwrap();
+    let app = TestApp::with(&[("SERVER__VIEWS__STATIC_DIR", dir.path().to_str().unwrap())]).await;
+    let beyond = get(&app, "/static/site.css", "range", "bytes=1000-").await;
+    assert_eq!(beyond.status_line(), "416 Range Not Satisfiable");
+    assert_eq!((beyond.header("content-range"), &beyond.json()["code"]), (Some("bytes */21"), &416.into()));
+    let changed = get(&app, "/static/site.css", "if-match", "\"another\"").await;
+    assert_eq!(changed.status_line(), "412 Precondition Failed");
+}
