@@ -52,12 +52,14 @@ pub(super) async fn apply(response: Response, accept: Option<&HeaderValue>, min_
     response
 }
 
-fn with_vary(mut response: Response) -> Response {
+/// Says that the answer would be another one for a client that accepts other encodings.
+pub(super) fn with_vary(mut response: Response) -> Response {
     response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
     response
 }
 
-fn worth_it(response: &Response, min_size: u64) -> bool {
+/// Whether a client that accepts it gets this answer compressed.
+pub(super) fn worth_it(response: &Response, min_size: u64) -> bool {
     let headers = response.headers();
     let size = response.body().size_hint();
     size.exact().is_none_or(|exact| exact > 0 && exact >= min_size)

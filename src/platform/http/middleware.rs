@@ -84,7 +84,7 @@ impl Stack {
             cors.answer(exchange.origin.as_ref(), response.headers_mut());
         }
         if self.settings.etag {
-            response = tag(&exchange, response).await;
+            response = tag(&exchange, response, &self.settings).await;
         }
         if self.settings.compression {
             let min_size = self.settings.compression_min_size.get();
@@ -263,7 +263,7 @@ fn options(route: &RouteInfo, request: &Request) -> Response {
 }
 
 /// Adds the `ETag`, and turns the answer into 304 when the client already has it.
-async fn tag(exchange: &Exchange, response: Response) -> Response {
+async fn tag(exchange: &Exchange, response: Response, settings: &Settings) -> Response {
     let read = matches!(exchange.method, Method::GET | Method::HEAD);
     if !read || response.status() != StatusCode::OK {
         return response;
@@ -284,6 +284,10 @@ async fn tag(exchange: &Exchange, response: Response) -> Response {
     if !fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
         return response;
     }
+    // RFC 9110, section 15.4.5: a 304 has the `Vary` of the answer in whose place it stands.
+    let varies =
+        settings.compression && compression::worth_it(&response, settings.compression_min_size.get());
+    let response = if varies { compression::with_vary(response) } else { response };
     let (mut parts, _) = response.into_parts();
     parts.status = StatusCode::NOT_MODIFIED;
     parts.headers.remove(CONTENT_LENGTH);

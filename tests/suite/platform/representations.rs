@@ -112,6 +112,17 @@ async fn a_compressed_answer_has_a_weak_tag_that_matches_as_well() {
 }
 
 #[tokio::test]
+async fn a_304_has_the_vary_of_the_answer_that_it_stands_for() {
+    let app = app().await;
+    for (path, vary) in [("/text/5000", Some("accept-encoding")), ("/text/5", None)] {
+        let full = app.get(path).await;
+        assert_eq!(full.header("vary"), vary, "{path}");
+        let kept = get(&app, path, "if-none-match", full.header("etag").unwrap()).await;
+        assert_eq!((kept.status.as_u16(), kept.header("vary")), (304, vary), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn only_reading_has_an_etag() {
     let answer = app().await.post("/text/50", "").await;
     assert_eq!(answer.status, 200);
