@@ -98,7 +98,8 @@ fn invalid(pointer: String, message: String) -> Error {
     Error::bad_request(INVALID).with_errors(vec![FieldError { pointer, message }])
 }
 
-/// An IEEE 754 double holds any number of up to 15 decimal digits exactly (`f64::DIGITS`).
+/// An IEEE 754 double holds any number of up to 15 decimal digits exactly (`f64::DIGITS`), unless it is so close
+/// to 0 that digits are lost.
 const EXACT_DIGITS: usize = f64::DIGITS as usize;
 
 /// The place of the first number that would not come back as it was sent: an integer beyond 64 bits, or a
@@ -130,7 +131,8 @@ fn inexact_number(json: &[u8]) -> Option<usize> {
 }
 
 fn is_exact(number: &[u8]) -> bool {
-    if number.len() <= EXACT_DIGITS {
+    // So short, only an exponent can bring it close to 0.
+    if number.len() <= EXACT_DIGITS && !number.contains(&b'-') {
         return true;
     }
     // Not a number at all: the parser says so better.
@@ -140,12 +142,12 @@ fn is_exact(number: &[u8]) -> bool {
     }
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
     let digits = mantissa.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
+    let Ok(value) = text.parse::<f64>() else { return true };
+    if digits <= EXACT_DIGITS && (digits == 0 || !value.is_subnormal() && value.abs() > 0.0) {
+        return true;
+    }
     // Up to 17 digits may still be the shortest form of a double, as a program prints it.
-    digits <= EXACT_DIGITS
-        || text.parse::<f64>().is_ok_and(|value| {
-            let printed = serde_json::Number::from_f64(value).map(|number| number.to_string());
-            printed.is_some_and(|printed| printed == text)
-        })
+    serde_json::Number::from_f64(value).is_some_and(|number| number.to_string() == text)
 }
 
 #[cfg(test)]
@@ -159,6 +161,8 @@ mod tests {
             "{\"a\": 0.12345678901234567890123}",
             "-9223372036854775809000",
             "1.00000000000000000001",
+            "1e-400",
+            "-1.2345678901e-320",
         ] {
             assert!(inexact_number(changed.as_bytes()).is_some(), "{changed}");
         }
@@ -176,6 +180,12 @@ mod tests {
             "\"123456789012345678901234567890\"",
             "\"\\\"123456789012345678901234567890\"",
             "1.0000000000",
+            "-1",
+            "-0.0",
+            "0e-999",
+            "-1.5e-300",
+            "-1e999",
+            "5e-324",
             "\"unfinished",
             "\"\\",
         ] {
