@@ -53,7 +53,10 @@ pub fn main<A: Clone + DeserializeOwned + Serialize>(build: Build<A>) -> ExitCod
         match cli.command {
             Some(Command::Config) => print_config(&loaded),
             Some(Command::Routes) => runtime()?.block_on(print_routes(loaded.config, build)),
-            None => runtime()?.block_on(run(loaded.config, build)),
+            None => {
+                loaded.check_store()?;
+                runtime()?.block_on(run(loaded.config, build))
+            }
         }
     };
     run().unwrap_or_else(|error: StartError| {

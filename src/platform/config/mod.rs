@@ -85,6 +85,14 @@ impl<A: Serialize> Loaded<A> {
     }
 }
 
+impl<A> Loaded<A> {
+    /// Refuses what can be printed and not be served: a store that this build does not have.
+    pub fn check_store(&self) -> Result<(), StartError> {
+        let origin = &self.origins.nearest(&keys::split("store.url")).origin;
+        self.config.store.url.check().map_err(|error| origin.wrong(error))
+    }
+}
+
 /// Reads the four levels. The environment is handed in (`std::env::vars_os()` in `main`), and so are the
 /// defaults ([`DEFAULTS`]), so that tests control both. The error is one line and has exit code 2.
 pub fn load<A: DeserializeOwned>(

@@ -35,6 +35,11 @@ impl StoreUrl {
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }
+
+    /// Refuses a URL that names no engine of this build, or no place for it.
+    pub fn check(&self) -> Result<(), StartError> {
+        Engine::of(self).map(drop)
+    }
 }
 
 impl fmt::Display for StoreUrl {
