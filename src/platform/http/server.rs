@@ -28,7 +28,7 @@ const HYPER_MAX_HEADERS: usize = 100;
 
 /// Opens the port; an error says what to do about it.
 pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
-    TcpListener::bind((host, port)).await.map_err(|error| {
+    bind(host, port).await.map_err(|error| {
         let place = format!("{host}:{port}");
         StartError::failed(match error.kind() {
             ErrorKind::AddrInUse => format!(
@@ -41,6 +41,23 @@ pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
             _ => format!("cannot listen on {place}: {error}; choose another address with --host"),
         })
     })
+}
+
+async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    first_of(tokio::net::lookup_host((host, port)).await?).await
+}
+
+/// The first address that this machine has. One whose port is taken ends the search: with `localhost` as 127.0.0.1
+/// and `::1`, the other family would be free, and half of the clients would reach the other process.
+async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the name has no address");
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() != ErrorKind::AddrInUse => last = error,
+            result => return result,
+        }
+    }
+    Err(last)
 }
 
 /// A server that has been told to drain, or not yet.
@@ -146,5 +163,23 @@ async fn speaks(stream: &TcpStream) -> io::Result<()> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         known = length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_with_two_addresses_is_in_use_when_the_first_one_is() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = taken.local_addr().map(|address| (address, taken)).unwrap();
+        let error = first_of([taken.0, other].into_iter()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        // The control, which is also tokio's own way: the second address was free.
+        assert!(TcpListener::bind(&[taken.0, other][..]).await.is_ok());
+        // An address that is not this machine's is passed over (192.0.2.0/24 is nobody's, RFC 5737).
+        assert!(first_of(["192.0.2.1:0".parse().unwrap(), other].into_iter()).await.is_ok());
     }
 }
