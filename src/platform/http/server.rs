@@ -17,6 +17,7 @@ use axum_server::accept::Accept;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tower::service_fn;
 
 use super::middleware::Stack;
@@ -62,23 +63,27 @@ async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Tcp
 
 /// A server that has been told to drain, or not yet.
 #[derive(Clone)]
-pub struct Drain(Handle<SocketAddr>);
+pub struct Drain {
+    handle: Handle<SocketAddr>,
+    started: watch::Sender<bool>,
+}
 
 impl Default for Drain {
     fn default() -> Self {
-        Self(Handle::new())
+        Self { handle: Handle::new(), started: watch::Sender::new(false) }
     }
 }
 
 impl Drain {
     /// Stops accepting, lets what is in flight finish, and closes what is left at the deadline.
     pub fn start(&self, deadline: Duration) {
-        self.0.graceful_shutdown(Some(deadline));
+        self.started.send_replace(true);
+        self.handle.graceful_shutdown(Some(deadline));
     }
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        self.0.connection_count()
+        self.handle.connection_count()
     }
 }
 
@@ -89,8 +94,9 @@ pub async fn serve(
     settings: &Settings,
     drain: Drain,
 ) -> io::Result<()> {
-    let acceptor = FirstByte { deadline: settings.first_byte_timeout.get() };
-    let mut server = axum_server::Server::from_listener(listener).acceptor(acceptor).handle(drain.0);
+    let acceptor =
+        FirstByte { deadline: settings.first_byte_timeout.get(), draining: drain.started.subscribe() };
+    let mut server = axum_server::Server::from_listener(listener).acceptor(acceptor).handle(drain.handle);
     let builder = server.http_builder();
     // The middleware refuses with a body in JSON; hyper's own limits, which answer without one, stand behind
     // it with room to spare.
@@ -126,7 +132,12 @@ pub async fn serve(
 #[derive(Clone)]
 struct FirstByte {
     deadline: Duration,
+    draining: watch::Receiver<bool>,
 }
+
+/// How long a connection that has said nothing is still kept once the server drains: its first bytes may be on the
+/// way. Browsers open connections ahead of need; waiting `first_byte_timeout` for those would delay every end.
+const PARTING: Duration = Duration::from_millis(100);
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -138,10 +149,20 @@ impl<S: Send + 'static> Accept<TcpStream, S> for FirstByte {
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let deadline = self.deadline;
+        let mut draining = self.draining.clone();
         Box::pin(async move {
             // Answers are written whole: waiting for more (Nagle's algorithm) only delays them.
             stream.set_nodelay(true)?;
-            tokio::time::timeout(deadline, speaks(&stream)).await.map_err(|_| ErrorKind::TimedOut)??;
+            let parted = async {
+                // An error is a `Drain` that is gone, and with it the server.
+                let _ = draining.wait_for(|started| *started).await;
+                tokio::time::sleep(PARTING).await;
+            };
+            let spoke = tokio::time::timeout(deadline, speaks(&stream));
+            tokio::select! {
+                spoke = spoke => spoke.map_err(|_| ErrorKind::TimedOut)??,
+                () = parted => return Err(ErrorKind::ConnectionAborted.into()),
+            }
             Ok((stream, service))
         })
     }

@@ -182,3 +182,18 @@ async fn a_request_that_does_not_end_is_cut_at_the_deadline() {
     tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
     drop(connection);
 }
+
+#[tokio::test]
+async fn a_connection_that_has_said_nothing_does_not_delay_the_end() {
+    let settings = [("SERVER__HTTP__FIRST_BYTE_TIMEOUT", "1h")];
+    let (server, drain, serving) = TestApp::with_routes(routes(), &settings).await.listen().await;
+    let mut silent = client(move || Connection::open(server)).await;
+    let start = std::time::Instant::now();
+    while drain.connections() == 0 {
+        assert!(start.elapsed() < PATIENCE, "not accepted");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drain.start(Duration::from_hours(1));
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    client(move || silent.read_to_end()).await;
+}
