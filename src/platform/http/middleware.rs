@@ -154,10 +154,13 @@ impl Stack {
         if declared > limit {
             return Some(body::too_large(limit).into_response());
         }
-        if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
-            && ![&b"gzip"[..], b"br", b"zstd", b"deflate", b"identity"].contains(&encoding.as_bytes())
-        {
-            return Some(body::unsupported_encoding());
+        if let Some(encoding) = request.headers_mut().get_mut(CONTENT_ENCODING) {
+            // Names are case-insensitive (RFC 9110, section 8.4.1), but not to tower-http's decompression.
+            let known = ["gzip", "br", "zstd", "deflate", "identity"];
+            let known =
+                known.into_iter().find(|known| encoding.as_bytes().eq_ignore_ascii_case(known.as_bytes()));
+            let Some(known) = known else { return Some(body::unsupported_encoding()) };
+            *encoding = HeaderValue::from_static(known);
         }
         let pace =
             Pace { grace: self.settings.body_grace.get(), min_rate: self.settings.body_min_rate.get() };

@@ -87,6 +87,7 @@ async fn a_compressed_body_is_read() {
         assert_eq!(answer.json()["name"], "Ada", "{encoding}");
     }
     assert_eq!(post(&app, "/echo", "identity", &plain[..]).await.json()["name"], "Ada");
+    assert_eq!(post(&app, "/echo", "GZip", gzip(plain)).await.json()["name"], "Ada");
 }
 
 #[tokio::test]
