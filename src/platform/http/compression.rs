@@ -24,13 +24,18 @@ use super::etag;
 const LEVEL: i32 = 4;
 
 /// Compresses the answer, or says in `Vary` that it would have been, had the client accepted it.
-pub(super) async fn apply(response: Response, accept: Option<&HeaderValue>, min_size: u64) -> Response {
-    if !worth_it(&response, min_size) {
-        return response;
+pub(super) async fn apply(response: &mut Response, accept: Option<&HeaderValue>, min_size: u64) {
+    if !worth_it(response, min_size) {
+        return;
     }
-    let Some(accept) = accept else {
-        return with_vary(response);
-    };
+    match accept {
+        // Boxed, as it is large and most answers do not come here: every request would carry the room for it.
+        Some(accept) => *response = Box::pin(compressed(std::mem::take(response), accept)).await,
+        None => add_vary(response),
+    }
+}
+
+async fn compressed(response: Response, accept: &HeaderValue) -> Response {
     let status = response.status();
     let mut request = Request::new(());
     request.headers_mut().insert(ACCEPT_ENCODING, accept.clone());
@@ -53,9 +58,8 @@ pub(super) async fn apply(response: Response, accept: Option<&HeaderValue>, min_
 }
 
 /// Says that the answer would be another one for a client that accepts other encodings.
-pub(super) fn with_vary(mut response: Response) -> Response {
+pub(super) fn add_vary(response: &mut Response) {
     response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
-    response
 }
 
 /// Whether a client that accepts it gets this answer compressed.

@@ -18,6 +18,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -84,14 +85,14 @@ impl Stack {
             cors.answer(exchange.origin.as_ref(), response.headers_mut());
         }
         if self.settings.etag {
-            response = tag(&exchange, response, &self.settings).await;
+            tag(&exchange, &mut response, &self.settings).await;
         }
         if self.settings.compression {
             let min_size = self.settings.compression_min_size.get();
-            response = compression::apply(response, exchange.accept_encoding.as_ref(), min_size).await;
+            compression::apply(&mut response, exchange.accept_encoding.as_ref(), min_size).await;
         }
         if exchange.method == Method::HEAD {
-            response = without_body(response);
+            drop_body(&mut response);
         }
         self.add_fixed_headers(&exchange, &mut response);
         exchange.finish(response)
@@ -182,8 +183,10 @@ impl Stack {
         let mut router = self.router.clone();
         let handler = async {
             if request.headers().contains_key(CONTENT_ENCODING) {
-                let (limit, context) = (self.body_limit(route), exchange.context.clone());
-                return body::decompressed(Inside { router, limit, context }, request).await;
+                let inside =
+                    Inside { router, limit: self.body_limit(route), context: exchange.context.clone() };
+                // Boxed, as it is large and rare: every request would carry the room for it.
+                return Box::pin(body::decompressed(inside, request)).await;
             }
             match router.call(request).await {
                 Ok(response) => response,
@@ -231,6 +234,7 @@ impl Stack {
 
     /// The security headers and the request id. The answer's own headers win.
     fn add_fixed_headers(&self, exchange: &Exchange, response: &mut Response) {
+        // A copy of the whole map costs less than inserting its headers one by one.
         let mut headers = self.fixed_headers.clone();
         headers.insert(REQUEST_ID, exchange.context.request_id_header());
         headers.extend(std::mem::take(response.headers_mut()));
@@ -238,12 +242,17 @@ impl Stack {
     }
 }
 
+/// The headers of every answer. They are copied for each, so their texts are leaked, once per process: a static text
+/// is copied without touching a counter.
 fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
     let mut headers = HeaderMap::with_capacity(32);
     for (name, value) in settings.security_headers.iter().filter(|(_, value)| !value.is_empty()) {
         let wrong = |why: String| StartError::config(format!("http.security_headers.{name}: {why}"));
         let header = HeaderName::try_from(name).map_err(|error| wrong(error.to_string()))?;
-        headers.insert(header, HeaderValue::try_from(value).map_err(|error| wrong(error.to_string()))?);
+        let header = HeaderName::from_static(String::from(header.as_str()).leak());
+        let value = Bytes::from_static(value.clone().leak().as_bytes());
+        headers
+            .insert(header, HeaderValue::from_maybe_shared(value).map_err(|error| wrong(error.to_string()))?);
     }
     Ok(headers)
 }
@@ -266,46 +275,48 @@ fn options(route: &RouteInfo, request: &Request) -> Response {
 }
 
 /// Adds the `ETag`, and turns the answer into 304 when the client already has it.
-async fn tag(exchange: &Exchange, response: Response, settings: &Settings) -> Response {
+async fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) {
     let read = matches!(exchange.method, Method::GET | Method::HEAD);
     if !read || response.status() != StatusCode::OK {
-        return response;
+        return;
     }
     let small = response.body().size_hint().exact().is_some_and(|size| size <= MAX_TAGGED);
-    let response = if small && !response.headers().contains_key(ETAG) {
-        let (mut parts, body) = response.into_parts();
-        let bytes = match body.collect().await {
-            Ok(collected) => collected.to_bytes(),
-            Err(error) => return Error::internal(error).into_response(),
+    if small && !response.headers().contains_key(ETAG) {
+        match tag_of(response.body_mut()).await {
+            Ok(tag) => response.headers_mut().insert(ETAG, tag),
+            Err(error) => return *response = Error::internal(error).into_response(),
         };
-        parts.headers.insert(ETAG, etag::of(&bytes));
-        Response::from_parts(parts, Body::from(bytes))
-    } else {
-        response
-    };
-    let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
-    if !fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
-        return response;
     }
-    // RFC 9110, section 15.4.5: a 304 has the `Vary` of the answer in whose place it stands.
-    let varies =
-        settings.compression && compression::worth_it(&response, settings.compression_min_size.get());
-    let response = if varies { compression::with_vary(response) } else { response };
-    let (mut parts, _) = response.into_parts();
-    parts.status = StatusCode::NOT_MODIFIED;
-    parts.headers.remove(CONTENT_LENGTH);
-    parts.headers.remove(CONTENT_TYPE);
-    Response::from_parts(parts, Body::empty())
+    let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
+    if fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
+        // RFC 9110, section 15.4.5: a 304 has the `Vary` of the answer in whose place it stands.
+        if settings.compression && compression::worth_it(response, settings.compression_min_size.get()) {
+            compression::add_vary(response);
+        }
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
 }
 
-fn without_body(response: Response) -> Response {
-    let length = response.body().size_hint().exact();
-    let (mut parts, _) = response.into_parts();
-    let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if let Some(length) = length.filter(|_| !bodiless) {
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+/// The tag of a body, which stays what it was.
+async fn tag_of(body: &mut Body) -> Result<HeaderValue, axum::Error> {
+    if body.is_end_stream() {
+        return Ok(etag::of(b""));
     }
-    Response::from_parts(parts, Body::empty())
+    let bytes = std::mem::take(body).collect().await?.to_bytes();
+    let tag = etag::of(&bytes);
+    *body = Body::from(bytes);
+    Ok(tag)
+}
+
+fn drop_body(response: &mut Response) {
+    let body = std::mem::take(response.body_mut());
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = body.size_hint().exact().filter(|_| !bodiless) {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// True for an error answer whose handler meant its body: anything but nothing and plain text.
