@@ -54,7 +54,7 @@ pub fn main<A: Clone + DeserializeOwned + Serialize>(build: Build<A>) -> ExitCod
             Some(Command::Config) => print_config(&loaded),
             Some(Command::Routes) => runtime()?.block_on(print_routes(loaded.config, build)),
             None => {
-                loaded.check_store()?;
+                loaded.check_servable()?;
                 runtime()?.block_on(run(loaded.config, build))
             }
         }
@@ -108,30 +108,6 @@ async fn open_services<A>(config: &Config<A>, processes: u64) -> Result<Services
     .await
 }
 
-/// How many processes are asked for; 0 is one for each core.
-fn processes<A>(config: &Config<A>) -> u64 {
-    match config.server.processes.get() {
-        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
-        count => count,
-    }
-}
-
-/// What the configuration may ask for and this version does not do: said, and not silently left out.
-fn refuse_what_is_missing<A>(config: &Config<A>) -> Result<(), StartError> {
-    let missing =
-        |what: &str| Err(StartError::config(format!("{what} is not in this version of the server yet")));
-    if config.server.ssl {
-        return missing("server.ssl (--ssl): HTTPS");
-    }
-    if config.lock.server {
-        return missing("lock.server (--lock_server): locks by an etcd server");
-    }
-    if processes(config) > 1 {
-        return missing("server.processes (--proc): serving with several processes");
-    }
-    Ok(())
-}
-
 async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, StartError> {
     let mut signals =
         Signals::take().map_err(|error| StartError::failed(format!("cannot take signals: {error}")))?;
@@ -144,8 +120,7 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
     let logging = Logging::start(&sinks, &Identity { service: config.server.name.clone() })?;
     logging.install()?;
     log_panics();
-    let services = open_services(&config, processes(&config)).await?;
-    refuse_what_is_missing(&config)?;
+    let services = open_services(&config, config.server.process_count()).await?;
     let app = build(services.clone(), config.app.clone())?;
     let stack = Arc::new(app.into_stack(&config.http, logging.clone(), debug)?);
     let host = &config.server.host;

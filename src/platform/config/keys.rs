@@ -17,6 +17,9 @@ pub(super) const SEPARATOR: &str = "__";
 /// How the name of a variable of ours starts.
 pub(super) const PREFIX: &str = "SERVER__";
 
+/// The section whose keys the defaults only begin: an answer may carry any header.
+const OPEN: &str = "http.security_headers";
+
 /// Refuses every key of `given` that the defaults do not have.
 pub(super) fn check(defaults: &Node, given: &Node) -> Result<(), StartError> {
     check_below(defaults, defaults, given, &mut Vec::new())
@@ -39,6 +42,10 @@ fn check_below(all: &Node, known: &Node, given: &Node, path: &mut Vec<String>) -
     for (key, node) in entries {
         path.push(key.clone());
         let Some(known) = known.child(key) else {
+            if dotted(&path[..path.len() - 1]) == OPEN {
+                path.pop();
+                continue;
+            }
             return Err(node.origin.wrong(unknown(all, known_entries, path)));
         };
         check_below(all, known, node, path)?;

@@ -86,10 +86,32 @@ impl<A: Serialize> Loaded<A> {
 }
 
 impl<A> Loaded<A> {
-    /// Refuses what can be printed and not be served: a store that this build does not have.
-    pub fn check_store(&self) -> Result<(), StartError> {
-        let origin = &self.origins.nearest(&keys::split("store.url")).origin;
-        self.config.store.url.check().map_err(|error| origin.wrong(error))
+    /// Refuses what can be printed and not be served: a store that this build does not have, and what this version
+    /// does not do yet. It is said, and not silently left out.
+    pub fn check_servable(&self) -> Result<(), StartError> {
+        let origin = |key: &str| &self.origins.nearest(&keys::split(key)).origin;
+        let missing = |key: &str, what: &str| {
+            Err(origin(key).wrong(format_args!("{key}: {what} is not in this version of the server yet")))
+        };
+        self.config.store.url.check().map_err(|error| origin("store.url").wrong(error))?;
+        if self.config.server.ssl {
+            return missing("server.ssl", "HTTPS (--ssl)");
+        }
+        if self.config.lock.server {
+            return missing("lock.server", "a lock server (--lock_server)");
+        }
+        let processes = self.config.server.process_count();
+        if processes > 1 && !self.config.store.url.is_shareable() {
+            return Err(origin("server.processes").wrong(format_args!(
+                "server.processes: {processes} processes cannot share store.url {}: each would have data of its own; \
+                 use sqlite:PATH, or one process",
+                self.config.store.url
+            )));
+        }
+        if processes > 1 {
+            return missing("server.processes", "serving with several processes (--proc)");
+        }
+        Ok(())
     }
 }
 

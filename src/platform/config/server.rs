@@ -30,6 +30,16 @@ pub struct Settings {
     pub shutdown: Shutdown,
 }
 
+impl Settings {
+    /// How many processes are asked for; 0 is one for each core.
+    pub fn process_count(&self) -> u64 {
+        match self.processes.get() {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+            count => count,
+        }
+    }
+}
+
 /// The section `server.shutdown`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

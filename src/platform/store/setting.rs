@@ -31,6 +31,11 @@ pub struct Settings {
 pub struct StoreUrl(String);
 
 impl StoreUrl {
+    /// Whether several processes see the same documents there.
+    pub fn is_shareable(&self) -> bool {
+        !self.0.starts_with("memory:")
+    }
+
     /// Wraps a URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())

@@ -87,7 +87,9 @@ fn what_this_version_does_not_do_is_said_and_not_left_out() {
         let output = run_to_end(folder.path(), &given, &[]);
         assert_eq!(output.status.code(), Some(2), "{given:?}: {}", stderr(&output));
         assert_eq!(stderr(&output).lines().count(), 1, "{given:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(given[0]), "{given:?}: {}", stderr(&output));
     }
+    assert!(!folder.path().join("var").exists(), "a store was made for a server that does not start");
 }
 
 #[test]

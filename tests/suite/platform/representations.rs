@@ -154,12 +154,16 @@ async fn every_answer_has_the_security_headers_of_helmet() {
 }
 
 #[tokio::test]
-async fn a_security_header_can_be_changed_and_left_out() {
-    let settings = [("SERVER__HTTP__SECURITY_HEADERS", "{x-frame-options: DENY, referrer-policy: \"\"}")];
+async fn a_security_header_can_be_changed_added_and_left_out() {
+    let settings = [(
+        "SERVER__HTTP__SECURITY_HEADERS",
+        "{x-frame-options: DENY, referrer-policy: \"\", permissions-policy: camera=()}",
+    )];
     let app = TestApp::with_routes(routes(), &settings).await;
     let answer = app.get("/text/1").await;
     assert_eq!(answer.header("x-frame-options"), Some("DENY"));
     assert_eq!(answer.header("referrer-policy"), None);
+    assert_eq!(answer.header("permissions-policy"), Some("camera=()"));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
 }
 
@@ -177,10 +181,16 @@ async fn a_request_id_is_taken_when_well_formed_and_made_when_not() {
 
 #[tokio::test]
 async fn a_static_file_is_kept_for_ever_under_its_version_only() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("site.css"), "body { color: green }").unwrap();
-    std::fs::write(dir.path().join("../outside.txt"), "secret").ok();
-    let app = TestApp::with(&[("SERVER__VIEWS__STATIC_DIR", dir.path().to_str().unwrap())]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("static");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("site.css"), "body { color: green }").unwrap();
+    std::fs::write(folder.path().join("outside.txt"), "secret").unwrap();
+    let app = TestApp::with(&[("SERVER__VIEWS__STATIC_DIR", files.to_str().unwrap())]).await;
+    let assets =
+        server::platform::views::Assets::open(&server::platform::views::Settings { static_dir: files });
+    let current = app.get(&assets.unwrap().url("site.css")).await;
+    assert_eq!(current.header("cache-control"), Some("public, max-age=31536000, immutable"));
     let plain = app.get("/static/site.css").await;
     assert_eq!(plain.status, 200);
     assert_eq!(plain.header("content-type"), Some("text/css"));
