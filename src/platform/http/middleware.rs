@@ -303,7 +303,7 @@ async fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) 
 /// The tag of a body, which stays what it was.
 async fn tag_of(body: &mut Body) -> Result<HeaderValue, axum::Error> {
     if body.is_end_stream() {
-        return Ok(etag::of(b""));
+        return Ok(etag::EMPTY);
     }
     let bytes = std::mem::take(body).collect().await?.to_bytes();
     let tag = etag::of(&bytes);
