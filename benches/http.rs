@@ -317,5 +317,8 @@ fn add_entry(address: SocketAddr) -> Result<String> {
     );
     let answer = exchange(address, &format!("{head}\r\n\r\n{}", bare::ENTRY))?;
     let place = answer.lines().find_map(|line| line.strip_prefix("location: /addresses/"));
-    Ok(place.ok_or_else(|| format!("not stored: {answer}"))?.trim().to_owned())
+    Ok(place
+        .ok_or_else(|| format!("not stored; are the examples address_book and cors_demo there? {answer}"))?
+        .trim()
+        .to_owned())
 }
