@@ -56,7 +56,8 @@ impl BoundedBody {
     fn poll_too_slow(&mut self, task: &mut Task<'_>) -> Poll<()> {
         let Some(Pace { grace, min_rate }) = self.pace else { return Poll::Pending };
         let since = *self.since.get_or_insert_with(Instant::now);
-        let deadline = since + grace + Duration::from_secs(self.read / min_rate);
+        let earned = Duration::from_millis(self.read.saturating_mul(1_000) / min_rate);
+        let deadline = since + grace + earned;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
