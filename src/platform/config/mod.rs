@@ -101,13 +101,8 @@ impl<A> Loaded<A> {
             return missing("lock.server", "a lock server (--lock_server)");
         }
         let processes = self.config.server.process_count();
-        if processes > 1 && !self.config.store.url.is_shareable() {
-            return Err(origin("server.processes").wrong(format_args!(
-                "server.processes: {processes} processes cannot share store.url {}: each would have data of its own; \
-                 use sqlite:PATH, or one process",
-                self.config.store.url
-            )));
-        }
+        let shared = self.config.store.url.check_shared(processes);
+        shared.map_err(|error| origin("server.processes").wrong(error))?;
         if processes > 1 {
             return missing("server.processes", "serving with several processes (--proc)");
         }

@@ -121,8 +121,10 @@ impl Stack {
         }
         // A handler answers HEAD as it answers GET; the body is dropped at the end, when its length is known.
         *request.method_mut() = handled_as.clone();
-        if !request.body().is_end_stream() {
-            return self.admit_body(exchange, route, request);
+        if !request.body().is_end_stream()
+            && let Some(refusal) = self.admit_body(exchange, route, request)
+        {
+            return Some(refusal);
         }
         request.extensions_mut().insert(exchange.context.clone());
         None
@@ -168,7 +170,6 @@ impl Stack {
         let bare = std::mem::take(request.body_mut());
         let bounded = BoundedBody::new(bare, limit, Some(pace), exchange.context.clone());
         *request.body_mut() = Body::new(bounded);
-        request.extensions_mut().insert(exchange.context.clone());
         None
     }
 

@@ -116,11 +116,8 @@ pub trait DocumentStore: Send + Sync {
 
 /// Opens the store of the settings. `memory:` is refused when several processes are to share it.
 pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
+    settings.url.check_shared(processes)?;
     match setting::Engine::of(&settings.url)? {
-        setting::Engine::Memory if processes > 1 => Err(StartError::config(format!(
-            "store.url is memory: and {processes} processes are asked for: each would have data of its own; \
-             use sqlite:PATH, or one process"
-        ))),
         setting::Engine::Memory => Ok(Arc::new(memory::MemoryStore::default())),
         setting::Engine::File(folder) => {
             Ok(Arc::new(json_file::JsonFileStore::open(folder, settings.timeout.get()).await?))

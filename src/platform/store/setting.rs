@@ -31,9 +31,15 @@ pub struct Settings {
 pub struct StoreUrl(String);
 
 impl StoreUrl {
-    /// Whether several processes see the same documents there.
-    pub fn is_shareable(&self) -> bool {
-        !self.0.starts_with("memory:")
+    /// Refuses a store that several processes cannot share.
+    pub fn check_shared(&self, processes: u64) -> Result<(), StartError> {
+        if processes > 1 && self.0.starts_with("memory:") {
+            return Err(StartError::config(format!(
+                "store.url is memory: and {processes} processes are asked for: each would have data of its own; \
+                 use sqlite:PATH, or one process"
+            )));
+        }
+        Ok(())
     }
 
     /// Wraps a URL.
