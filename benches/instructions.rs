@@ -31,7 +31,7 @@ use http_body_util::BodyExt as _;
 use server::app;
 use server::platform::cli::Flags;
 use server::platform::config;
-use server::platform::http::Stack;
+use server::platform::http::{Peer, Stack};
 use server::platform::logging::{Identity, Logging};
 use server::platform::services::{self, Services};
 use tower::ServiceExt as _;
@@ -141,7 +141,7 @@ struct Real(Arc<Stack>);
 
 impl Answer for Real {
     async fn answer(&self, request: Request) -> Response {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)));
         Arc::clone(&self.0).answer(Some(peer), request).await
     }
 }

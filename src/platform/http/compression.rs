@@ -17,6 +17,7 @@ use tower::{Service as _, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
 
+use super::apart::apart;
 use super::etag;
 
 /// The level of RFC 7932 that costs about as much as gzip's default; brotli's own default, 11, is for files
@@ -29,16 +30,15 @@ pub(super) async fn apply(response: &mut Response, accept: Option<&HeaderValue>,
         return;
     }
     match accept {
-        // Boxed, as it is large and most answers do not come here: every request would carry the room for it.
-        Some(accept) => *response = Box::pin(compressed(std::mem::take(response), accept)).await,
+        Some(accept) => *response = apart(|| compressed(std::mem::take(response), accept.clone())).await,
         None => add_vary(response),
     }
 }
 
-async fn compressed(response: Response, accept: &HeaderValue) -> Response {
+async fn compressed(response: Response, accept: HeaderValue) -> Response {
     let status = response.status();
     let mut request = Request::new(());
-    request.headers_mut().insert(ACCEPT_ENCODING, accept.clone());
+    request.headers_mut().insert(ACCEPT_ENCODING, accept);
     let mut response = Some(response);
     let answer = service_fn(move |_| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
     let always =

@@ -3,7 +3,6 @@
 //! The line is written exactly once: when the answer is complete, when its body has been sent or given up, or
 //! when the client goes away before there is an answer.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context as Task, Poll, ready};
@@ -18,6 +17,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::context::Context;
+use super::peer::{InFlight, Peer};
 use crate::platform::error::Error;
 use crate::platform::logging::{Canonical, Logging, Value, level_of};
 
@@ -35,7 +35,7 @@ pub(super) struct Exchange {
     pub(super) origin: Option<HeaderValue>,
     /// The client asked for `application/problem+json`.
     pub(super) problem: bool,
-    peer: Option<SocketAddr>,
+    peer: Option<InFlight>,
     logging: Logging,
     error: OnceLock<Arc<Error>>,
     status: u16,
@@ -45,12 +45,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn begin(
-        request: &Request,
-        context: Context,
-        logging: Logging,
-        peer: Option<SocketAddr>,
-    ) -> Self {
+    pub(super) fn begin(request: &Request, context: Context, logging: Logging, peer: Option<Peer>) -> Self {
         let headers = request.headers();
         let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
         Self {
@@ -62,7 +57,7 @@ impl Exchange {
             if_none_match: headers.get(IF_NONE_MATCH).cloned(),
             origin: headers.get(ORIGIN).cloned(),
             problem: accepts.is_some_and(|accept| accept.contains("application/problem+json")),
-            peer,
+            peer: peer.map(Peer::begin),
             logging,
             error: OnceLock::new(),
             status: CLIENT_CLOSED_REQUEST,
@@ -70,6 +65,13 @@ impl Exchange {
             aborted: true,
             written: false,
         }
+    }
+
+    /// An exchange whose request nobody could read: it has neither method nor path.
+    pub(super) fn unreadable(mut self) -> Self {
+        self.method = Method::from_bytes(b"-").unwrap_or_default();
+        self.uri = Uri::from_static("-");
+        self
     }
 
     /// Remembers the error for the line.
@@ -117,7 +119,7 @@ impl Exchange {
             status: self.status,
             bytes: self.bytes,
             duration: self.started.elapsed(),
-            peer: self.peer,
+            peer: self.peer.as_ref().map(|request| request.peer().address()),
             error: error.as_deref(),
             fields: &fields,
             message: None,

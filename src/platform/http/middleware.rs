@@ -4,17 +4,19 @@
 //! times the request they wrap (docs/PERFORMANCE.md). Stock parts are entered only by the requests that need
 //! them. It knows no handler and no slice.
 
-use std::net::SocketAddr;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, ORIGIN,
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HOST, ORIGIN,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -24,12 +26,14 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tower::Service as _;
 
+use super::apart::apart;
 use super::body::{self, BoundedBody, Inside, Pace};
 use super::compression;
 use super::context::{Context, REQUEST_ID};
 use super::cross_site;
 use super::etag;
 use super::exchange::Exchange;
+use super::peer::Peer;
 use super::respond::{self, Asked, Refusal};
 use super::routes::{RouteInfo, RouteTable, Routes};
 use super::settings::Settings;
@@ -70,7 +74,7 @@ impl Stack {
     }
 
     /// Answers one request.
-    pub async fn answer(self: Arc<Self>, peer: Option<SocketAddr>, mut request: Request) -> Response {
+    pub async fn answer(self: Arc<Self>, peer: Option<Peer>, mut request: Request) -> Response {
         let route = self.table.find(request.uri().path()).cloned();
         let context = Context::new(request.headers(), route, Arc::clone(&self.table));
         let exchange = Exchange::begin(&request, context, self.logging.clone(), peer);
@@ -96,6 +100,26 @@ impl Stack {
         }
         self.add_fixed_headers(&exchange, &mut response);
         exchange.finish(response)
+    }
+
+    /// The answer to what hyper refuses before there is a request, as bytes of HTTP/1.1, and its line in the log.
+    pub(super) fn refuse(&self, peer: Peer, status: StatusCode, date: Option<HeaderValue>) -> Bytes {
+        let request = Request::default();
+        let context = Context::new(request.headers(), None, Arc::clone(&self.table));
+        let exchange = Exchange::begin(&request, context, self.logging.clone(), Some(peer)).unreadable();
+        let error = match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => self.headers_too_large(),
+            StatusCode::BAD_REQUEST => Error::bad_request("Malformed Request"),
+            _ => foreign_error(status),
+        };
+        let mut response = error.into_response();
+        self.settle_error(&exchange, &mut response);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        if let Some(date) = date {
+            response.headers_mut().insert(DATE, date);
+        }
+        self.add_fixed_headers(&exchange, &mut response);
+        respond::to_bytes(exchange.finish(response))
     }
 
     /// Refuses, or answers at once, what no handler has to see; prepares what one will.
@@ -136,6 +160,12 @@ impl Stack {
             let message = format!("The request has more than {} headers", self.settings.max_headers.get());
             return Err(Error::new(Kind::HeadersTooLarge).with_message(message));
         }
+        // hyper counts those of HTTP/1 as it reads them; of HTTP/2 it knows no count, and takes twice this size.
+        if request.version() == Version::HTTP_2
+            && header_list_size(headers) > self.settings.max_header_size.get()
+        {
+            return Err(self.headers_too_large());
+        }
         // RFC 9112, section 3.2: a request without a Host, or with two, must be refused; and the host of an
         // absolute target wins, so one that differs from Host is a lie to somebody.
         if request.version() == Version::HTTP_11 {
@@ -148,6 +178,11 @@ impl Stack {
             }
         }
         Ok(())
+    }
+
+    fn headers_too_large(&self) -> Error {
+        let message = format!("The headers are larger than {} bytes", self.settings.max_header_size.get());
+        Error::new(Kind::HeadersTooLarge).with_message(message)
     }
 
     /// Bounds the size and the pace of the body.
@@ -186,8 +221,7 @@ impl Stack {
             if request.headers().contains_key(CONTENT_ENCODING) {
                 let inside =
                     Inside { router, limit: self.body_limit(route), context: exchange.context.clone() };
-                // Boxed, as it is large and rare: every request would carry the room for it.
-                return Box::pin(body::decompressed(inside, request)).await;
+                return apart(|| body::decompressed(inside, request)).await;
             }
             match router.call(request).await {
                 Ok(response) => response,
@@ -195,10 +229,10 @@ impl Stack {
             }
         };
         let handler = AssertUnwindSafe(handler).catch_unwind();
-        match tokio::time::timeout_at((exchange.started + timeout).into(), handler).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(panic)) => Error::internal(format!("panic: {}", panic_message(&*panic))).into_response(),
-            Err(_) => Error::new(Kind::Unavailable)
+        match until(exchange.started + timeout, handler).await {
+            Some(Ok(response)) => response,
+            Some(Err(panic)) => Error::internal(format!("panic: {}", panic_message(&*panic))).into_response(),
+            None => Error::new(Kind::Unavailable)
                 .with_reason("Request Timed Out")
                 .with_source(format!("the handler took longer than {timeout:?}"))
                 .into_response(),
@@ -256,6 +290,12 @@ fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
             .insert(header, HeaderValue::from_maybe_shared(value).map_err(|error| wrong(error.to_string()))?);
     }
     Ok(headers)
+}
+
+/// The size of all headers as RFC 9113, section 6.5.2 counts it.
+fn header_list_size(headers: &HeaderMap) -> u64 {
+    let sizes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    u64::try_from(sizes.sum::<usize>()).unwrap_or(u64::MAX)
 }
 
 /// The answer to `OPTIONS`: with CORS headers for a preflight to a route that asks for them.
@@ -344,6 +384,16 @@ fn foreign_error(status: StatusCode) -> Error {
         other => return Error::new(Kind::Other(other)).with_reason(phrase),
     };
     Error::new(kind)
+}
+
+/// What the future gives, or nothing when its time is over. Most handlers are ready at once, and a timer costs as
+/// much as the routing of a request: only a handler that waits gets one.
+async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    match poll_fn(|task| Poll::Ready(future.as_mut().poll(task))).await {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => tokio::time::timeout_at(deadline.into(), future).await.ok(),
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

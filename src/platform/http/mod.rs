@@ -1,8 +1,10 @@
 //! HTTP: the server, the middleware, and all that a handler takes and gives. Knows no slice.
 
+mod apart;
 mod assets;
 mod body;
 mod compression;
+mod connection;
 mod context;
 mod cors;
 mod cross_site;
@@ -11,6 +13,7 @@ mod exchange;
 mod extract;
 pub mod health;
 mod middleware;
+mod peer;
 mod respond;
 mod routes;
 pub mod server;
@@ -22,6 +25,7 @@ pub use context::{Context, Field, REQUEST_ID};
 pub use cors::Cors;
 pub use extract::{Json, RawBody};
 pub use middleware::Stack;
+pub use peer::Peer;
 pub use respond::{Created, Html, NoContent};
 pub use routes::{Route, RouteInfo, RouteTable, Routes};
 pub use settings::Settings;

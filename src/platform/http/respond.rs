@@ -7,6 +7,9 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::{BodyExt as _, Collected};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
@@ -152,4 +155,22 @@ pub(super) fn write_error(response: &mut Response, error: &Error, asked: &Asked<
     if let Ok(reason) = ReasonPhrase::try_from(error.reason().as_bytes()) {
         response.extensions_mut().insert(reason);
     }
+}
+
+/// An answer whose body is at hand, as HTTP/1.1 puts it on the wire: for what hyper does not let through.
+pub(super) fn to_bytes(response: Response) -> Bytes {
+    let (parts, body) = response.into_parts();
+    let body =
+        body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
+    let reason = parts.extensions.get::<ReasonPhrase>().map_or(&b""[..], |reason| reason.as_bytes());
+    let mut bytes = format!("HTTP/1.1 {} ", parts.status.as_u16()).into_bytes();
+    bytes.extend_from_slice(reason);
+    for (name, value) in &parts.headers {
+        for piece in [b"\r\n", name.as_str().as_bytes(), b": ", value.as_bytes()] {
+            bytes.extend_from_slice(piece);
+        }
+    }
+    bytes.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.into()
 }

@@ -1,26 +1,30 @@
-//! Accepts connections and drains them: axum-server, with the deadlines that the stock stack leaves open.
+//! Accepts connections, no more than there are places for, and drains them: axum-server, with what the stock stack
+//! leaves open.
 //!
-//! hyper times the headers of a request, once it is given a timer, but not the silence before: a connection
-//! that sends nothing, or only the start of the HTTP/2 preface, would stay for ever (hyper#3756). So every
-//! connection has to show what it speaks first. Knows nothing of routes.
+//! A connection that sends nothing, or only the start of the HTTP/2 preface, would stay for ever (hyper#3756): so
+//! every one has to show what it speaks first. All later deadlines are those of `connection.rs`. Knows no routes.
 
 use std::future::{Future, ready};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum_server::Handle;
 use axum_server::accept::Accept;
+use axum_server::{AddrListener, Address};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::service_fn;
 
+use super::connection::{Connection, Terms};
 use super::middleware::Stack;
+use super::peer::Peer;
 use super::settings::Settings;
 use crate::platform::error::StartError;
 
@@ -64,7 +68,7 @@ async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Tcp
 /// A server that has been told to drain, or not yet.
 #[derive(Clone)]
 pub struct Drain {
-    handle: Handle<SocketAddr>,
+    handle: Handle<Peer>,
     started: watch::Sender<bool>,
 }
 
@@ -94,38 +98,97 @@ pub async fn serve(
     settings: &Settings,
     drain: Drain,
 ) -> io::Result<()> {
-    let acceptor =
-        FirstByte { deadline: settings.first_byte_timeout.get(), draining: drain.started.subscribe() };
-    let mut server = axum_server::Server::from_listener(listener).acceptor(acceptor).handle(drain.handle);
+    let draining = drain.started.subscribe();
+    let acceptor = FirstByte { deadline: settings.first_byte_timeout.get(), draining: draining.clone() };
+    let gate = Gate {
+        listener,
+        places: Arc::new(Semaphore::new(settings.max_connections.as_usize())),
+        terms: Terms::new(Arc::clone(&stack), settings, draining),
+        full: AtomicBool::new(false),
+        failing: AtomicBool::new(false),
+    };
+    let mut server = axum_server::Server::from_listener(gate).acceptor(acceptor).handle(drain.handle);
     let builder = server.http_builder();
-    // The middleware refuses with a body in JSON; hyper's own limits, which answer without one, stand behind
-    // it with room to spare.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout.get())
-        .max_buf_size(settings.max_header_size.as_usize());
+    // `Connection` times the headers, so hyper does not.
+    builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_size.as_usize());
     // hyper's own number needs no memory of the heap; a number that is set costs two allocations a request.
     let max_headers = settings.max_headers.as_usize() * 3 / 2;
     if max_headers > HYPER_MAX_HEADERS {
         builder.http1().max_headers(max_headers);
     }
+    // The middleware refuses with a body in JSON; what h2 refuses by itself has none, so its limit is twice ours.
+    let max_list = u32::try_from(settings.max_header_size.get() * 2).unwrap_or(u32::MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(settings.max_header_size.get()).unwrap_or(u32::MAX))
+        .max_header_list_size(max_list)
         .max_concurrent_streams(u32::try_from(settings.http2_max_streams.get()).unwrap_or(u32::MAX))
         .keep_alive_interval(settings.http2_ping_interval.get())
         .keep_alive_timeout(settings.header_timeout.get());
     server
-        .serve(service_fn(move |peer: SocketAddr| {
+        .serve(service_fn(move |peer: Peer| {
             let stack = Arc::clone(&stack);
             ready(Ok::<_, io::Error>(service_fn(move |request: axum::http::Request<Incoming>| {
-                let stack = Arc::clone(&stack);
+                let (stack, peer) = (Arc::clone(&stack), peer.clone());
                 async move { Ok::<_, io::Error>(stack.answer(Some(peer), request.map(Body::new)).await) }
             })))
         }))
         .await
+}
+
+/// Where connections come in, no more at a time than there are places.
+pub struct Gate {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    terms: Terms,
+    full: AtomicBool,
+    failing: AtomicBool,
+}
+
+/// What axum-server calls an address is all that its services are told of a connection.
+impl Address for Peer {
+    type Stream = Connection;
+    type Listener = Gate;
+}
+
+impl AddrListener<Connection, Peer> for Gate {
+    async fn bind_to(_: Peer) -> io::Result<Self> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    async fn accept_stream(&self) -> io::Result<(Connection, Peer)> {
+        let place = self.place().await?;
+        let accepted = self.listener.accept().await;
+        // axum-server tries again after 50 ms; the log is told once.
+        match &accepted {
+            Ok(_) => self.failing.store(false, Ordering::Relaxed),
+            Err(_) if self.failing.swap(true, Ordering::Relaxed) => {}
+            Err(error) => tracing::error!(target: "server", %error, "cannot accept connections"),
+        }
+        let (stream, address) = accepted?;
+        // Answers are written whole: waiting for more (Nagle's algorithm) only delays them.
+        stream.set_nodelay(true)?;
+        let peer = Peer::new(address);
+        Ok((Connection::new(stream, peer.clone(), self.terms.clone(), place), peer))
+    }
+
+    fn get_local_addr(&self) -> io::Result<Peer> {
+        self.listener.local_addr().map(Peer::new)
+    }
+}
+
+impl Gate {
+    /// A place for one more connection. The log is told when there is none, once until there is one again.
+    async fn place(&self) -> io::Result<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            self.full.store(false, Ordering::Relaxed);
+            return Ok(place);
+        }
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(target: "server", "as many connections as http.max_connections: new ones wait");
+        }
+        Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)
+    }
 }
 
 /// Waits until a connection has sent enough to tell HTTP/1 from HTTP/2.
@@ -142,33 +205,35 @@ const PARTING: Duration = Duration::from_millis(100);
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-impl<S: Send + 'static> Accept<TcpStream, S> for FirstByte {
-    type Stream = TcpStream;
+impl<S: Send + 'static> Accept<Connection, S> for FirstByte {
+    type Stream = Connection;
     type Service = S;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(TcpStream, S)>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Connection, S)>> + Send>>;
 
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+    fn accept(&self, mut connection: Connection, service: S) -> Self::Future {
         let deadline = self.deadline;
         let mut draining = self.draining.clone();
         Box::pin(async move {
-            // Answers are written whole: waiting for more (Nagle's algorithm) only delays them.
-            stream.set_nodelay(true)?;
             let parted = async {
                 // An error is a `Drain` that is gone, and with it the server.
                 let _ = draining.wait_for(|started| *started).await;
                 tokio::time::sleep(PARTING).await;
             };
-            let spoke = tokio::time::timeout(deadline, speaks(&stream));
-            tokio::select! {
+            let spoke = tokio::time::timeout(deadline, speaks_http2(connection.socket()));
+            let http2 = tokio::select! {
                 spoke = spoke => spoke.map_err(|_| ErrorKind::TimedOut)??,
                 () = parted => return Err(ErrorKind::ConnectionAborted.into()),
+            };
+            if http2 {
+                connection.speaks_http2();
             }
-            Ok((stream, service))
+            Ok((connection, service))
         })
     }
 }
 
-async fn speaks(stream: &TcpStream) -> io::Result<()> {
+/// Looks at the first bytes without taking them.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut start = [0; PREFACE.len()];
     let mut known = 0;
     loop {
@@ -176,8 +241,11 @@ async fn speaks(stream: &TcpStream) -> io::Result<()> {
         if length == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        if !PREFACE.starts_with(&start[..length]) || length == PREFACE.len() {
-            return Ok(());
+        if !PREFACE.starts_with(&start[..length]) {
+            return Ok(false);
+        }
+        if length == PREFACE.len() {
+            return Ok(true);
         }
         if length == known {
             // The bytes stay in the socket, which therefore stays readable: wait for more by the clock.

@@ -22,6 +22,10 @@ pub struct Settings {
     pub first_byte_timeout: Span<1, HOUR>,
     /// How long the headers of a request may take; also how long an idle connection is kept.
     pub header_timeout: Span<1, HOUR>,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Span<1, HOUR>,
+    /// Connections open at the same time; more wait.
+    pub max_connections: Count<1, 1_000_000>,
     /// How long a body may stay below `body_min_rate`.
     pub body_grace: Span<0, HOUR>,
     /// Bytes per second a body must bring after the grace.

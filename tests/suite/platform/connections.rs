@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::{Request, Version};
 use server::platform::http::{Route, Routes};
 use server::platform::services::Services;
 
@@ -33,6 +35,14 @@ async fn impatient() -> SocketAddr {
 /// Runs the blocking side of a test beside the server's runtime.
 async fn client<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(test).await.unwrap()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "not in time");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 const GET: &str = "GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -118,16 +128,104 @@ async fn a_request_that_breaks_http_is_refused() {
         for (request, status) in [
             ("GET /ping HTTP/1.1\r\n\r\n".to_owned(), "400 Invalid Host Header"),
             ("GET http://evil/ping HTTP/1.1\r\nHost: good\r\n\r\n".to_owned(), "400 Invalid Host Header"),
-            ("garbage\r\n\r\n".to_owned(), "400 Bad Request"),
-            (
-                format!("GET /ping HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000)),
-                "431 Request Header Fields Too Large",
-            ),
         ] {
             let mut connection = Connection::open(server);
             let answer = connection.send(&request).read_answer();
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.40}: {answer}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_hyper_refuses_by_itself_has_the_error_body_and_one_line_too() {
+    let app = TestApp::with_routes(routes(), &[]).await;
+    let server = app.listen().await.0;
+    client(move || {
+        let oversize = format!("GET /ping HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(4_000_000));
+        let many = format!("GET /ping HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(1_000));
+        let pipelined = format!("{GET}garbage\r\n\r\n");
+        for (request, answers) in [
+            ("garbage\r\n\r\n", &["400 Malformed Request"][..]),
+            ("GET /ping HTTP/9.9\r\n\r\n", &["400 Malformed Request"]),
+            ("\u{16}\u{3}\u{1}\u{2} a TLS client\r\n\r\n", &["400 Malformed Request"]),
+            (&pipelined, &["200 OK", "400 Malformed Request"]),
+            (&oversize, &["431 Request Header Fields Too Large"]),
+            (&many, &["431 Request Header Fields Too Large"]),
+        ] {
+            let mut connection = Connection::open(server);
+            // Of the large one the server takes no more than it must; the answer comes all the same.
+            connection.try_send(request);
+            for status in answers {
+                let answer = connection.read_answer();
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request:.40}: {answer}");
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                assert!(head.contains("\r\nx-request-id: ") && head.contains("\r\ndate: "), "{head}");
+                if !status.starts_with("200") {
+                    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+                    assert_eq!(body["code"], body["status"]);
+                    assert!(status.starts_with(&body["code"].to_string()), "{body}");
+                    assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+                }
+            }
+            assert_eq!(connection.read_to_end(), "");
+        }
+    })
+    .await;
+    let log = app.log();
+    assert_eq!(log.len(), 6, "{log:#?}");
+    for line in &log {
+        assert!(line.contains(" method=- ") && line.contains(" peer=127.0.0.1:"), "{line}");
+        assert!(line.contains("level=warn"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_headers_of_http_2_have_the_same_bound() {
+    let app = TestApp::with_routes(routes(), &[("SERVER__HTTP__MAX_HEADER_SIZE", "8KiB")]).await;
+    for (size, status) in [(8_000, 200), (8_200, 431)] {
+        let request = Request::get("/ping").version(Version::HTTP_2).header("x", "x".repeat(size));
+        let answer = app.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_cut() {
+    const SIZE: usize = 64 << 20;
+    let routes = Routes::new().route(Route::at("/large").get(async || "x".repeat(SIZE)));
+    let settings = [("SERVER__HTTP__WRITE_TIMEOUT", "300ms"), ("SERVER__HTTP__ETAG", "false")];
+    let (server, drain, _serving) = TestApp::with_routes(routes, &settings).await.listen().await;
+    let request = "GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let stuck = client(move || {
+        // The control: one that takes it piece by piece gets all, also when that takes longer than the limit.
+        let mut slow = Connection::open(server);
+        slow.send(request);
+        for _ in 0..5 {
+            assert_eq!(slow.read(1 << 20), 1 << 20);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(slow.read_to_end().len() + (5 << 20) > SIZE);
+        let mut stuck = Connection::open(server);
+        stuck.send(request);
+        stuck
+    })
+    .await;
+    until(|| drain.connections() == 0).await;
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_waits_for_a_place() {
+    let settings = [("SERVER__HTTP__MAX_CONNECTIONS", "1")];
+    let server = TestApp::with_routes(routes(), &settings).await.listen().await.0;
+    client(move || {
+        let mut first = Connection::open(server);
+        assert!(first.send(GET).read_answer().starts_with("HTTP/1.1 200 OK"));
+        let mut second = Connection::open(server);
+        assert!(second.send(GET).is_quiet_for(Duration::from_millis(300)));
+        drop(first);
+        assert!(second.read_answer().starts_with("HTTP/1.1 200 OK"));
     })
     .await;
 }
@@ -188,12 +286,29 @@ async fn a_connection_that_has_said_nothing_does_not_delay_the_end() {
     let settings = [("SERVER__HTTP__FIRST_BYTE_TIMEOUT", "1h")];
     let (server, drain, serving) = TestApp::with_routes(routes(), &settings).await.listen().await;
     let mut silent = client(move || Connection::open(server)).await;
-    let start = std::time::Instant::now();
-    while drain.connections() == 0 {
-        assert!(start.elapsed() < PATIENCE, "not accepted");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| drain.connections() > 0).await;
     drain.start(Duration::from_hours(1));
     tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
     client(move || silent.read_to_end()).await;
+}
+
+#[tokio::test]
+async fn half_a_head_and_a_silent_http_2_do_not_delay_the_end() {
+    let settings = [("SERVER__HTTP__HEADER_TIMEOUT", "1h")];
+    let (server, drain, serving) = TestApp::with_routes(routes(), &settings).await.listen().await;
+    let mut connections = client(move || {
+        let mut half = Connection::open(server);
+        half.send("GET /ping HTTP/1.1\r\nHo");
+        let mut second_half = Connection::open(server);
+        assert!(second_half.send(GET).read_answer().starts_with("HTTP/1.1 200 OK"));
+        second_half.send("GET /ping HT");
+        let mut preface = Connection::open(server);
+        preface.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        [half, second_half, preface]
+    })
+    .await;
+    until(|| drain.connections() == 3).await;
+    drain.start(Duration::from_hours(1));
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    client(move || connections.each_mut().map(Connection::read_to_end)).await;
 }

@@ -41,6 +41,13 @@ impl Connection {
         String::from_utf8_lossy(&all).into_owned()
     }
 
+    /// Takes that many bytes, or fewer at the end.
+    pub fn read(&mut self, length: usize) -> usize {
+        let length = u64::try_from(length).unwrap();
+        let taken = std::io::copy(&mut (&mut self.0).take(length), &mut std::io::sink()).unwrap();
+        usize::try_from(taken).unwrap()
+    }
+
     /// The first line and the headers of an answer.
     pub fn read_head(&mut self) -> String {
         let mut head = Vec::new();
