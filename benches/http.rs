@@ -5,6 +5,9 @@
 //! one is `bare/mod.rs` behind `axum::serve`. The figure is the CPU time of the server process, all of its threads,
 //! from the scheduler's own books; the time that passes says less on a shared machine. Asserts nothing on time.
 //!
+//! The last route compares with a bare server that sends what ours sends: its headers are part of the product, and what
+//! hyper and the kernel take to send them is no cost of what stands between.
+//!
 //! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (50000 a round), `BENCH_ROUNDS` (5).
 
 #![expect(clippy::print_stdout, reason = "the table is the product of this program")]
@@ -19,6 +22,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::{Router, routing};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -35,7 +41,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         [] => compare(),
-        ["bare"] => serve_bare(),
+        ["bare", headers] => serve_bare(headers),
         ["load", address, path, length, requests] => load(address, path, length, requests),
         _ => Err("arguments: none".into()),
     };
@@ -56,8 +62,10 @@ fn compare() -> Result<()> {
         println!("taskset (util-linux) cannot pin to core {LOAD_CORE}: servers and load share the cores");
     }
     let folder = tempfile::tempdir()?;
-    let servers = [Server::bare(pinned)?, Server::real(pinned, folder.path())?];
-    let ids = [bare::ID.to_owned(), add_entry(servers[1].address)?];
+    let real = Server::real(pinned, folder.path())?;
+    let ours = exchange(real.address, &get("/cors"))?;
+    let servers = [Server::bare(pinned, &ours)?, real];
+    let entries = [bare::ID, &add_entry(servers[1].address)?].map(|id| format!("/addresses/{id}"));
     println!(
         "{requests} requests a round, {rounds} rounds, {CONNECTIONS} connections; CPU of the server per request"
     );
@@ -65,21 +73,25 @@ fn compare() -> Result<()> {
         "{:<16} {:>6} {:>10} {:>10} {:>7} {:>12} {:>12}",
         "route", "round", "bare µs", "ours µs", "ratio", "bare req/s", "ours req/s"
     );
-    for route in ["/cors", "/addresses/{id}"] {
-        let paths = ids.each_ref().map(|id| route.replace("{id}", id));
-        let length = [0, 1].map(|side| body_length(servers[side].address, &paths[side]));
+    let [bare_entry, our_entry] = entries.each_ref().map(String::as_str);
+    for (route, paths) in [
+        ("/cors", ["/cors", "/cors"]),
+        ("/addresses/{id}", [bare_entry, our_entry]),
+        ("/cors, headers", ["/headers", "/cors"]),
+    ] {
+        let length = [0, 1].map(|side| body_length(servers[side].address, paths[side]));
         let [length, ours] = [length[0].as_ref(), length[1].as_ref()];
         if ours.ok() != length.ok() {
             return Err(format!("{route}: the two answers differ: {length:?} {ours:?}").into());
         }
         let length = *length.map_err(ToString::to_string)?;
         for side in [0, 1] {
-            servers[side].measure(pinned, &paths[side], length, requests / 5)?;
+            servers[side].measure(pinned, paths[side], length, requests / 5)?;
         }
         let mut seen: Vec<[Sample; 2]> = Vec::new();
         for round in 1..=rounds {
-            let bare = servers[0].measure(pinned, &paths[0], length, requests)?;
-            let ours = servers[1].measure(pinned, &paths[1], length, requests)?;
+            let bare = servers[0].measure(pinned, paths[0], length, requests)?;
+            let ours = servers[1].measure(pinned, paths[1], length, requests)?;
             print_row(route, &round.to_string(), bare, ours, ours.micros / bare.micros);
             seen.push([bare, ours]);
         }
@@ -128,9 +140,10 @@ struct Server {
 }
 
 impl Server {
-    fn bare(pinned: bool) -> Result<Self> {
+    /// `headers` is an answer whose headers the bare server's `/headers` has as well.
+    fn bare(pinned: bool, headers: &str) -> Result<Self> {
         let mut command = on_core(pinned, SERVER_CORE, &std::env::current_exe()?);
-        let mut child = command.arg("bare").stdout(Stdio::piped()).spawn()?;
+        let mut child = command.args(["bare", headers]).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
         Ok(Self { child, address: line.trim().parse()? })
@@ -205,13 +218,13 @@ fn cpu_nanos(process: u32) -> Result<u64> {
 }
 
 /// The bare server: tells its address and serves until it is killed.
-fn serve_bare() -> Result<()> {
+fn serve_bare(headers: &str) -> Result<()> {
     // The same runtime as the real one has: as many workers as cores it may use, which is one.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("{}", listener.local_addr()?);
-        let router = bare::router()?;
+        let router = bare::router()?.merge(with_headers(headers)?);
         // axum::serve leaves Nagle's algorithm on unless told; the real server turns it off.
         let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
             let _ = stream.set_nodelay(true);
@@ -219,6 +232,18 @@ fn serve_bare() -> Result<()> {
         axum::serve(listener, router).await?;
         Ok(())
     })
+}
+
+/// A route `/headers` whose empty answer has the headers of another answer, but for those that hyper writes.
+fn with_headers(answer: &str) -> Result<Router> {
+    let mut headers = HeaderMap::new();
+    for line in answer.lines().skip(1).take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ").ok_or("a header without a value")?;
+        if !["connection", "content-length", "date"].contains(&name) {
+            headers.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+        }
+    }
+    Ok(Router::new().route("/headers", routing::get(async || headers)))
 }
 
 /// A closed loop on each connection; prints the seconds it took.
@@ -294,6 +319,11 @@ fn answered(answer: &[u8]) -> Result<Option<usize>> {
     Ok(Some(answer.len() - end - 4))
 }
 
+/// A request after which the connection ends.
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
 fn exchange(address: SocketAddr, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(request.as_bytes())?;
@@ -304,8 +334,7 @@ fn exchange(address: SocketAddr, request: &str) -> Result<String> {
 
 /// The length of the body that this path answers with.
 fn body_length(address: SocketAddr, path: &str) -> Result<usize> {
-    let answer =
-        exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))?;
+    let answer = exchange(address, &get(path))?;
     answered(answer.as_bytes())?.ok_or_else(|| "no answer".into())
 }
 

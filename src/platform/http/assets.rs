@@ -1,11 +1,10 @@
 //! `GET /static/…`: the files of `views/static`, with ranges, conditions and lasting caching.
 
 use axum::body::Body;
-use axum::extract::{FromRef, Path, Query, Request, State};
+use axum::extract::{FromRef, Path, Request, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use serde::Deserialize;
 use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
 
@@ -13,11 +12,6 @@ use super::routes::{Route, Routes};
 use crate::platform::error::{Error, Result};
 use crate::platform::services::Services;
 use crate::platform::views::Assets;
-
-#[derive(Deserialize)]
-struct Version {
-    v: Option<String>,
-}
 
 /// The routes of the static files.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Routes<S>
@@ -36,7 +30,6 @@ const ASK: HeaderValue = HeaderValue::from_static("no-cache");
 async fn file(
     State(services): State<Services>,
     Path(file): Path<String>,
-    Query(version): Query<Version>,
     request: Request,
 ) -> Result<Response> {
     let assets: &Assets = services.assets();
@@ -50,7 +43,8 @@ async fn file(
     if response.status() == StatusCode::NOT_FOUND {
         return Err(Error::not_found("Unknown Endpoint"));
     }
-    let current = version.v.is_some_and(|version| assets.is_current(&file, &version));
+    let version = request.uri().query().and_then(|query| query.strip_prefix("v="));
+    let current = version.is_some_and(|version| assets.is_current(&file, version));
     let lasting = current && !services.debug();
     response.headers_mut().insert(CACHE_CONTROL, if lasting { FOR_EVER } else { ASK });
     Ok(response.map(Body::new))

@@ -11,7 +11,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, IF_NONE_MATCH, ORIGIN};
-use axum::http::{HeaderValue, Method, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -53,8 +53,8 @@ impl Exchange {
             started: Instant::now(),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            accept_encoding: headers.get(ACCEPT_ENCODING).cloned(),
-            if_none_match: headers.get(IF_NONE_MATCH).cloned(),
+            accept_encoding: whole(headers, ACCEPT_ENCODING),
+            if_none_match: whole(headers, IF_NONE_MATCH),
             origin: headers.get(ORIGIN).cloned(),
             problem: accepts.is_some_and(|accept| accept.contains("application/problem+json")),
             peer: peer.map(Peer::begin),
@@ -125,6 +125,15 @@ impl Exchange {
             message: None,
         });
     }
+}
+
+/// A header that is a list, whole: several lines are the same as one with commas (RFC 9110, section 5.3).
+fn whole(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    let Some(second) = lines.next() else { return Some(first.clone()) };
+    let lines: Vec<_> = [first, second].into_iter().chain(lines).map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
 }
 
 impl Drop for Exchange {

@@ -171,8 +171,9 @@ impl Stack {
         if request.version() == Version::HTTP_11 {
             let mut hosts = headers.get_all(HOST).iter();
             let host = hosts.next().filter(|_| hosts.next().is_none());
-            let lie =
-                host.zip(request.uri().authority()).is_some_and(|(host, target)| host != target.as_str());
+            let lie = host.zip(request.uri().authority()).is_some_and(|(host, target)| {
+                !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())
+            });
             if host.is_none() || lie {
                 return Err(Error::bad_request("Invalid Host Header"));
             }

@@ -12,6 +12,7 @@ mod etag;
 mod exchange;
 mod extract;
 pub mod health;
+mod json;
 mod middleware;
 mod peer;
 mod respond;

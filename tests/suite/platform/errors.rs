@@ -39,6 +39,7 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/count/{count}").get(count))
         .route(Route::at("/status/{status}").get(status))
         .route(Route::at("/echo").post(echo))
+        .route(Route::at("/checked").post(echo).schema("any", "{}"))
 }
 
 async fn app() -> TestApp {
@@ -154,6 +155,18 @@ async fn a_number_that_would_change_is_refused() {
     assert_eq!(answer.status_line(), "400 Invalid JSON body");
     let message = answer.json()["errors"][0]["message"].to_string();
     assert!(message.contains("send it as a string"), "{message}");
+}
+
+#[tokio::test]
+async fn a_name_that_stands_twice_is_refused_with_or_without_a_schema() {
+    let app = app().await;
+    for path in ["/echo", "/checked"] {
+        let answer = app.post(path, "{\"a\": 1, \"a\": 2}").await;
+        assert_eq!(answer.status_line(), "400 Invalid JSON body", "{path}");
+        let message = answer.json()["errors"][0]["message"].to_string();
+        assert!(message.contains("duplicate field `a`"), "{message}");
+        assert_eq!(app.post(path, "{\"a\": 1, \"b\": {\"a\": 2}}").await.status, 200);
+    }
 }
 
 #[tokio::test]
