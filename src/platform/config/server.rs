@@ -44,7 +44,7 @@ impl Settings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long new requests are still taken after the signal, while readiness already says no.
+    /// How long new requests are still taken after the signal.
     pub linger: Span<0, 300_000>,
     /// How long requests in flight may take after that before they are cut.
     pub deadline: Span<0, 3_600_000>,

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{FromRef, Path, Request, State};
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, VARY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use tower::ServiceExt as _;
@@ -47,5 +47,9 @@ async fn file(
     let current = version.is_some_and(|version| assets.is_current(&file, version));
     let lasting = current && !services.debug();
     response.headers_mut().insert(CACHE_CONTROL, if lasting { FOR_EVER } else { ASK });
+    if response.status() == StatusCode::NOT_MODIFIED {
+        // The middleware adds it to a whole file only; RFC 9110, section 15.4.5 wants it here too.
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
     Ok(response.map(Body::new))
 }

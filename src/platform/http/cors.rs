@@ -39,10 +39,22 @@ impl Cors {
         Self { origins, credentials: false, max_age: MAX_AGE }
     }
 
-    /// Lets the listed origins send cookies. Has no effect together with [`Cors::any`]: browsers refuse that.
+    /// Lets the listed origins send cookies, and keeps all others from changing something with them, as
+    /// [`Route::cookies`](super::Route::cookies) does. Has no effect together with [`Cors::any`]: browsers refuse
+    /// that.
     pub fn with_credentials(mut self) -> Self {
         self.credentials = matches!(self.origins, Origins::Listed(_));
         self
+    }
+
+    /// Whether the route takes cookies of pages of other origins.
+    pub(super) fn takes_cookies(&self) -> bool {
+        self.credentials
+    }
+
+    /// Whether pages of this origin may send cookies.
+    pub(super) fn trusts(&self, origin: &HeaderValue) -> bool {
+        self.credentials && matches!(&self.origins, Origins::Listed(origins) if origins.contains(origin))
     }
 
     /// Adds the headers of an ordinary answer.
@@ -64,11 +76,8 @@ impl Cors {
             return;
         }
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
-        // With credentials `*` is an ordinary name, so the asked ones are repeated.
-        let allowed = match asked_headers {
-            Some(asked) if self.credentials => asked.clone(),
-            _ => HeaderValue::from_static("*"),
-        };
+        // `*` covers neither `Authorization` nor, with credentials, anything; so what was asked for is repeated.
+        let allowed = asked_headers.cloned().unwrap_or(HeaderValue::from_static("*"));
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age.as_secs()));
     }

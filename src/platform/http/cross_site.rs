@@ -6,9 +6,17 @@
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Method};
 
-/// True for a request that changes something and comes from a page of another site.
-pub(super) fn is_forged(method: &Method, headers: &HeaderMap) -> bool {
+use super::cors::Cors;
+
+/// True for a request that changes something and comes from a page of another site, unless CORS lets that page's
+/// origin send cookies.
+pub(super) fn is_forged(method: &Method, headers: &HeaderMap, cors: Option<&Cors>) -> bool {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return false;
+    }
+    if let Some((cors, origin)) = cors.zip(headers.get(ORIGIN))
+        && cors.trusts(origin)
+    {
         return false;
     }
     if let Some(site) = headers.get("sec-fetch-site") {
@@ -39,8 +47,8 @@ mod tests {
             &[("origin", "null"), ("host", "good.example")],
         ];
         for pairs in forged {
-            assert!(is_forged(&Method::POST, &headers(pairs)), "{pairs:?}");
-            assert!(!is_forged(&Method::GET, &headers(pairs)), "{pairs:?}");
+            assert!(is_forged(&Method::POST, &headers(pairs), None), "{pairs:?}");
+            assert!(!is_forged(&Method::GET, &headers(pairs), None), "{pairs:?}");
         }
         let honest: [&[_]; 4] = [
             &[],
@@ -49,7 +57,20 @@ mod tests {
             &[("origin", "https://good.example"), ("host", "good.example")],
         ];
         for pairs in honest {
-            assert!(!is_forged(&Method::POST, &headers(pairs)), "{pairs:?}");
+            assert!(!is_forged(&Method::POST, &headers(pairs), None), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_cors_trusts_with_cookies_passes_and_its_neighbours_do_not() {
+        let good = HeaderValue::from_static("https://app.example");
+        let from = |origin| headers(&[("sec-fetch-site", "cross-site"), ("origin", origin)]);
+        let trusting = Cors::origins([good.clone()]).with_credentials();
+        assert!(!is_forged(&Method::POST, &from("https://app.example"), Some(&trusting)));
+        assert!(is_forged(&Method::POST, &from("https://evil.example"), Some(&trusting)));
+        // Who may read without cookies may not write with them.
+        for careful in [Cors::origins([good]), Cors::any().with_credentials()] {
+            assert!(is_forged(&Method::POST, &from("https://app.example"), Some(&careful)), "{careful:?}");
         }
     }
 }

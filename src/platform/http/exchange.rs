@@ -47,7 +47,6 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn begin(request: &Request, context: Context, logging: Logging, peer: Option<Peer>) -> Self {
         let headers = request.headers();
-        let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
         Self {
             context,
             started: Instant::now(),
@@ -56,7 +55,7 @@ impl Exchange {
             accept_encoding: whole(headers, ACCEPT_ENCODING),
             if_none_match: whole(headers, IF_NONE_MATCH),
             origin: headers.get(ORIGIN).cloned(),
-            problem: accepts.is_some_and(|accept| accept.contains("application/problem+json")),
+            problem: headers.get_all(ACCEPT).iter().any(asks_for_problem),
             peer: peer.map(Peer::begin),
             logging,
             error: OnceLock::new(),
@@ -106,10 +105,7 @@ impl Exchange {
         if self.aborted {
             fields.push(("aborted".into(), Value::Bool(true)));
         }
-        let error = self.error.get().map(|error| match error.cause() {
-            cause if cause.is_empty() => error.message().to_owned(),
-            cause => format!("{error}: {cause}"),
-        });
+        let error = self.error.get().map(|error| told(error));
         self.logging.canonical(&Canonical {
             level: level_of(self.status),
             request_id: self.context.request_id(),
@@ -125,6 +121,38 @@ impl Exchange {
             message: None,
         });
     }
+}
+
+/// How many of the refused fields the line names.
+const FIELDS_TOLD: usize = 3;
+
+/// The error for the log: its message, and its causes or the fields that were refused. Of a field only the name is told;
+/// its value, which the message of a field may quote, is the caller's own affair.
+fn told(error: &Error) -> String {
+    let cause = error.cause();
+    if !cause.is_empty() {
+        return format!("{error}: {cause}");
+    }
+    let mut text = error.message().to_owned();
+    let fields = error.errors().iter().filter(|field| !field.pointer.is_empty());
+    for (at, field) in fields.clone().take(FIELDS_TOLD).enumerate() {
+        text.push_str(if at == 0 { ": " } else { ", " });
+        text.push_str(&field.pointer);
+    }
+    match fields.count().saturating_sub(FIELDS_TOLD) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+/// Whether `application/problem+json` is among the media types, and not ruled out by a weight of 0 (RFC 9110, 12.5.1).
+fn asks_for_problem(accept: &HeaderValue) -> bool {
+    let types = accept.to_str().unwrap_or_default().split(',');
+    types.into_iter().any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/problem+json"))
+            && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }
 
 /// A header that is a list, whole: several lines are the same as one with commas (RFC 9110, section 5.3).

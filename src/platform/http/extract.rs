@@ -35,7 +35,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts, body).await?;
-        let document = json::parse(&bytes).map_err(|why| invalid(String::new(), why))?;
+        let document =
+            json::parse(&bytes).map_err(|why| invalid(String::new(), why.clone()).with_source(why))?;
         if let Some(schema) = context::of(&parts)?.route().and_then(|route| route.schema.as_ref()) {
             schema.check(&document)?;
         }

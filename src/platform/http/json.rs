@@ -124,19 +124,33 @@ fn is_exact(number: &[u8]) -> bool {
     if text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() {
         return true;
     }
-    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
-    let digits = mantissa.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
     let Ok(value) = text.parse::<f64>() else { return true };
-    if digits <= EXACT_DIGITS && (digits == 0 || !value.is_subnormal() && value.abs() > 0.0) {
-        return true;
+    // Rust writes the fewest digits that read back as this double; it is exact if those are the digits that came.
+    !value.is_finite() || significant(text) == significant(&format!("{value:e}"))
+}
+
+/// The digits of a number without the zeros at both ends, and the power of ten of the first of them: how it is
+/// spelt (`1e-05`, `0.00001`, `10.0e-6`) is not part of it.
+fn significant(number: &str) -> (String, i64) {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let mantissa = mantissa.trim_start_matches('-');
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    let kept = digits.trim_start_matches('0');
+    if kept.is_empty() {
+        return (String::new(), 0);
     }
-    // Up to 17 digits may still be the shortest form of a double, as a program prints it.
-    serde_json::Number::from_f64(value).is_some_and(|number| number.to_string() == text)
+    let place = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+    let first = place(whole.len()) - place(digits.len() - kept.len());
+    // An exponent of more digits than an i64 makes it 0 or infinite, and the digits differ.
+    let exponent: i64 = exponent.parse().unwrap_or(i64::MAX / 2);
+    (kept.trim_end_matches('0').to_owned(), first.saturating_add(exponent))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_document_comes_back_as_it_was() {
@@ -174,6 +188,9 @@ mod tests {
             "1.00000000000000000001",
             "1e-400",
             "-1.2345678901e-320",
+            "1e-99999999999999999999",
+            "100000000000000000001",
+            "2.2092781970116111e-08",
         ] {
             assert!(inexact_number(changed.as_bytes()).is_some(), "{changed}");
         }
@@ -197,10 +214,30 @@ mod tests {
             "-1.5e-300",
             "-1e999",
             "5e-324",
+            // As Python, JavaScript and C print ordinary doubles.
+            "2.209278197011611e-08",
+            "0.000002209278197011611",
+            "1.7976931348623157e308",
+            "1.7976931348623157E+308",
+            "100000000000000000000",
+            "-12345678901234568000000",
+            "0.00",
             "\"unfinished",
             "\"\\",
         ] {
             assert_eq!(inexact_number(kept.as_bytes()), None, "{kept}");
+        }
+    }
+
+    proptest! {
+        /// In the spellings of Rust, and with the exponent that C and Python write.
+        #[test]
+        fn every_double_that_a_program_prints_is_kept(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
+            let short = format!("{value:e}");
+            let padded = short.replace("e-", "e-0");
+            for text in [short, padded, format!("{value}"), format!("{value:?}")] {
+                prop_assert_eq!(inexact_number(text.as_bytes()), None, "{}", text);
+            }
         }
     }
 }

@@ -108,9 +108,14 @@ impl Stack {
         let context = Context::new(request.headers(), None, Arc::clone(&self.table));
         let exchange = Exchange::begin(&request, context, self.logging.clone(), Some(peer)).unreadable();
         let error = match status {
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => self.headers_too_large(),
+            // Which of the two bounds it was, hyper does not tell.
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                let (size, count) = (self.settings.max_header_size.get(), self.settings.max_headers.get());
+                let message = format!("The headers are larger than {size} bytes, or more than {count}");
+                Error::new(Kind::HeadersTooLarge).with_message(message)
+            }
             StatusCode::BAD_REQUEST => Error::bad_request("Malformed Request"),
-            _ => foreign_error(status),
+            _ => foreign_error(status, None),
         };
         let mut response = error.into_response();
         self.settle_error(&exchange, &mut response);
@@ -138,7 +143,7 @@ impl Stack {
             let error = Error::new(Kind::MethodNotAllowed);
             return Some(([(ALLOW, route.allow.clone())], error).into_response());
         }
-        if route.cookies && cross_site::is_forged(&exchange.method, request.headers()) {
+        if route.cookies && cross_site::is_forged(&exchange.method, request.headers(), route.cors.as_ref()) {
             return Some(
                 Error::new(Kind::Forbidden).with_reason("Cross-Site Request Refused").into_response(),
             );
@@ -252,7 +257,7 @@ impl Stack {
             (Some(failure), _) => Arc::new(failure),
             (None, Some(Refusal(error))) => error,
             (None, None) if own_body(response) => return,
-            (None, None) => Arc::new(foreign_error(status)),
+            (None, None) => Arc::new(foreign_error(status, plain_text(response.body_mut()))),
         };
         let asked = Asked {
             method: exchange.method.as_str(),
@@ -367,8 +372,15 @@ fn own_body(response: &Response) -> bool {
     text.is_some_and(|text| !text.as_bytes().starts_with(b"text/plain"))
 }
 
-/// The status is kept: it is what the handler, or axum, meant.
-fn foreign_error(status: StatusCode) -> Error {
+/// The text of a body that is at hand, as those of axum's extractors are.
+fn plain_text(body: &mut Body) -> Option<String> {
+    let bytes = std::mem::take(body).collect().now_or_never()?.ok()?.to_bytes();
+    String::from_utf8(bytes.into()).ok().filter(|text| !text.is_empty())
+}
+
+/// The status is kept: it is what the handler, or axum, meant. What it said of the request goes to the caller, what it
+/// said of the server only to the log.
+fn foreign_error(status: StatusCode, said: Option<String>) -> Error {
     let phrase = status.canonical_reason().unwrap_or("Request Failed");
     let kind = match status.as_u16() {
         400 => Kind::BadRequest,
@@ -382,9 +394,14 @@ fn foreign_error(status: StatusCode) -> Error {
         431 => Kind::HeadersTooLarge,
         500 => Kind::Internal,
         503 => Kind::Unavailable,
-        other => return Error::new(Kind::Other(other)).with_reason(phrase),
+        other => Kind::Other(other),
     };
-    Error::new(kind)
+    let error = Error::new(kind).with_reason(phrase);
+    match said {
+        Some(said) if status.is_client_error() => error.with_message(said),
+        Some(said) => error.with_source(said),
+        None => error,
+    }
 }
 
 /// What the future gives, or nothing when its time is over. Most handlers are ready at once, and a timer costs as

@@ -31,7 +31,7 @@ pub struct RouteInfo {
     pub schema: Option<Schema>,
     /// False for a route that is called too often to be worth a line.
     pub logged: bool,
-    /// True for a route that recognises its caller by a cookie.
+    /// True for a route that recognises its caller by a cookie: it says so, or its CORS lets cookies in.
     pub cookies: bool,
     /// Its own body limit in bytes, instead of `http.body_limit`.
     pub body_limit: Option<u64>,
@@ -149,10 +149,10 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             template: self.path.to_owned(),
             methods: self.methods,
             allow,
+            cookies: self.cookies || self.cors.as_ref().is_some_and(Cors::takes_cookies),
             cors: self.cors,
             schema,
             logged: self.logged,
-            cookies: self.cookies,
             body_limit: self.body_limit,
             timeout: self.timeout,
         };

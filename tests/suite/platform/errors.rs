@@ -11,6 +11,8 @@ use server::platform::services::Services;
 
 use crate::support::{TestApp, echo};
 
+const NUMBERS: &str = r#"{"additionalProperties": {"type": "number"}}"#;
+
 async fn broken() -> Result<()> {
     Err(Error::internal("the disk password is hunter2"))
 }
@@ -27,6 +29,10 @@ async fn status(Path(status): Path<u16>) -> StatusCode {
     StatusCode::from_u16(status).unwrap()
 }
 
+async fn said(Path(status): Path<u16>) -> (StatusCode, &'static str) {
+    (StatusCode::from_u16(status).unwrap(), "the moon is full")
+}
+
 async fn count(Path(count): Path<u32>) -> Json<u32> {
     Json(count)
 }
@@ -38,8 +44,10 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
         .route(Route::at("/count/{count}").get(count))
         .route(Route::at("/status/{status}").get(status))
+        .route(Route::at("/said/{status}").get(said))
         .route(Route::at("/echo").post(echo))
         .route(Route::at("/checked").post(echo).schema("any", "{}"))
+        .route(Route::at("/numbers").post(echo).schema("numbers", NUMBERS))
 }
 
 async fn app() -> TestApp {
@@ -61,8 +69,17 @@ async fn an_unknown_path_is_404_unknown_endpoint_in_json() {
 
 #[tokio::test]
 async fn a_client_that_asks_for_problem_json_gets_the_names_of_rfc_9457() {
+    let app = app().await;
+    for (accept, expected) in [
+        ("text/html, Application/Problem+JSON;q=0.5", "application/problem+json"),
+        ("application/problem+json;q=0, */*", "application/json"),
+        ("*/*", "application/json"),
+    ] {
+        let answer = app.call(Method::GET, "/nowhere", &[("accept", accept)], Body::empty()).await;
+        assert_eq!(answer.header("content-type"), Some(expected), "{accept}");
+    }
     let headers = [("accept", "application/problem+json")];
-    let answer = app().await.call(Method::GET, "/nowhere", &headers, Body::empty()).await;
+    let answer = app.call(Method::GET, "/nowhere", &headers, Body::empty()).await;
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     let body = answer.json();
     assert_eq!(body["title"], "Unknown Endpoint");
@@ -107,9 +124,26 @@ async fn a_handler_that_takes_too_long_is_503() {
 
 #[tokio::test]
 async fn a_refusal_of_axums_own_extractors_is_json_too() {
-    let answer = app().await.get("/count/many").await;
+    let app = app().await;
+    let answer = app.get("/count/many").await;
     assert_eq!(answer.status_line(), "400 Bad Request");
     assert_eq!(answer.json()["uri"], "/count/many");
+    let message = answer.json()["message"].to_string();
+    assert!(message.contains("Cannot parse `many`"), "{message}");
+    let line = app.log().pop().unwrap();
+    assert!(line.contains("Cannot parse `many`"), "{line}");
+}
+
+#[tokio::test]
+async fn plain_text_of_a_handler_is_the_message_and_of_a_failed_one_only_the_cause() {
+    let app = app().await;
+    let refused = app.get("/said/422").await;
+    assert_eq!(refused.status_line(), "422 Unprocessable Entity");
+    assert_eq!(refused.json()["message"], "the moon is full");
+    let failed = app.get("/said/500").await;
+    assert_eq!(failed.json()["message"], "Internal Server Error");
+    let line = app.log().pop().unwrap();
+    assert!(line.contains("the moon is full"), "{line}");
 }
 
 #[tokio::test]
@@ -167,6 +201,18 @@ async fn a_name_that_stands_twice_is_refused_with_or_without_a_schema() {
         assert!(message.contains("duplicate field `a`"), "{message}");
         assert_eq!(app.post(path, "{\"a\": 1, \"b\": {\"a\": 2}}").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn the_log_names_the_fields_that_were_refused_and_not_what_was_in_them() {
+    let app = app().await;
+    app.post("/numbers", r#"{"a": 1, "b": "hunter2", "c": "hunter2", "d": "hunter2", "e": "hunter2"}"#).await;
+    let line = app.log().pop().unwrap();
+    assert!(line.contains(r#"error="JSON Schema validation failed: /b, /c, /d and 1 more""#), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+    app.post("/echo", "{\"a\": 1,}").await;
+    let line = app.log().pop().unwrap();
+    assert!(line.contains(r#"error="Invalid JSON body: trailing comma at line 1 column 9""#), "{line}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/closed").get(hello).post(hello))
         .route(Route::at("/open").get(hello).cors(Cors::any()))
-        .route(Route::at("/listed").get(hello).put(hello).cors(listed))
+        .route(Route::at("/listed").get(hello).put(hello).post(hello).cors(listed))
         .route(Route::at("/account").get(hello).post(hello).cookies())
 }
 
@@ -72,7 +72,8 @@ async fn a_route_open_to_all_answers_preflights_and_requests() {
     assert_eq!(preflight.status, 204);
     assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
     assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
-    assert_eq!(preflight.header("access-control-allow-headers"), Some("*"));
+    // `*` would not let `Authorization` in (Fetch standard, "CORS-preflight fetch", step 6).
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("x-token"));
     let answer = app.get("/open").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     // A page must be able to read its errors as well.
@@ -106,6 +107,16 @@ async fn a_form_on_another_site_cannot_reach_a_route_that_relies_on_cookies() {
     assert_eq!(app.call(Method::POST, "/closed", &form, "{}").await.status, 200);
     let own = [("sec-fetch-site", "same-origin"), ("cookie", "session=1")];
     assert_eq!(app.call(Method::POST, "/account", &own, "{}").await.status, 200);
+}
+
+#[tokio::test]
+async fn cookies_that_cors_lets_in_come_from_the_listed_origin_only() {
+    let app = app().await;
+    for (origin, status) in [("https://app.example", 200), ("https://evil.example", 403)] {
+        let form = [("origin", origin), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
+        assert_eq!(app.call(Method::POST, "/listed", &form, "{}").await.status, status, "{origin}");
+        assert_eq!(app.call(Method::POST, "/account", &form, "{}").await.status, 403, "{origin}");
+    }
 }
 
 #[tokio::test]
