@@ -71,17 +71,23 @@ impl Serialize for Secret {
     }
 }
 
-/// A URL with the password between `:` and `@` replaced, for logs and for `server config`.
+/// A URL without its secrets, for logs and for `server config`: what stands between `:` and the last `@`, since a
+/// password may hold any character, and the values of the query, where libpq and MongoDB take passwords too. A text
+/// that is no URL may be one with a slip in it, and is treated alike.
 pub fn mask_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(authority_end);
-    match authority.rsplit_once('@') {
-        Some((user_info, host)) => match user_info.split_once(':') {
-            Some((user, _)) => format!("{scheme}://{user}:{MASK}@{host}{tail}"),
-            None => url.to_owned(),
-        },
-        None => url.to_owned(),
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let scheme = &url[..url.len() - rest.len()];
+    let user = rest.rsplit_once('@').and_then(|(user_info, host)| Some((user_info.split_once(':')?.0, host)));
+    let open = user.map_or_else(|| rest.to_owned(), |(user, host)| format!("{user}:{MASK}@{host}"));
+    match open.split_once('?') {
+        Some((place, query)) if !scheme.is_empty() => {
+            let masked = query.split('&').map(|pair| match pair.split_once('=') {
+                Some((key, _)) => format!("{key}={MASK}"),
+                None => pair.to_owned(),
+            });
+            format!("{scheme}{place}?{}", masked.collect::<Vec<_>>().join("&"))
+        }
+        _ => format!("{scheme}{open}"),
     }
 }
 
@@ -111,6 +117,11 @@ mod tests {
     fn a_url_keeps_all_but_its_password() {
         assert_eq!(mask_url("mongodb://ada:pw@h:27017/db"), "mongodb://ada:***@h:27017/db");
         assert_eq!(mask_url("mongodb://ada:p@w@h/db"), "mongodb://ada:***@h/db");
-        assert_eq!(mask_url("sqlite:var/server.sqlite"), "sqlite:var/server.sqlite");
+        assert_eq!(mask_url("mongodb://ada:p/w?@h/db"), "mongodb://ada:***@h/db");
+        assert_eq!(mask_url("postgres://h/db?user=ada&password=pw"), "postgres://h/db?user=***&password=***");
+        assert_eq!(mask_url("mongodb//ada:pw@h/db"), "mongodb//ada:***@h/db");
+        for open in ["sqlite:var/server.sqlite", "https://h/@ada", "memory:", "a@b", "what?a=b", "://"] {
+            assert_eq!(mask_url(open), open);
+        }
     }
 }

@@ -75,23 +75,34 @@ impl Environment {
     }
 }
 
-/// The path of the key that `HTTP__PORT` names; below a free map, any word in lower case is a key.
+/// The path of the key that `HTTP__PORT` names; below a free map, any word in lower case is a key, and where the keys
+/// are headers, any word that is one with hyphens for its underscores.
 fn path_of(defaults: &Node, rest: &str) -> Option<Vec<String>> {
     let mut known = Some(defaults);
-    rest.split(SEPARATOR)
-        .map(|word| {
-            let Some(Value::Map(entries)) = known.map(|node| &node.value) else {
-                return known.is_none().then(|| word.to_ascii_lowercase());
-            };
-            if entries.is_empty() {
+    let mut path = Vec::new();
+    for word in rest.split(SEPARATOR) {
+        let key = match known.map(|node| &node.value) {
+            None => word.to_ascii_lowercase(),
+            Some(Value::Map(entries)) if entries.is_empty() => {
                 known = None;
-                return (!word.is_empty()).then(|| word.to_ascii_lowercase());
+                word.to_ascii_lowercase()
             }
-            let (key, node) = entries.iter().find(|(key, _)| key.to_ascii_uppercase() == word)?;
-            known = Some(node);
-            Some(key.clone())
-        })
-        .collect()
+            Some(Value::Map(entries)) => match entries.iter().find(|(key, _)| keys::word(key) == word) {
+                Some((key, node)) => {
+                    known = Some(node);
+                    key.clone()
+                }
+                None if keys::is_open(&path) => word.to_ascii_lowercase().replace('_', "-"),
+                None => return None,
+            },
+            Some(_) => return None,
+        };
+        if key.is_empty() {
+            return None;
+        }
+        path.push(key);
+    }
+    Some(path)
 }
 
 fn unknown(defaults: &Node, rest: &str) -> String {
@@ -118,8 +129,14 @@ http: {body_limit: 1MiB, ratio: 0.5, hosts: [a]}
 logging: {levels: {}}
 store: {url: 'memory:'}";
 
+    const HEADERS: &str = "http: {security_headers: {x-frame-options: DENY}}";
+
     fn outcome(variables: &[(&str, &str)]) -> Result<Json, String> {
-        let defaults = yaml::parse(SMALL, &Origin::file("default.yaml")).unwrap();
+        outcome_over(SMALL, variables)
+    }
+
+    fn outcome_over(defaults: &str, variables: &[(&str, &str)]) -> Result<Json, String> {
+        let defaults = yaml::parse(defaults, &Origin::file("default.yaml")).unwrap();
         let pairs = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let mut tree = defaults.clone();
         let result = Environment::new(pairs).and_then(|it| it.overlay(&mut tree, &defaults));
@@ -151,6 +168,24 @@ store: {url: 'memory:'}";
             json!({"tower_http": "off"})
         );
         assert_eq!(read(&[("SERVER__LOGGING__LEVELS", "{a::b: warn}")], levels), json!({"a::b": "warn"}));
+    }
+
+    #[test]
+    fn a_header_is_named_with_underscores_for_its_hyphens() {
+        let set =
+            |name| outcome_over(HEADERS, &[(name, "a")]).map(|tree| tree["http"]["security_headers"].clone());
+        assert_eq!(
+            set("SERVER__HTTP__SECURITY_HEADERS__X_FRAME_OPTIONS"),
+            Ok(json!({"x-frame-options": "a"}))
+        );
+        let expected = json!({"x-frame-options": "DENY", "x-new": "a"});
+        assert_eq!(set("SERVER__HTTP__SECURITY_HEADERS__X_NEW"), Ok(expected));
+        let whole = [("SERVER__HTTP__SECURITY_HEADERS", "{X-Frame-Options: a}")];
+        let message = "environment SERVER__HTTP__SECURITY_HEADERS: http.security_headers.X-Frame-Options: \
+                       names of headers are written in lower case here: 'x-frame-options'";
+        assert_eq!(outcome_over(HEADERS, &whole), Err(message.to_owned()));
+        let message = set("SERVER__HTTP__SECURITY_HEADERS__X NEW").unwrap_err();
+        assert!(message.ends_with("http.security_headers.x new: is no name of a header"), "{message}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The keys of the defaults are all there are: a default file that forgets a key cannot be overridden there.
 //! An empty map in the defaults (`levels: {}`) marks a free map, below which any key is allowed.
 
+use axum::http::HeaderName;
 use serde_json::Value as Json;
 use strsim::osa_distance;
 
@@ -19,6 +20,23 @@ pub(super) const PREFIX: &str = "SERVER__";
 
 /// The section whose keys the defaults only begin: an answer may carry any header.
 const OPEN: &str = "http.security_headers";
+
+/// Whether the keys directly below this path are names of headers.
+pub(super) fn is_open(path: &[String]) -> bool {
+    dotted(path) == OPEN
+}
+
+/// Two spellings of one header would be two keys, of which either could win.
+fn check_header(name: &str) -> Result<(), String> {
+    let lower = name.to_ascii_lowercase();
+    if HeaderName::try_from(&lower).is_err() {
+        return Err("is no name of a header".to_owned());
+    }
+    if lower != name {
+        return Err(format!("names of headers are written in lower case here: '{lower}'"));
+    }
+    Ok(())
+}
 
 /// Refuses every key of `given` that the defaults do not have.
 pub(super) fn check(defaults: &Node, given: &Node) -> Result<(), StartError> {
@@ -42,7 +60,9 @@ fn check_below(all: &Node, known: &Node, given: &Node, path: &mut Vec<String>) -
     for (key, node) in entries {
         path.push(key.clone());
         let Some(known) = known.child(key) else {
-            if dotted(&path[..path.len() - 1]) == OPEN {
+            if is_open(&path[..path.len() - 1]) {
+                let named = |why| node.origin.wrong(format_args!("{}: {why}", dotted(path)));
+                check_header(key).map_err(named)?;
                 path.pop();
                 continue;
             }
@@ -126,7 +146,13 @@ pub(super) fn set(defaults: &Node, path: &[String], word: &str, origin: Origin) 
 
 /// The variable that sets this key.
 pub(super) fn variable(path: &[String]) -> String {
-    format!("{PREFIX}{}", path.join(SEPARATOR).to_uppercase())
+    let words: Vec<String> = path.iter().map(|key| word(key)).collect();
+    format!("{PREFIX}{}", words.join(SEPARATOR))
+}
+
+/// A key as a part of the name of a variable, which no shell lets have a hyphen.
+pub(super) fn word(key: &str) -> String {
+    key.to_uppercase().replace('-', "_")
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ fn resolve(
 fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
     // What `server config` printed was pasted back: the stars would become the password.
     tree.each_scalar(&mut Vec::new(), &mut |path, node| match &node.value {
-        tree::Value::Scalar(Json::String(text)) if text == MASK || text.contains(&format!(":{MASK}@")) => {
+        tree::Value::Scalar(Json::String(text)) if is_masked(text) => {
             let key = dotted(path);
             Err(node
                 .origin
@@ -162,6 +162,10 @@ fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
         let message = wording::plain(&error.inner().to_string(), may_hold_secret(&path).then_some(&value));
         node.origin.wrong(format_args!("{}: {message}", dotted(&path)))
     })
+}
+
+fn is_masked(text: &str) -> bool {
+    text == MASK || text.contains(&format!(":{MASK}@")) || text.contains(&format!("={MASK}"))
 }
 
 fn segment(segment: &serde_path_to_error::Segment) -> String {

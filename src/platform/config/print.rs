@@ -66,7 +66,7 @@ fn flow(value: &Json) -> String {
 /// A text as a YAML scalar: bare where it can only be read as this text, else in double quotes.
 fn scalar(text: &str) -> String {
     // A password in a URL is masked wherever one stands, also in a field that forgot to.
-    let text = mask_url(text);
+    let text = if text.contains("://") { mask_url(text) } else { text.to_owned() };
     let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.".contains(c));
     let bare = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:@+%".contains(&b));
     if first && bare && !text.ends_with(':') && yaml::scalar(&text, ScalarStyle::Plain).is_string() {
@@ -124,7 +124,7 @@ a: [1, \"x y\"]  # f.yaml:2
 
         #[test]
         fn a_printed_text_reads_back_as_itself(text in prop_oneof![".*", "[-a-z0-9.:#*&!%@ ]{0,8}", "[\\x00-\\x9f]{0,4}"]) {
-            prop_assume!(mask_url(&text) == text);
+            prop_assume!(!text.contains("://"));
             let line = format!("key: {}", flow(&json!([text])));
             prop_assert!(line.chars().all(is_safe), "{line:?}");
             let read = yaml::parse(&line, &Origin::file("f")).unwrap().to_json();

@@ -195,6 +195,20 @@ fn a_wrong_value_names_its_origin_its_key_and_what_is_right() {
             "server: {host: 'h:1'}",
             "my.yaml:1: server.host: 'h:1' is not a host, expected a name or an IP address without port",
         ),
+        ("logging:\n  file: {path: ''}", "my.yaml:2: logging.file.path: '' names no file"),
+        ("logging: {file: {path: /}}", "my.yaml:1: logging.file.path: '/' names no file"),
+        (
+            "http:\n  security_headers:\n    x-a: \"b\\nc\"",
+            "my.yaml:3: http.security_headers.x-a: a header cannot hold line breaks",
+        ),
+        (
+            "http:\n  security_headers:\n    X-Frame-Options: DENY",
+            "my.yaml:3: http.security_headers.X-Frame-Options: names of headers are written in lower case",
+        ),
+        (
+            "http: {security_headers: {a b: c}}",
+            "my.yaml:1: http.security_headers.a b: is no name of a header",
+        ),
         ("app: {every: 2m}", "my.yaml:1: app.every: 2m is out of range, expected 1ms to 1m"),
         ("app: {tags: a}", "my.yaml:1: app.tags: found text \"a\", expected a list such as [a, b]"),
         (
@@ -337,6 +351,7 @@ fn the_output_can_be_pasted_back_but_not_its_stars() {
     let expected = "my.yaml:2: app.pin: *** only stands for a secret, expected the secret itself";
     assert_eq!(refused_file(masked), expected);
     assert!(refused_file("store: {url: 'redis://u:***@h'}").contains("store.url: *** only stands"));
+    assert!(refused_file("store: {url: 'redis://h?p=***'}").contains("store.url: *** only stands"));
 }
 
 proptest! {

@@ -287,11 +287,11 @@ impl Stack {
 /// is copied without touching a counter.
 fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
     let mut headers = HeaderMap::with_capacity(32);
-    for (name, value) in settings.security_headers.iter().filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in settings.security_headers.iter().filter(|(_, value)| !value.as_str().is_empty()) {
         let wrong = |why: String| StartError::config(format!("http.security_headers.{name}: {why}"));
         let header = HeaderName::try_from(name).map_err(|error| wrong(error.to_string()))?;
         let header = HeaderName::from_static(String::from(header.as_str()).leak());
-        let value = Bytes::from_static(value.clone().leak().as_bytes());
+        let value = Bytes::from_static(String::from(value.as_str()).leak().as_bytes());
         headers
             .insert(header, HeaderValue::from_maybe_shared(value).map_err(|error| wrong(error.to_string()))?);
     }

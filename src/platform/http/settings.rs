@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use crate::platform::setting::{Count, Size, Span};
@@ -45,5 +46,28 @@ pub struct Settings {
     /// Whether GET answers carry an `ETag`.
     pub etag: bool,
     /// Headers of every answer; an empty value leaves one out.
-    pub security_headers: BTreeMap<String, String>,
+    pub security_headers: BTreeMap<String, HeaderText>,
+}
+
+/// What a header says: bytes that HTTP allows there (RFC 9110, section 5.5).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct HeaderText(String);
+
+impl TryFrom<String> for HeaderText {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match HeaderValue::try_from(&text) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err("a header cannot hold line breaks and other control characters"),
+        }
+    }
+}
+
+impl HeaderText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }

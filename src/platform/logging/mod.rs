@@ -332,12 +332,6 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_names_no_file_is_an_error_of_the_configuration() {
-        let error = Logging::start(&settings(Path::new("/"), |_| {}), &Identity { service: String::new() });
-        assert_eq!(error.err().unwrap().to_string(), "logging.file.path: '/' names no file");
-    }
-
-    #[test]
     fn without_sinks_everything_is_as_cheap_as_it_can_be() {
         let logging = Logging::discard();
         logging.canonical(&request(500));

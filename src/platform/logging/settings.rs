@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
 use super::level::Threshold;
@@ -51,6 +52,7 @@ pub struct LogFile {
     /// Whether there is one.
     pub enabled: bool,
     /// The file; its folder is made when it is missing.
+    #[serde(deserialize_with = "file_path")]
     pub path: PathBuf,
     /// The quietest level that is written.
     pub level: Threshold,
@@ -62,6 +64,14 @@ pub struct LogFile {
     pub max_size: Size<65_536, 1_099_511_627_776>,
     /// How many older files are kept.
     pub max_files: Count<1, 1_000>,
+}
+
+fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.file_name().is_none() {
+        return Err(D::Error::custom(format_args!("'{}' names no file", path.display())));
+    }
+    Ok(path)
 }
 
 /// `logging.udp`.
