@@ -24,6 +24,7 @@ type Entries = Arc<RwLock<BTreeMap<String, Value>>>;
 pub fn router() -> serde_json::Result<Router> {
     let entries = BTreeMap::from([(ID.to_owned(), serde_json::from_str(ENTRY)?)]);
     Ok(Router::new()
+        .route("/ping", get(async || ()))
         .route("/cors", get(async || ()))
         .route("/addresses", axum::routing::post(create))
         .route("/addresses/{id}", get(read))
