@@ -8,6 +8,8 @@ ARGS ?=
 # The example to remove.
 NAME ?=
 CARGO ?= cargo
+# How benches are built; `dev` is quick to build and only tells that they run.
+BENCH_PROFILE ?= bench
 # Where cargo puts what it builds; only for the messages, cargo reads the same variable itself.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
@@ -68,11 +70,11 @@ coverage: tools ## Run the tests and print how much of each file they reach
 
 .PHONY: bench
 bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS)
-	$(CARGO) bench --locked --bench http
+	$(CARGO) bench --locked --profile $(BENCH_PROFILE) --bench http
 
 .PHONY: instructions
 instructions: tools ## Count the instructions of one request (needs valgrind)
-	$(CARGO) bench --locked --bench instructions
+	$(CARGO) bench --locked --profile $(BENCH_PROFILE) --bench instructions
 
 .PHONY: measure
 measure: tools ## Measure builds, size, start and memory (minutes)
