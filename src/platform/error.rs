@@ -170,6 +170,14 @@ impl Error {
         self
     }
 
+    /// Says before the cause where it happened; an error without a cause stays as it is.
+    pub fn at_place(self, place: impl fmt::Display) -> Self {
+        match self.cause() {
+            cause if cause.is_empty() => self,
+            cause => self.with_source(format!("{place}: {cause}")),
+        }
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -200,10 +208,14 @@ impl Error {
         let mut text = String::new();
         let mut next = self.source();
         while let Some(source) = next {
-            if !text.is_empty() {
-                text.push_str(": ");
+            let cause = source.to_string();
+            // Many errors say their source themselves.
+            if !text.ends_with(&cause) {
+                if !text.is_empty() {
+                    text.push_str(": ");
+                }
+                text.push_str(&cause);
             }
-            text.push_str(&source.to_string());
             next = source.source();
         }
         text
@@ -278,6 +290,31 @@ mod tests {
         assert_eq!(error.message(), "Internal Server Error");
         assert_eq!(error.cause(), "password=hunter2");
         assert!(error.trace().contains("caused by: password=hunter2"));
+    }
+
+    #[test]
+    fn a_cause_that_its_wrapper_says_is_said_once() {
+        #[derive(Debug)]
+        struct Wrapper(std::io::Error);
+        impl fmt::Display for Wrapper {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "cannot write: {}", self.0)
+            }
+        }
+        impl StdError for Wrapper {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = Error::internal(Wrapper(std::io::Error::other("disk full")));
+        assert_eq!(error.cause(), "cannot write: disk full");
+    }
+
+    #[test]
+    fn a_place_is_said_before_the_cause_and_only_there() {
+        let error = Error::internal("disk I/O error").at_place("store file a.sqlite");
+        assert_eq!(error.cause(), "store file a.sqlite: disk I/O error");
+        assert_eq!(Error::not_found("No Such Thing").at_place("store file a.sqlite").cause(), "");
     }
 
     #[test]

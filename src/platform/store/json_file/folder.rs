@@ -148,8 +148,8 @@ impl Folder {
         for entry in entries {
             let name = entry.map_err(|error| self.failed("", &error))?.file_name();
             match name.into_string() {
-                Ok(name) if name.ends_with(SUFFIX) => names.push(name),
-                // The lock, a write in progress, or a note that somebody keeps there.
+                Ok(name) if name.ends_with(SUFFIX) && !name.starts_with('.') => names.push(name),
+                // The lock, a write in progress, what an editor or a Mac leaves, or a note that somebody keeps there.
                 _ => {}
             }
         }
@@ -163,7 +163,9 @@ impl Folder {
             Err(error) => return Err(self.failed(name, &error)),
         };
         let place = || self.path.join(name).display().to_string();
-        let record: Record<'_> = serde_json::from_slice(&bytes).map_err(|cause| damaged(place(), cause))?;
+        // Some editors begin a file of UTF-8 with a byte order mark.
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let record: Record<'_> = serde_json::from_slice(text).map_err(|cause| damaged(place(), cause))?;
         let own = file_name(&record.id);
         if own != name {
             return Err(damaged(place(), format!("its id {:?} belongs into {own}", record.id)));

@@ -34,6 +34,10 @@ async fn a_file_can_be_read_and_edited_by_hand() {
     fs::write(&path, text.replace("1815", "1816")).unwrap();
     let document = store.get(ITEMS, "ada").await.unwrap().unwrap();
     assert_eq!(document.body["born"], 1816);
+    // As Notepad saves it.
+    fs::write(&path, format!("\u{feff}{text}")).unwrap();
+    let document = store.get(ITEMS, "ada").await.unwrap().unwrap();
+    assert_eq!(document.body["born"], 1815);
 }
 
 #[tokio::test]
@@ -52,7 +56,9 @@ async fn a_damaged_file_is_named_and_never_passed_over() {
         assert!(error.cause().contains(&format!("items/{name} is damaged")), "{}", error.cause());
         fs::remove_file(path).unwrap();
     }
-    fs::write(root.path().join("items/README.txt"), "not a document").unwrap();
+    for stray in ["README.txt", "._ada.json", ".#ada.json", ".ada.json.swp"] {
+        fs::write(root.path().join("items").join(stray), "not a document").unwrap();
+    }
     assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 1);
 }
 

@@ -5,10 +5,13 @@
 //! commit, is shared by the writes that wait at the same time (`writer`). Filters, sorts and pages are
 //! SQLite's work (`sql`); this file decides nothing about their meaning.
 
+mod place;
 mod sql;
 mod writer;
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -22,7 +25,8 @@ use sqlx::{ConnectOptions, Row, SqliteConnection};
 use super::query::{Filter, Query};
 use super::write::{Write, Written};
 use super::{Body, Collection, Document, DocumentStore, Settings, damaged};
-use crate::platform::error::{Error, Result, StartError};
+use crate::platform::error::{Error, Kind, Result, StartError};
+use place::Place;
 use sql::Sql;
 use writer::{Task, Writer};
 
@@ -31,6 +35,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Documents in tables, one for each collection.
 pub(super) struct SqliteStore {
+    place: Place,
     readers: SqlitePool,
     writer: Writer,
     /// The collections whose table and indexes are known to be there.
@@ -40,12 +45,12 @@ pub(super) struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, and makes it and its folder where they are missing.
     pub(super) async fn open(path: PathBuf, settings: &Settings) -> Result<Self, StartError> {
-        let refused = |cause: &dyn std::fmt::Display| {
-            StartError::failed(format!("store file {}: {cause}", path.display()))
-        };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            tokio::fs::create_dir_all(folder).await.map_err(|cause| refused(&cause))?;
+            let made = tokio::fs::create_dir_all(folder).await;
+            made.map_err(|cause| StartError::failed(format!("store file {}: {cause}", path.display())))?;
         }
+        check_writable(&path)
+            .map_err(|cause| StartError::failed(format!("store file {}: {cause}", path.display())))?;
         let timeout = settings.timeout.get();
         let options = SqliteConnectOptions::new()
             .filename(&path)
@@ -54,15 +59,17 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(timeout)
             .disable_statement_logging();
-        let first = connect(&path, &options, timeout).await?;
+        let name = format!("store file {}", path.display());
+        let first = connect(&name, &options, timeout).await?;
+        let place = Place::of(path).map_err(|error| StartError::failed(format!("{name}: {error}")))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(u32::try_from(settings.connections.get()).unwrap_or(u32::MAX))
             .acquire_timeout(timeout)
             // A connection to a file does not go away while nobody looks.
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        let writer = Writer::start(first, options, settings);
-        Ok(Self { readers, writer, prepared: RwLock::default() })
+        let writer = Writer::start(first, options, place.clone(), settings);
+        Ok(Self { place, readers, writer, prepared: RwLock::default() })
     }
 
     /// Makes the table and the indexes of a collection, once for each process.
@@ -70,19 +77,43 @@ impl SqliteStore {
         if self.prepared.read().unwrap_or_else(PoisonError::into_inner).contains(collection) {
             return Ok(());
         }
-        self.writer.perform(Task::Prepare(collection)).await?;
+        // Looked for first: a reader need not wait for the writer of another process.
+        let (text, expected) = sql::schema_found(collection);
+        let found: i64 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&self.readers).await.map_err(failure)?;
+        if usize::try_from(found) != Ok(expected) {
+            self.perform(Task::Prepare(collection)).await?;
+        }
         self.prepared.write().unwrap_or_else(PoisonError::into_inner).insert(collection);
         Ok(())
     }
+
+    async fn perform(&self, task: Task) -> Result<Written> {
+        self.writer.perform(task).await.map_err(|error| error.at_place(&self.place))
+    }
+
+    /// An error of a reader, with the file that it is about.
+    fn failed(&self, error: sqlx::Error) -> Error {
+        failure(error).at_place(&self.place)
+    }
 }
 
-/// The connection that becomes the writer's.
+/// SQLite opens a file that it may not write for reading, and says so only to the first write. This must come before
+/// any connection: to close a file drops the locks that the process has on it (<https://www.sqlite.org/howtocorrupt.html>).
+fn check_writable(path: &Path) -> io::Result<()> {
+    match File::options().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        opened => opened.map(drop),
+    }
+}
+
+/// The connection that becomes the writer's. `name` is what messages call the file.
 async fn connect(
-    path: &Path,
+    name: &str,
     options: &SqliteConnectOptions,
     timeout: Duration,
 ) -> Result<SqliteConnection, StartError> {
-    let place = path.display();
+    let failed = |error: &dyn std::fmt::Display| StartError::failed(format!("{name}: {error}"));
     let deadline = Instant::now() + timeout;
     let mut connection = loop {
         match options.connect().await {
@@ -92,18 +123,18 @@ async fn connect(
                 tokio::time::sleep(POLL).await;
             }
             Err(error) if code(&error) == Some(NOT_A_DATABASE) => {
-                return Err(StartError::failed(format!("store file {place} is not an SQLite database")));
+                return Err(StartError::failed(format!("{name} is not an SQLite database")));
             }
-            Err(error) => return Err(StartError::failed(format!("store file {place}: {error}"))),
+            Err(error) => return Err(failed(&error)),
         }
     };
     let mode: Result<String, _> = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await;
-    match mode.map_err(|error| StartError::failed(format!("store file {place}: {error}")))?.as_str() {
-        "wal" => Ok(connection),
-        mode => Err(StartError::failed(format!(
-            "store file {place}: its file system allows no WAL (journal mode is {mode}); is it a network share?"
-        ))),
+    let mode = mode.map_err(|error| failed(&error))?;
+    if mode != "wal" {
+        let why = format!("its file system allows no WAL (journal mode is {mode}); is it a network share?");
+        return Err(failed(&why));
     }
+    Ok(connection)
 }
 
 /// Primary result codes of SQLite (<https://www.sqlite.org/rescode.html>).
@@ -113,23 +144,32 @@ const INTERRUPTED: u32 = 9;
 const IO_ERROR: u32 = 10;
 const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
-const CONSTRAINT: u32 = 19;
 const NOT_A_DATABASE: u32 = 26;
+/// Extended result codes of the same list: a row of that key is there already.
+const TAKEN: [u32; 2] = [1555, 2067];
+
+/// The extended result code of an error of SQLite itself.
+fn extended_code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
 
 /// The primary result code of an error of SQLite itself.
 fn code(error: &sqlx::Error) -> Option<u32> {
-    let extended: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(extended & 0xff)
+    extended_code(error).map(|extended| extended & 0xff)
 }
 
 /// What the caller is told of an error of the driver.
 fn failure(error: sqlx::Error) -> Error {
-    match (&error, code(&error)) {
+    Error::new(kind(&error)).with_source(error)
+}
+
+fn kind(error: &sqlx::Error) -> Kind {
+    match (error, code(error)) {
         (_, Some(BUSY | NO_MEMORY | INTERRUPTED | IO_ERROR | FULL | CANNOT_OPEN))
         | (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed, _) => {
-            Error::unavailable(error)
+            Kind::Unavailable
         }
-        _ => Error::internal(error),
+        _ => Kind::Internal,
     }
 }
 
@@ -149,32 +189,33 @@ impl DocumentStore for SqliteStore {
         self.prepare(collection).await?;
         let text = format!("SELECT id, version, body FROM {} WHERE id = ?", sql::table(collection));
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id);
-        let row = query.fetch_optional(&self.readers).await.map_err(failure)?;
+        let row = query.fetch_optional(&self.readers).await.map_err(|error| self.failed(error))?;
         row.map(|row| document(collection, &row)).transpose()
     }
 
     async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>> {
         self.prepare(collection).await?;
         let sql = Sql::find(collection, &query);
-        let rows = sql.query().fetch_all(&self.readers).await.map_err(failure)?;
+        let rows = sql.query().fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
         rows.iter().map(|row| document(collection, row)).collect()
     }
 
     async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {
         self.prepare(collection).await?;
         let sql = Sql::count(collection, &filter);
-        let row = sql.query().fetch_one(&self.readers).await.map_err(failure)?;
+        let row = sql.query().fetch_one(&self.readers).await.map_err(|error| self.failed(error))?;
         let count: i64 = row.try_get(0).map_err(failure)?;
         u64::try_from(count).map_err(Error::internal)
     }
 
     async fn write(&self, collection: &'static Collection, write: Write) -> Result<Written> {
         self.prepare(collection).await?;
-        self.writer.perform(Task::Write(collection, write)).await
+        self.perform(Task::Write(collection, write)).await
     }
 
     async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").fetch_one(&self.readers).await.map(drop).map_err(failure)
+        let answer = sqlx::query("SELECT 1").fetch_one(&self.readers).await;
+        answer.map(drop).map_err(|error| self.failed(error))
     }
 
     async fn close(&self) {

@@ -282,7 +282,7 @@ pub(super) fn schema(collection: &Collection) -> Vec<String> {
         "CREATE TABLE IF NOT EXISTS {name} (id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, body TEXT NOT NULL)"
     )];
     for path in collection.indexes() {
-        let index = quoted(&format!("{} by {path}", collection.name()));
+        let index = quoted(&index(collection, path));
         statements.push(format!(
             "CREATE INDEX IF NOT EXISTS {index} ON {name} ({}, {}, id)",
             rank(path),
@@ -290,6 +290,18 @@ pub(super) fn schema(collection: &Collection) -> Vec<String> {
         ));
     }
     statements
+}
+
+/// How many of the collection's table and indexes there are, and how many there must be.
+pub(super) fn schema_found(collection: &Collection) -> (String, usize) {
+    let indexes = collection.indexes().iter().map(|path| index(collection, path));
+    let names: Vec<String> = std::iter::once(collection.name().to_owned()).chain(indexes).collect();
+    let texts: Vec<String> = names.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
+    (format!("SELECT count(*) FROM sqlite_schema WHERE name IN ({})", texts.join(", ")), names.len())
+}
+
+fn index(collection: &Collection, path: &str) -> String {
+    format!("{} by {path}", collection.name())
 }
 
 /// The table of a collection.

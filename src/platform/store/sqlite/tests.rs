@@ -195,7 +195,7 @@ async fn a_full_file_fails_the_whole_group_and_leaves_the_writer_at_work() {
         .filename(folder.path().join("made/here/test.sqlite"))
         .pragma("max_page_count", "40");
     let first = options.connect().await.unwrap();
-    let writer = Writer::start(first, options, &settings(folder.path(), 256, "5s"));
+    let writer = Writer::start(first, options, store.place.clone(), &settings(folder.path(), 256, "5s"));
     let large = Write::Insert(vec![new("large", json!({"text": "x".repeat(1_000_000)}))]);
     let group = [insert("a"), large, insert("b")].map(|write| writer.perform(Task::Write(ITEMS, write)));
     for answer in join_all(group).await {
@@ -235,4 +235,50 @@ async fn a_damaged_document_is_named_and_troubles_no_other() {
     assert_eq!(error.status(), 500);
     assert!(error.cause().contains("items \"bad\" is damaged"), "{}", error.cause());
     assert!(store.get(ITEMS, "good").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_takes_no_write_that_would_be_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.write(ITEMS, insert("kept")).await.unwrap();
+    let path = folder.path().join("made/here/test.sqlite");
+    let aside = folder.path().join("aside.sqlite");
+    std::fs::rename(&path, &aside).unwrap();
+    let error = store.write(ITEMS, insert("lost")).await.unwrap_err();
+    assert_eq!(error.status(), 503);
+    assert!(error.cause().contains("test.sqlite: it is gone"), "{}", error.cause());
+    std::fs::copy(&aside, &path).unwrap();
+    let error = store.write(ITEMS, insert("lost")).await.unwrap_err();
+    assert!(error.cause().contains("another file is in its place"), "{}", error.cause());
+    assert!(store.get(ITEMS, "kept").await.unwrap().is_some(), "what is open can be read");
+    std::fs::rename(&aside, &path).unwrap();
+    store.write(ITEMS, insert("kept too")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_can_read_while_another_process_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.write(ITEMS, insert("kept")).await.unwrap();
+    let path = folder.path().join("made/here/test.sqlite");
+    let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let second = SqliteStore::open(path.clone(), &settings(&path, 256, "200ms")).await.unwrap();
+    assert!(second.get(ITEMS, "kept").await.unwrap().is_some());
+    // The control: to write, it has to wait, and that in vain.
+    assert_eq!(second.write(ITEMS, insert("meanwhile")).await.unwrap_err().status(), 503);
+}
+
+#[tokio::test]
+async fn another_constraint_of_a_foreign_table_is_no_conflict() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    let path = folder.path().join("made/here/test.sqlite");
+    let mut hand = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let table = "CREATE TABLE items (id TEXT PRIMARY KEY, version INTEGER, body TEXT, extra TEXT NOT NULL DEFAULT NULL)";
+    sqlx::query(table).execute(&mut hand).await.unwrap();
+    let error = store.write(ITEMS, insert("a")).await.unwrap_err();
+    assert_eq!(error.status(), 500);
+    assert!(error.cause().contains("NOT NULL constraint failed: items.extra"), "{}", error.cause());
 }

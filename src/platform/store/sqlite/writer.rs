@@ -15,9 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::write::{Write, Written, first_version, taken};
 use super::super::{Body, Collection, Document, Settings};
+use super::place::Place;
 use super::sql::{self, Sql};
-use super::{BUSY, CONSTRAINT, FULL, INTERRUPTED, IO_ERROR, NO_MEMORY, code, document, failure};
-use crate::platform::error::{Error, Result};
+use super::{
+    BUSY, FULL, INTERRUPTED, IO_ERROR, NO_MEMORY, TAKEN, code, document, extended_code, failure, kind,
+};
+use crate::platform::error::{Error, Kind, Result};
 
 /// What the writer is asked to do.
 pub(super) enum Task {
@@ -46,13 +49,14 @@ impl Writer {
     pub(super) fn start(
         connection: SqliteConnection,
         options: SqliteConnectOptions,
+        place: Place,
         settings: &Settings,
     ) -> Self {
         let (queue, messages) = mpsc::channel(settings.queue.as_usize());
         let commits = Arc::new(AtomicU64::new(0));
         let group = settings.group.as_usize();
         let connection = Some(connection);
-        let work = Work { connection, options, group, commits: Arc::clone(&commits) };
+        let work = Work { connection, options, place, group, commits: Arc::clone(&commits) };
         tokio::spawn(work.run(messages));
         Self { queue, timeout: settings.timeout.get(), commits }
     }
@@ -95,6 +99,7 @@ struct Work {
     /// `None` after an error that left its state unknown.
     connection: Option<SqliteConnection>,
     options: SqliteConnectOptions,
+    place: Place,
     group: usize,
     commits: Arc<AtomicU64>,
 }
@@ -134,6 +139,9 @@ impl Work {
 
     async fn perform(&mut self, group: Vec<(Task, Reply)>) {
         let (tasks, replies): (Vec<Task>, Vec<Reply>) = group.into_iter().unzip();
+        if let Err(error) = self.place.check() {
+            return refuse(replies, error.kind(), &error.cause());
+        }
         match self.transaction(tasks).await {
             Ok(answers) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
@@ -141,12 +149,7 @@ impl Work {
                     let _ = reply.send(answer);
                 }
             }
-            Err(error) => {
-                let cause = error.to_string();
-                for reply in replies {
-                    let _ = reply.send(Err(Error::unavailable(cause.clone())));
-                }
-            }
+            Err(error) => refuse(replies, kind(&error), &error.to_string()),
         }
     }
 
@@ -182,6 +185,13 @@ impl Work {
                 Err(error)
             }
         }
+    }
+}
+
+fn refuse(replies: Vec<Reply>, kind: Kind, cause: &str) {
+    for reply in replies {
+        // Whoever no longer waits cannot be told.
+        let _ = reply.send(Err(Error::new(kind).with_source(cause)));
     }
 }
 
@@ -317,8 +327,10 @@ async fn insert_one(
     let sql = Sql::insert(collection, document, encoded(&document.body)?);
     match sql.query().execute(connection).await {
         Ok(_) => Ok(()),
-        // The id is the one constraint that can be broken.
-        Err(error) if code(&error) == Some(CONSTRAINT) => Err(Trouble::Refused(taken())),
+        // Of a table that somebody else made, another constraint may be broken as well.
+        Err(error) if extended_code(&error).is_some_and(|code| TAKEN.contains(&code)) => {
+            Err(Trouble::Refused(taken()))
+        }
         Err(error) => Err(Trouble::Sql(error)),
     }
 }
