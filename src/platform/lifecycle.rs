@@ -155,7 +155,7 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
     tokio::select! {
         (signal, code) = signals.next() => {
             tracing::warn!(target: "server", signal, "stopped at once by a second signal");
-            logging.flush(FLUSH_DEADLINE);
+            logging.finish(FLUSH_DEADLINE);
             // Returning would wait for blocking work of the runtime; a second signal means now.
             std::process::exit(i32::from(code));
         }
@@ -165,7 +165,7 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
             Err(error) => tracing::error!(target: "server", %error, "the server task failed"),
         }
     }
-    logging.flush(FLUSH_DEADLINE);
+    logging.finish(FLUSH_DEADLINE);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -25,6 +25,10 @@ impl Output for Console {
     fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         self.0.write_all(batch.bytes()).map_err(|error| Failure { lost: batch.len(), error })
     }
+
+    fn place(&self) -> String {
+        "the console".to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +87,7 @@ mod tests {
             format: Format::Human,
             limit: 16_384,
             delay: Duration::ZERO,
-            alarm: Alarm::new(None),
+            alarm: Alarm::default(),
         };
         let sink = Sink::start(plan, Box::new(Console::open(Stream::Stderr).unwrap())).unwrap();
         // Until the pipe is full (64 KiB as a rule, pipe(7)) and the thread hangs …

@@ -111,6 +111,10 @@ impl Output for SizedFile {
             Failure { lost: batch.after(batch.bytes().len() - rest.len()), error }
         })
     }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
 }
 
 /// `server.log` and `1` make `server.log.1`.
@@ -244,6 +248,10 @@ mod tests {
             self.file.write_all(batch.bytes()).unwrap();
             self.size += batch.bytes().len();
             Ok(())
+        }
+
+        fn place(&self) -> String {
+            self.path.display().to_string()
         }
     }
 

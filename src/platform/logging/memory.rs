@@ -33,4 +33,8 @@ impl Output for Lines {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
         Ok(())
     }
+
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
 }

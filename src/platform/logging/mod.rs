@@ -38,7 +38,7 @@ pub use settings::{
 pub use value::Value;
 
 use crate::platform::error::StartError;
-use alarm::Alarm;
+use alarm::{Alarm, Voices};
 use level::Filter;
 use sink::{Output, Plan, Sink};
 
@@ -62,6 +62,7 @@ pub struct Logging {
 
 struct Inner {
     sinks: Vec<Sink>,
+    voices: Voices,
 }
 
 impl Drop for Inner {
@@ -75,47 +76,50 @@ impl Logging {
     /// goes on trying.
     pub fn start(settings: &Settings, identity: &Identity) -> Result<Self, StartError> {
         let mut sinks = Vec::new();
-        let mut start = |name, level, format, console: Option<&Sink>, output: Box<dyn Output>| {
+        let voices = Voices::default();
+        let mut start = |name, level, format, output: Box<dyn Output>| {
             let plan = Plan {
                 name,
                 filter: Filter::new(level, &settings.levels),
                 format,
                 limit: settings.buffer.as_usize(),
                 delay: settings.flush_delay.get(),
-                alarm: Alarm::new(console),
+                alarm: Alarm::new(&voices),
             };
-            let sink = Sink::start(plan, output)?;
-            sinks.push(sink.clone());
-            Ok::<_, StartError>(sink)
+            sinks.push(Sink::start(plan, output)?);
+            Ok::<_, StartError>(())
         };
 
-        let mut console = None;
         if settings.console.enabled {
             let Console { level, format, stream, .. } = settings.console;
             let output = console::Console::open(stream)
                 .map_err(|error| StartError::failed(format!("logging.console: {error}")))?;
-            console = Some(start("console", level, format, None, Box::new(output))?);
+            start("console", level, format, Box::new(output))?;
         }
-        let console = console.as_ref();
         if settings.file.enabled {
-            start("file", settings.file.level, settings.file.format, console, file_output(&settings.file)?)?;
+            start("file", settings.file.level, settings.file.format, file_output(&settings.file)?)?;
         }
         if !settings.udp.host.is_empty() {
             let output = syslog::UdpSyslog::new(&settings.udp, &identity.service);
-            start("udp", settings.udp.level, settings.udp.format, console, Box::new(output))?;
+            start("udp", settings.udp.level, settings.udp.format, Box::new(output))?;
         }
         if settings.syslog.enabled {
             let LocalSyslog { level, format, facility, .. } = settings.syslog;
             let output =
                 syslog::LocalSyslog::open(facility, &identity.service, syslog_tracing::Options::LOG_PID)?;
-            start("syslog", level, format, console, Box::new(output))?;
+            start("syslog", level, format, Box::new(output))?;
         }
-        Ok(Self { inner: Arc::new(Inner { sinks }) })
+        Ok(Self::of(sinks, voices))
+    }
+
+    fn of(sinks: Vec<Sink>, voices: Voices) -> Self {
+        voices.set(&sinks);
+        Self { inner: Arc::new(Inner { sinks, voices }) }
     }
 
     /// Without any sink.
     pub fn discard() -> Self {
-        Self { inner: Arc::new(Inner { sinks: Vec::new() }) }
+        Self::of(Vec::new(), Voices::default())
     }
 
     /// Into memory, every level, logfmt: for tests.
@@ -129,14 +133,14 @@ impl Logging {
             format: Format::Logfmt,
             limit: usize::MAX,
             delay: Duration::ZERO,
-            alarm: Alarm::new(None),
+            alarm: Alarm::default(),
         };
         let lines = memory::Lines::default();
         let sink = match Sink::start(plan, Box::new(lines.clone())) {
             Ok(sink) => sink,
             Err(error) => panic!("{error}"),
         };
-        let logging = Self { inner: Arc::new(Inner { sinks: vec![sink.clone()] }) };
+        let logging = Self::of(vec![sink.clone()], Voices::default());
         (logging, MemoryLog { sink, lines })
     }
 
@@ -167,6 +171,17 @@ impl Logging {
         self.inner.sinks.iter().for_each(Sink::hurry);
         let late = self.inner.sinks.iter().filter(|sink| !sink.flush(until)).count();
         late == 0
+    }
+
+    /// The last flush: what a sink has dropped and could not say, another one says. `deadline` is for both.
+    pub fn finish(&self, deadline: Duration) {
+        let until = Instant::now() + deadline;
+        self.flush(deadline);
+        for sink in self.inner.sinks.iter().filter(|sink| sink.unsaid() > 0) {
+            let text = "log records dropped";
+            self.inner.voices.say(sink.name, Level::Warn, text, |line| line.uint("dropped", sink.unsaid()));
+        }
+        self.flush(until.saturating_duration_since(Instant::now()));
     }
 
     /// How many records all sinks together have dropped since the start.
@@ -301,16 +316,19 @@ mod tests {
         let path = file.join("server.log");
         let (console, memory) = Logging::to_memory();
         let settings = settings(&path, |_| {});
+        let voices = Voices::default();
         let plan = Plan {
             name: "file",
             filter: Filter::new(Threshold::ALL, &BTreeMap::new()),
             format: Format::Logfmt,
             limit: settings.buffer.as_usize(),
             delay: Duration::ZERO,
-            alarm: Alarm::new(console.inner.sinks.first()),
+            alarm: Alarm::new(&voices),
         };
         let sink = Sink::start(plan, file_output(&settings.file).unwrap()).unwrap();
-        let logging = Logging { inner: Arc::new(Inner { sinks: vec![sink] }) };
+        let both = [sink.clone(), console.inner.sinks[0].clone()];
+        let logging = Logging::of(vec![sink], Voices::default());
+        voices.set(&both);
         for dropped in 1..=3 {
             logging.canonical(&request(200));
             assert!(logging.flush(SOON));
@@ -322,6 +340,7 @@ mod tests {
             lines[0].contains("level=error logger=server.logging") && lines[0].contains("sink=file"),
             "{lines:?}"
         );
+        assert!(lines[0].contains(&format!("place={}", path.display())), "{lines:?}");
 
         fs::remove_file(&file).unwrap();
         logging.canonical(&request(200));
@@ -329,6 +348,30 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let [notice, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
         assert!(notice.ends_with(" dropped=3") && line.contains("status=200"), "{text}");
+    }
+
+    #[test]
+    fn what_a_sink_could_not_say_until_the_end_another_one_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.log");
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let logging = start(&settings(&path, |all| {
+            all["udp"]["host"] = json!("name.invalid");
+            all["udp"]["port"] = json!(nobody);
+        }));
+        for _ in 0..3 {
+            logging.canonical(&request(200));
+        }
+        logging.finish(SOON);
+        let text = fs::read_to_string(&path).unwrap();
+        let [outage, end] = text.lines().filter(|line| line.contains("sink=udp")).collect::<Vec<_>>()[..]
+        else {
+            panic!("{text}")
+        };
+        assert!(outage.contains(&format!("place=\"udp name.invalid:{nobody}\"")), "{text}");
+        assert!(end.ends_with("msg=\"log records dropped\" sink=udp dropped=3"), "{text}");
+        // The control: a flush alone does not say it.
+        assert_eq!(logging.dropped(), 3);
     }
 
     #[test]

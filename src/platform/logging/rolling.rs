@@ -40,6 +40,10 @@ impl Output for RollingFile {
     fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         self.append(batch.bytes()).map_err(|error| Failure { lost: batch.len(), error })
     }
+
+    fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
 }
 
 #[cfg(test)]

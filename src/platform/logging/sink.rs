@@ -81,6 +81,9 @@ pub(super) struct Failure {
 pub(super) trait Output: Send + 'static {
     /// Writes every record, or says how many it could not write.
     fn write(&mut self, batch: &Batch) -> Result<(), Failure>;
+
+    /// What it writes to, in words of a person who has to mend it.
+    fn place(&self) -> String;
 }
 
 /// What makes a sink.
@@ -98,6 +101,7 @@ pub(super) struct Plan {
 /// The side of those who log. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Sink {
+    pub(super) name: &'static str,
     pub(super) format: Format,
     /// What passes of the lines of requests; looked up once, as it is asked for every one.
     pub(super) access: Threshold,
@@ -115,6 +119,7 @@ impl Sink {
             settled: Condvar::new(),
         });
         let sink = Self {
+            name: plan.name,
             format: plan.format,
             access: plan.filter.threshold(canonical::LOGGER),
             filter: plan.filter.clone(),
@@ -183,6 +188,16 @@ impl Sink {
     pub(super) fn dropped(&self) -> u64 {
         self.queue.lock().dropped
     }
+
+    /// How many of them it has not said yet.
+    pub(super) fn unsaid(&self) -> u64 {
+        self.queue.lock().unsaid
+    }
+
+    /// False after a batch that could not be written whole.
+    pub(super) fn is_working(&self) -> bool {
+        !self.queue.lock().failing
+    }
 }
 
 struct Queue {
@@ -208,6 +223,8 @@ struct State {
     dropped: u64,
     /// Dropped and not yet said.
     unsaid: u64,
+    /// The last batch could not be written whole.
+    failing: bool,
 }
 
 /// What the thread waits for.
@@ -242,12 +259,13 @@ impl Writer {
         let mut batch = Batch::default();
         loop {
             let (seen, unsaid, closing) = self.next(&mut batch);
-            let unsaid_and_lost = self.write(&batch, unsaid);
+            let (said, lost) = self.write(&batch, unsaid);
             batch.clear();
             let mut state = self.queue.lock();
             state.done = seen;
-            state.unsaid += unsaid_and_lost.0;
-            state.dropped += unsaid_and_lost.1;
+            state.unsaid = state.unsaid - said + lost;
+            state.dropped += lost;
+            state.failing = self.failing;
             drop(state);
             self.queue.settled.notify_all();
             if closing {
@@ -272,8 +290,7 @@ impl Writer {
         state.waiting = Waiting::No;
         state.hurry = false;
         std::mem::swap(&mut state.batch, batch);
-        let unsaid = std::mem::take(&mut state.unsaid);
-        (state.seen, unsaid, state.closing)
+        (state.seen, state.unsaid, state.closing)
     }
 
     fn wait<'a>(
@@ -289,26 +306,26 @@ impl Writer {
             .0
     }
 
-    /// Says what was dropped, then writes the batch. Returns what is still to be said, and what of it is new.
+    /// Says what was dropped, then writes the batch. Returns how many it has said, and how many more are lost.
     fn write(&mut self, batch: &Batch, unsaid: u64) -> (u64, u64) {
-        let mut said = Ok(());
+        let mut notice = Ok(());
         if unsaid > 0 {
-            let mut notice = Batch::default();
-            notice.push(Level::Warn, &dropped(self.plan.format, unsaid));
-            said = self.output.write(&notice);
+            let mut record = Batch::default();
+            record.push(Level::Warn, &dropped(self.plan.format, unsaid));
+            notice = self.output.write(&record);
         }
-        let still_unsaid = if said.is_ok() { 0 } else { unsaid };
-        let written = match said {
+        let said = if notice.is_ok() { unsaid } else { 0 };
+        let written = match notice {
             Ok(()) if batch.marks.is_empty() => Ok(()),
             Ok(()) => self.output.write(batch),
             Err(failure) => Err(Failure { lost: batch.len(), ..failure }),
         };
         self.failing = written.is_err();
         match written {
-            Ok(()) => (still_unsaid, 0),
+            Ok(()) => (said, 0),
             Err(Failure { lost, error }) => {
-                self.plan.alarm.raise(self.plan.name, &error);
-                (still_unsaid + lost, lost)
+                self.plan.alarm.raise(self.plan.name, &self.output.place(), &error);
+                (said, lost)
             }
         }
     }
@@ -352,6 +369,10 @@ mod tests {
             }
             Ok(())
         }
+
+        fn place(&self) -> String {
+            "a channel".to_owned()
+        }
     }
 
     fn sink(limit: usize, delay: Duration) -> (Sink, Sender<Result<(), u64>>, Receiver<String>) {
@@ -362,7 +383,7 @@ mod tests {
             format: Format::Logfmt,
             limit,
             delay,
-            alarm: Alarm::new(None),
+            alarm: Alarm::default(),
         };
         let output = Told { orders: obeyed, lines: written };
         (Sink::start(plan, Box::new(output)).unwrap(), orders, lines)

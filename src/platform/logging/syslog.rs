@@ -19,6 +19,9 @@ use crate::platform::error::StartError;
 
 /// Largest APP-NAME (RFC 5424 §6).
 const MAX_APP_NAME: usize = 48;
+/// Largest TAG and largest packet (RFC 3164 §4.1.3 and §4.1).
+const MAX_TAG: usize = 32;
+const MAX_RFC_3164: usize = 1_024;
 
 /// Sends every record in a packet of its own.
 pub(super) struct UdpSyslog {
@@ -35,7 +38,11 @@ impl UdpSyslog {
     /// Resolves nothing yet: a name server that is slow must not delay the start.
     pub(super) fn new(settings: &Udp, service: &str) -> Self {
         let mut context = SyslogContext::new();
-        context.facility(facility(settings.facility)).appname(app_name(service));
+        let name = match settings.protocol {
+            Protocol::Rfc5424 => app_name(service),
+            Protocol::Rfc3164 => tag(service),
+        };
+        context.facility(facility(settings.facility)).appname(name);
         Self {
             host: settings.host.clone(),
             port: u16::try_from(settings.port.get()).unwrap_or(u16::MAX),
@@ -77,7 +84,11 @@ impl UdpSyslog {
                 write!(self.packet, "{}", self.context.format_rfc3164(severity, Some(record)))
             }
         };
-        self.packet.truncate(self.packet.floor_char_boundary(self.max_message));
+        let longest = match self.protocol {
+            Protocol::Rfc5424 => self.max_message,
+            Protocol::Rfc3164 => self.max_message.min(MAX_RFC_3164),
+        };
+        self.packet.truncate(self.packet.floor_char_boundary(longest));
     }
 }
 
@@ -103,6 +114,10 @@ impl Output for UdpSyslog {
             // The socket is dropped and the name looked up anew: the server may have moved.
             Some(error) => Err(Failure { lost, error }),
         }
+    }
+
+    fn place(&self) -> String {
+        format!("udp {}:{}", self.host, self.port)
     }
 }
 
@@ -134,6 +149,10 @@ impl Output for LocalSyslog {
         }
         Ok(())
     }
+
+    fn place(&self) -> String {
+        "syslog(3)".to_owned()
+    }
 }
 
 /// The crate reads the severity off the metadata of a callsite, and the metadata of a span, enabled or not, is the
@@ -151,6 +170,14 @@ fn metadata(level: Level) -> Option<&'static Metadata<'static>> {
 fn app_name(service: &str) -> String {
     let name: String = service.chars().filter(char::is_ascii_graphic).take(MAX_APP_NAME).collect();
     if name.is_empty() { "-".to_owned() } else { name }
+}
+
+/// RFC 3164 §4.1.3: what is not alphanumeric ends a tag. Receivers go on at a hyphen and the like, but not at the colon
+/// and the bracket that stand behind it.
+fn tag(service: &str) -> String {
+    let name: String =
+        service.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(MAX_TAG).collect();
+    if name.is_empty() { "server".to_owned() } else { name }
 }
 
 fn severity(level: Level) -> Severity {
@@ -206,11 +233,15 @@ mod tests {
     }
 
     fn client(server: &UdpSocket, protocol: &str) -> UdpSyslog {
+        named_client(server, protocol, "my server\n", 480)
+    }
+
+    fn named_client(server: &UdpSocket, protocol: &str, name: &str, max_message: usize) -> UdpSyslog {
         let settings = json!({
             "host": "127.0.0.1", "port": server.local_addr().unwrap().port(), "level": "info", "format": "logfmt",
-            "protocol": protocol, "facility": "local0", "max_message": 480,
+            "protocol": protocol, "facility": "local0", "max_message": max_message,
         });
-        UdpSyslog::new(&serde_json::from_value(settings).unwrap(), "my server\n")
+        UdpSyslog::new(&serde_json::from_value(settings).unwrap(), name)
     }
 
     fn batch(records: &[(Level, &str)]) -> Batch {
@@ -255,6 +286,20 @@ mod tests {
         // `Mmm dd hh:mm:ss`
         let time = &head["<131>".len()..][..15];
         assert!(jiff::fmt::strtime::parse("%b %e %T", time).is_ok(), "{time:?}");
+    }
+
+    #[test]
+    fn rfc_3164_has_shorter_tags_and_packets() {
+        let (server, name) = (server(), format!("my[odd]: {}", "x".repeat(60)));
+        let long = batch(&[(Level::Info, &"y".repeat(4_000))]);
+        for (protocol, tag, longest) in [
+            ("rfc3164", format!(" myodd{}[", "x".repeat(27)), 1_024),
+            ("rfc5424", format!(" my[odd]:{}", "x".repeat(39)), 2_048),
+        ] {
+            assert!(named_client(&server, protocol, &name, 2_048).write(&long).is_ok());
+            let packet = packet(&server);
+            assert!(packet.contains(&tag) && packet.len() == longest, "{} {packet:.100}", packet.len());
+        }
     }
 
     #[test]
