@@ -149,6 +149,7 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
         tokio::time::sleep(config.server.shutdown.linger.get()).await;
         drain.start(deadline);
         let served = serving.await;
+        drain.ended().await;
         services.close().await;
         served
     };

@@ -11,12 +11,12 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::IntoResponse;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::context::Context;
+use super::peer::Peer;
 use crate::platform::error::{Error, Kind};
 
 /// How slow a body may be.
@@ -33,6 +33,8 @@ pub(super) struct Pace {
 pub(super) struct BoundedBody {
     inner: Body,
     context: Context,
+    /// Whose body it is, on the wire.
+    peer: Option<Peer>,
     read: u64,
     limit: u64,
     pace: Option<Pace>,
@@ -43,7 +45,19 @@ pub(super) struct BoundedBody {
 impl BoundedBody {
     pub(super) fn new(inner: Body, limit: u64, pace: Option<Pace>, context: Context) -> Self {
         let pace = pace.filter(|pace| pace.min_rate > 0);
-        Self { inner, context, read: 0, limit, pace, since: None, sleep: None }
+        Self { inner, context, peer: None, read: 0, limit, pace, since: None, sleep: None }
+    }
+
+    /// Tells this peer when the body has been read to its end.
+    pub(super) fn of(mut self, peer: Option<Peer>) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    fn ended(&mut self) {
+        if let Some(peer) = self.peer.take() {
+            peer.set_unread(false);
+        }
     }
 
     fn fail(&self, error: Error) -> axum::Error {
@@ -87,13 +101,19 @@ impl HttpBody for BoundedBody {
                 if self.read > self.limit {
                     return Poll::Ready(Some(Err(self.fail(too_large(self.limit)))));
                 }
+                if self.inner.is_end_stream() {
+                    self.ended();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(source))) => {
                 let error = Error::bad_request("Malformed Request Body").with_source(source.to_string());
                 Poll::Ready(Some(Err(self.fail(error))))
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.ended();
+                Poll::Ready(None)
+            }
             Poll::Pending if self.poll_too_slow(task).is_ready() => {
                 let error = Error::new(Kind::RequestTimeout).with_message("The body came too slowly");
                 Poll::Ready(Some(Err(self.fail(error))))
@@ -109,53 +129,4 @@ impl HttpBody for BoundedBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
-}
-
-/// The router behind the decompression of a request body: sets the limit *inside* of it.
-#[derive(Clone)]
-pub(super) struct Inside {
-    pub(super) router: axum::Router,
-    pub(super) limit: u64,
-    pub(super) context: Context,
-}
-
-type Decompressed = tower_http::decompression::DecompressionBody<Body>;
-
-impl tower::Service<axum::http::Request<Decompressed>> for Inside {
-    type Response = axum::response::Response;
-    type Error = std::convert::Infallible;
-    type Future = axum::routing::future::RouteFuture<Self::Error>;
-
-    fn poll_ready(&mut self, _: &mut Task<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: axum::http::Request<Decompressed>) -> Self::Future {
-        let (limit, context) = (self.limit, self.context.clone());
-        let request = request.map(|body| Body::new(BoundedBody::new(Body::new(body), limit, None, context)));
-        self.router.call(request)
-    }
-}
-
-/// Runs the router on a request whose body is compressed with gzip, brotli, zstd or deflate.
-pub(super) async fn decompressed(
-    inside: Inside,
-    request: axum::extract::Request,
-) -> axum::response::Response {
-    use tower::Service as _;
-    let mut service = tower_http::decompression::RequestDecompression::new(inside);
-    match service.call(request).await {
-        Ok(response) => response.map(Body::new),
-        Err(never) => match never {},
-    }
-}
-
-/// The encodings of a request body that are read, as `Accept-Encoding` of a 415 tells them.
-pub(super) const ENCODINGS: &str = "gzip, br, zstd, deflate";
-
-/// 415 for any other encoding.
-pub(super) fn unsupported_encoding() -> axum::response::Response {
-    let error = Error::new(Kind::UnsupportedMediaType)
-        .with_message(format!("The body's Content-Encoding is none of {ENCODINGS}"));
-    ([(axum::http::header::ACCEPT_ENCODING, ENCODINGS)], error).into_response()
 }

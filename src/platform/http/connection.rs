@@ -54,6 +54,10 @@ pub struct Connection {
     peer: Peer,
     terms: Terms,
     http2: bool,
+    /// The client has closed its side: nothing more comes.
+    closed: bool,
+    /// The client has said something since the server drains.
+    heard: bool,
     /// How many requests had their whole answer on the way when the last flush was done.
     flushed: u64,
     rest: Rest,
@@ -61,6 +65,8 @@ pub struct Connection {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Runs while the client takes nothing.
     stall: Option<Pin<Box<Sleep>>>,
+    /// Runs while a client that has closed its side is sent nothing.
+    leaving: Option<Pin<Box<Sleep>>>,
     /// Runs while a client that should go is silent.
     parting: Option<Pin<Box<Sleep>>>,
     /// Our words in the place of hyper's, or what is left of them.
@@ -84,10 +90,13 @@ impl Connection {
             peer,
             terms,
             http2: false,
+            closed: false,
+            heard: false,
             flushed: 0,
             rest: Rest { after: 0, since: Instant::now(), draining_since: None },
             alarm: None,
             stall: None,
+            leaving: None,
             parting: None,
             refusal: None,
             _place: place,
@@ -107,6 +116,13 @@ impl Connection {
     /// Whether no request is under way, so that what comes next is a head.
     fn rests(&self) -> bool {
         !self.http2 && self.peer.begun() == self.flushed
+    }
+
+    /// Whether a client of HTTP/2 that was told to go may be gone itself: it has not even answered the ping that comes
+    /// with the notice. One that has is let go by h2 as soon as its answers are sent.
+    fn is_forsaken(&self) -> bool {
+        let idle = self.http2 && self.stall.is_none() && self.peer.is_answered();
+        idle && !self.heard && self.terms.draining()
     }
 
     /// Ready with an error when the head of the next request is too late.
@@ -140,7 +156,12 @@ impl Connection {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
-            self.stall = None;
+            (self.stall, self.leaving) = (None, None);
+            if let Some(parting) = &mut self.parting {
+                // Who takes something is not gone. Nothing else would wake the task again.
+                parting.as_mut().reset(Instant::now() + PARTING);
+                let _ = parting.as_mut().poll(task);
+            }
             return written;
         }
         let limit = self.terms.write_timeout;
@@ -166,11 +187,12 @@ impl Connection {
         self.parting.get_or_insert_with(|| Box::pin(tokio::time::sleep(PARTING))).as_mut().poll(task)
     }
 
-    /// Reads away what a refused client is still sending: closing on it would reset the connection, and the answer
-    /// would be lost on its way (RFC 9112, section 9.6).
+    /// Reads away what the client is still sending and nobody will read: closing on it would reset the connection, and
+    /// an answer that is on its way would be lost (RFC 9112, section 9.6).
     fn poll_parting(&mut self, task: &mut Task<'_>) -> Poll<()> {
         let mut scratch = [0; 4_096];
         loop {
+            // One that goes on sending gets no more time for it.
             if self.poll_silence(task).is_ready() {
                 return Poll::Ready(());
             }
@@ -180,6 +202,21 @@ impl Connection {
                 return Poll::Ready(());
             }
         }
+    }
+
+    /// Looks whether the client has closed its side, which hyper does not do while a request is under way. Ready with an
+    /// error when it has and was sent nothing for too long since: it may be gone altogether, which only a write can tell.
+    fn poll_leaving(&mut self, task: &mut Task<'_>) -> Poll<io::Error> {
+        if !self.closed {
+            match self.stream.poll_peek(task, &mut ReadBuf::new(&mut [0])) {
+                Poll::Ready(Ok(0)) => self.closed = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(_)) | Poll::Pending => return Poll::Pending,
+            }
+        }
+        let limit = self.terms.write_timeout;
+        let leaving = self.leaving.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        leaving.as_mut().poll(task).map(|()| ErrorKind::ConnectionAborted.into())
     }
 }
 
@@ -199,11 +236,11 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
         if read.is_ready() {
+            self.heard |= self.http2 && self.terms.draining();
             self.parting = None;
         } else if self.rests() {
             return self.poll_rest(task).map(Err);
-        } else if self.http2 && self.terms.draining() && self.peer.is_answered() {
-            // It has been told to go; a client that is gone itself would not even answer a ping.
+        } else if self.is_forsaken() {
             return self.poll_silence(task).map(|()| Err(ErrorKind::TimedOut.into()));
         }
         read
@@ -239,20 +276,32 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes the stream once all that it held is written.
+    /// hyper flushes the stream once all that it held is written, and whenever it has been woken. It does not always
+    /// read again then, so the deadlines of a connection without a read are kept here too.
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(task))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(task))?;
         let begun = self.peer.begun();
         if begun != self.flushed && self.peer.is_answered() {
             self.flushed = begun;
         }
-        Pin::new(&mut self.stream).poll_flush(task)
+        let too_late = if self.rests() {
+            self.poll_rest(task)
+        } else if self.http2 {
+            Poll::Pending
+        } else {
+            self.poll_leaving(task)
+        };
+        match too_late {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(task))?;
         ready!(Pin::new(&mut self.stream).poll_shutdown(task))?;
-        if self.refusal.is_some() {
+        if self.refusal.is_some() || self.peer.has_unread() {
             ready!(self.poll_parting(task));
         }
         Poll::Ready(Ok(()))

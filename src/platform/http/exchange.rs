@@ -66,6 +66,11 @@ impl Exchange {
         }
     }
 
+    /// Who asked.
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref().map(InFlight::peer)
+    }
+
     /// An exchange whose request nobody could read: it has neither method nor path.
     pub(super) fn unreadable(mut self) -> Self {
         self.method = Method::from_bytes(b"-").unwrap_or_default();
@@ -115,7 +120,7 @@ impl Exchange {
             status: self.status,
             bytes: self.bytes,
             duration: self.started.elapsed(),
-            peer: self.peer.as_ref().map(|request| request.peer().address()),
+            peer: self.peer().map(Peer::address),
             error: error.as_deref(),
             fields: &fields,
             message: None,

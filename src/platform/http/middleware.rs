@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HOST, ORIGIN,
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HOST, ORIGIN, TRANSFER_ENCODING,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -26,11 +26,11 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tower::Service as _;
 
-use super::apart::apart;
-use super::body::{self, BoundedBody, Inside, Pace};
+use super::body::{self, BoundedBody, Pace};
 use super::compression;
 use super::context::{Context, REQUEST_ID};
 use super::cross_site;
+use super::decompression::Encoding;
 use super::etag;
 use super::exchange::Exchange;
 use super::peer::Peer;
@@ -78,6 +78,9 @@ impl Stack {
         let route = self.table.find(request.uri().path()).cloned();
         let context = Context::new(request.headers(), route, Arc::clone(&self.table));
         let exchange = Exchange::begin(&request, context, self.logging.clone(), peer);
+        if let Some(peer) = exchange.peer() {
+            peer.set_unread(!request.body().is_end_stream());
+        }
         let mut response = match self.admit(&exchange, &mut request) {
             None => self.run(&exchange, request).await,
             Some(answer) => answer,
@@ -171,17 +174,14 @@ impl Stack {
         {
             return Err(self.headers_too_large());
         }
-        // RFC 9112, section 3.2: a request without a Host, or with two, must be refused; and the host of an
-        // absolute target wins, so one that differs from Host is a lie to somebody.
-        if request.version() == Version::HTTP_11 {
-            let mut hosts = headers.get_all(HOST).iter();
-            let host = hosts.next().filter(|_| hosts.next().is_none());
-            let lie = host.zip(request.uri().authority()).is_some_and(|(host, target)| {
-                !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())
-            });
-            if host.is_none() || lie {
-                return Err(Error::bad_request("Invalid Host Header"));
-            }
+        check_host(request)?;
+        // RFC 9112, section 6.1: a coding that the server does not know. hyper undoes `chunked` alone.
+        if headers
+            .get_all(TRANSFER_ENCODING)
+            .iter()
+            .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        {
+            return Err(Error::new(Kind::Other(501)).with_reason("Transfer Coding Not Implemented"));
         }
         Ok(())
     }
@@ -191,26 +191,32 @@ impl Stack {
         Error::new(Kind::HeadersTooLarge).with_message(message)
     }
 
-    /// Bounds the size and the pace of the body.
+    /// Bounds the size and the pace of the body, and undoes its compression.
     fn admit_body(&self, exchange: &Exchange, route: &RouteInfo, request: &mut Request) -> Option<Response> {
         let limit = self.body_limit(route);
         let declared = request.body().size_hint().lower();
         if declared > limit {
             return Some(body::too_large(limit).into_response());
         }
-        if let Some(encoding) = request.headers_mut().get_mut(CONTENT_ENCODING) {
-            // Names are case-insensitive (RFC 9110, section 8.4.1), but not to tower-http's decompression.
-            let known = ["gzip", "br", "zstd", "deflate", "identity"];
-            let known =
-                known.into_iter().find(|known| encoding.as_bytes().eq_ignore_ascii_case(known.as_bytes()));
-            let Some(known) = known else { return Some(body::unsupported_encoding()) };
-            *encoding = HeaderValue::from_static(known);
-        }
+        let encoding = match Encoding::of(request.headers()) {
+            Ok(encoding) => encoding,
+            Err(unsupported) => return Some(unsupported.into_response()),
+        };
         let pace =
             Pace { grace: self.settings.body_grace.get(), min_rate: self.settings.body_min_rate.get() };
-        let bare = std::mem::take(request.body_mut());
-        let bounded = BoundedBody::new(bare, limit, Some(pace), exchange.context.clone());
-        *request.body_mut() = Body::new(bounded);
+        let context = &exchange.context;
+        let wire = std::mem::take(request.body_mut());
+        let wire = BoundedBody::new(wire, limit, Some(pace), context.clone()).of(exchange.peer().cloned());
+        *request.body_mut() = match encoding {
+            None => Body::new(wire),
+            Some(encoding) => {
+                request.headers_mut().remove(CONTENT_ENCODING);
+                request.headers_mut().remove(CONTENT_LENGTH);
+                // Bounded again: 500 kB of gzip can be a gigabyte.
+                let inside = encoding.undo(Body::new(wire));
+                Body::new(BoundedBody::new(inside, limit, None, context.clone()))
+            }
+        };
         None
     }
 
@@ -224,11 +230,6 @@ impl Stack {
         let timeout: Duration = route.timeout.unwrap_or_else(|| self.settings.request_timeout.get());
         let mut router = self.router.clone();
         let handler = async {
-            if request.headers().contains_key(CONTENT_ENCODING) {
-                let inside =
-                    Inside { router, limit: self.body_limit(route), context: exchange.context.clone() };
-                return apart(|| body::decompressed(inside, request)).await;
-            }
             match router.call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -296,6 +297,30 @@ fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
             .insert(header, HeaderValue::from_maybe_shared(value).map_err(|error| wrong(error.to_string()))?);
     }
     Ok(headers)
+}
+
+/// RFC 9112, section 3.2: a request without a Host, with two, or with one that is no host, must be refused; and the
+/// host of an absolute target wins, so one that differs from Host is a lie to somebody.
+fn check_host(request: &Request) -> Result<(), Error> {
+    if request.version() > Version::HTTP_11 {
+        return Ok(());
+    }
+    let mut hosts = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let (host, another) = (hosts.next(), hosts.next());
+    let missing = host.is_none() && request.version() == Version::HTTP_11;
+    let lie = host
+        .zip(request.uri().authority())
+        .is_some_and(|(host, target)| !host.eq_ignore_ascii_case(target.as_str().as_bytes()));
+    if missing || another.is_some() || lie || !host.is_none_or(|host| host.iter().copied().all(is_of_a_host))
+    {
+        return Err(Error::bad_request("Invalid Host Header"));
+    }
+    Ok(())
+}
+
+/// Whether a host and its port may have this character (RFC 3986, section 3.2.2).
+fn is_of_a_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 /// The size of all headers as RFC 9113, section 6.5.2 counts it.

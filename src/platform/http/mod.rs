@@ -8,6 +8,7 @@ mod connection;
 mod context;
 mod cors;
 mod cross_site;
+mod decompression;
 mod etag;
 mod exchange;
 mod extract;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The other end of one connection; a clone is one more handle on the same.
 #[derive(Clone, Debug)]
@@ -13,12 +13,18 @@ struct Inner {
     address: SocketAddr,
     begun: AtomicU64,
     ended: AtomicU64,
+    unread: AtomicBool,
 }
 
 impl Peer {
     /// A peer that has asked nothing yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { address, begun: AtomicU64::new(0), ended: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            address,
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
+        }))
     }
 
     /// Its network address.
@@ -30,6 +36,16 @@ impl Peer {
     pub(super) fn begin(self) -> InFlight {
         self.0.begun.fetch_add(1, Ordering::AcqRel);
         InFlight(self)
+    }
+
+    /// Notes whether there is something of its last request's body that was not read.
+    pub(super) fn set_unread(&self, unread: bool) {
+        self.0.unread.store(unread, Ordering::Release);
+    }
+
+    /// Whether it may still be sending a body that nobody reads. Of HTTP/2, with many requests at a time, only a guess.
+    pub(super) fn has_unread(&self) -> bool {
+        self.0.unread.load(Ordering::Acquire)
     }
 
     /// How many requests it has made.

@@ -8,9 +8,9 @@ use std::future::{Future, ready};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum_server::Handle;
@@ -27,6 +27,12 @@ use super::middleware::Stack;
 use super::peer::Peer;
 use super::settings::Settings;
 use crate::platform::error::StartError;
+
+/// How often it is looked for something that nobody tells.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How often at most the log is told that all places are taken: at the limit they are taken and free in turns.
+const TELL_FULL: Duration = Duration::from_mins(1);
 
 /// How many headers hyper takes when it is not told (`http1::Builder::max_headers`).
 const HYPER_MAX_HEADERS: usize = 100;
@@ -85,6 +91,18 @@ impl Drain {
         self.handle.graceful_shutdown(Some(deadline));
     }
 
+    /// Waits until the last connection is gone, for a second at most. At the deadline axum-server tells them to end
+    /// and does not wait; each still has a line to write.
+    pub async fn ended(&self) {
+        let gone = async {
+            while self.connections() > 0 {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        // What stays after that is stuck in code that never waits, and cannot be told anything.
+        let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.handle.connection_count()
@@ -104,12 +122,14 @@ pub async fn serve(
         listener,
         places: Arc::new(Semaphore::new(settings.max_connections.as_usize())),
         terms: Terms::new(Arc::clone(&stack), settings, draining),
-        full: AtomicBool::new(false),
+        told_full: Mutex::default(),
         failing: AtomicBool::new(false),
     };
     let mut server = axum_server::Server::from_listener(gate).acceptor(acceptor).handle(drain.handle);
     let builder = server.http_builder();
     // `Connection` times the headers, so hyper does not.
+    // A client may close its side and wait for the answer; hyper would drop the request unseen, and its line with it.
+    builder.http1().half_close(true);
     builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_size.as_usize());
     // hyper's own number needs no memory of the heap; a number that is set costs two allocations a request.
     let max_headers = settings.max_headers.as_usize() * 3 / 2;
@@ -141,7 +161,7 @@ pub struct Gate {
     listener: TcpListener,
     places: Arc<Semaphore>,
     terms: Terms,
-    full: AtomicBool,
+    told_full: Mutex<Option<Instant>>,
     failing: AtomicBool,
 }
 
@@ -178,16 +198,21 @@ impl AddrListener<Connection, Peer> for Gate {
 }
 
 impl Gate {
-    /// A place for one more connection. The log is told when there is none, once until there is one again.
+    /// A place for one more connection.
     async fn place(&self) -> io::Result<OwnedSemaphorePermit> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            self.full.store(false, Ordering::Relaxed);
             return Ok(place);
         }
-        if !self.full.swap(true, Ordering::Relaxed) {
+        self.tell_full();
+        Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)
+    }
+
+    fn tell_full(&self) {
+        let mut told = self.told_full.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL_FULL) {
+            *told = Some(Instant::now());
             tracing::warn!(target: "server", "as many connections as http.max_connections: new ones wait");
         }
-        Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)
     }
 }
 
@@ -201,6 +226,9 @@ struct FirstByte {
 /// How long a connection that has said nothing is still kept once the server drains: its first bytes may be on the
 /// way. Browsers open connections ahead of need; waiting `first_byte_timeout` for those would delay every end.
 const PARTING: Duration = Duration::from_millis(100);
+
+/// How often at least a connection that has sent a part of the preface is looked at.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -236,6 +264,7 @@ impl<S: Send + 'static> Accept<Connection, S> for FirstByte {
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut start = [0; PREFACE.len()];
     let mut known = 0;
+    let mut pause = POLL;
     loop {
         let length = stream.peek(&mut start).await?;
         if length == 0 {
@@ -248,8 +277,10 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
             return Ok(true);
         }
         if length == known {
-            // The bytes stay in the socket, which therefore stays readable: wait for more by the clock.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // The bytes stay in the socket, which therefore stays readable: wait for more by the clock, and for one
+            // who sends no more ever more rarely.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         known = length;
     }

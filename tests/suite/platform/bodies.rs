@@ -115,6 +115,10 @@ async fn a_body_in_an_unknown_encoding_is_415() {
         assert_eq!(answer.status_line(), "415 Unsupported Media Type", "{encoding}");
         assert_eq!(answer.header("accept-encoding"), Some("gzip, br, zstd, deflate"));
     }
+    // Two lines are a list, of which the first line is only a part.
+    let twice = [("content-encoding", "gzip"), ("content-encoding", "gzip")];
+    let answer = app.call(Method::POST, "/length", &twice, gzip(&gzip(b"abc"))).await;
+    assert_eq!(answer.status, 415);
 }
 
 #[tokio::test]
@@ -122,8 +126,32 @@ async fn a_body_that_is_not_what_its_encoding_says_is_400() {
     let app = app().await;
     let mut cut = gzip(&[b'x'; 1_000]);
     cut.truncate(20);
-    for (encoding, body) in [("gzip", b"not gzip".to_vec()), ("zstd", b"not zstd".to_vec()), ("gzip", cut)] {
+    let garbage = |mut body: Vec<u8>| {
+        body.extend_from_slice(b"garbage");
+        body
+    };
+    // A frame that asks for a window of 2^(10 + n) bytes (RFC 8878, section 3.1.1.1.2), and an empty last block.
+    let window = |n: u8| vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, n << 3, 0x01, 0x00, 0x00];
+    // The control: 8 MiB, the most that RFC 9659 lets a sender ask for.
+    assert_eq!(post(&app, "/length", "zstd", window(13)).await.json(), 0);
+    for (encoding, body) in [
+        ("gzip", b"not gzip".to_vec()),
+        ("zstd", b"not zstd".to_vec()),
+        ("gzip", cut),
+        ("gzip", garbage(gzip(b"abc"))),
+        ("deflate", garbage(deflate(b"abc"))),
+        ("br", garbage(brotli(b"abc"))),
+        ("zstd", garbage(zstd(b"abc"))),
+        ("zstd", window(17)),
+    ] {
         let answer = post(&app, "/length", encoding, body).await;
         assert_eq!(answer.status_line(), "400 Malformed Request Body", "{encoding}");
     }
+}
+
+#[tokio::test]
+async fn a_gzip_body_of_several_members_is_read_whole() {
+    // RFC 1952, section 2.2.
+    let (app, body) = (app().await, [gzip(b"abc"), gzip(b"defg")].concat());
+    assert_eq!(post(&app, "/length", "gzip", body).await.json(), 7);
 }

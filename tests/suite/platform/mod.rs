@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+mod endings;
 mod errors;
 mod lifecycle;
 mod methods;

@@ -26,6 +26,19 @@ impl Connection {
         self.0.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// Says that nothing more comes, and goes on reading.
+    pub fn close_own_side(&mut self) -> &mut Self {
+        self.0.shutdown(std::net::Shutdown::Write).unwrap();
+        self
+    }
+
+    /// Exactly so many bytes.
+    pub fn read_exactly(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// All that comes until the other side closes; a reset counts as closing.
     pub fn read_to_end(&mut self) -> String {
         let mut all = Vec::new();
