@@ -56,6 +56,32 @@ fn run_curl(command: &str, server: &TestServer, id: &mut String) -> Result<(), S
     }
 }
 
+/// The commands in the middle of a sentence: `make …` and `scripts/…` between two backquotes, without the variables
+/// before them.
+fn commands_within(text: &str) -> Vec<&str> {
+    let spans = text.split("\n```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
+    let bare = spans.map(|span| {
+        let words = span.split(' ').take_while(|word| word.contains('=') && !word.contains('/'));
+        span.get(words.map(|word| word.len() + 1).sum::<usize>()..).unwrap_or_default()
+    });
+    bare.filter(|span| span.starts_with("make ") || span.starts_with("scripts/")).collect()
+}
+
+/// Checks that `.ci/run` runs a script, by itself or by a `make` target.
+fn check_script(command: &str, ci: &str) -> Result<(), String> {
+    let script = command.split(' ').next().unwrap_or_default();
+    let makefile = fs::read_to_string(root().join("Makefile")).map_err(|error| error.to_string())?;
+    let target = makefile.split("\n\n").find(|rule| rule.contains(script)).and_then(|rule| {
+        let name = rule.lines().find(|line| !line.starts_with(['.', '#', '\t']) && line.contains(": "))?;
+        name.split(':').next()
+    });
+    if ci.contains(script) || target.is_some_and(|target| check_make(&format!("make {target}"), ci).is_ok()) {
+        Ok(())
+    } else {
+        Err(format!(".ci/run does not run {script}"))
+    }
+}
+
 /// Checks that `.ci/run` runs a `make` target; those that end by themselves at once are run here.
 fn check_make(command: &str, ci: &str) -> Result<(), String> {
     let call = command.split(" # ").next().unwrap_or_default().trim();
@@ -100,6 +126,13 @@ fn every_command_of_the_documents_works() {
                 failures.push(format!("{document}: {command}\n    {why}"));
             }
         }
+        for command in commands_within(&text) {
+            let make = command.starts_with("make ");
+            let result = if make { check_make(command, &ci) } else { check_script(command, &ci) };
+            if let Err(why) = result {
+                failures.push(format!("{document}: {command}\n    {why}"));
+            }
+        }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -111,6 +144,11 @@ fn a_command_that_does_not_work_is_found() {
     let wrong = "curl -si localhost:5000/nowhere # 200";
     assert!(run_curl(wrong, &server, &mut String::new()).is_err());
     assert!(run_curl("curl -si localhost:5000/nowhere # 404", &server, &mut String::new()).is_ok());
+    let prose =
+        "Run `A=1 make nonsense` or `scripts/none x`, not `curl`.\n```sh\nmake a\n```\nThen `make test`.";
+    assert_eq!(commands_within(prose), ["make nonsense", "scripts/none x", "make test"]);
+    assert!(check_script("scripts/none x", "make test\n").is_err());
+    assert!(check_script("scripts/measure server", "make measure\n").is_ok());
     assert!(check_make("make nonsense", "make test\nmake lint\n").is_err());
     assert!(check_make("make test", "make test\nmake lint\n").is_ok());
 }
