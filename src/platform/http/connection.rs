@@ -60,7 +60,8 @@ pub struct Connection {
     heard: bool,
     /// How many requests had their whole answer on the way when the last flush was done.
     flushed: u64,
-    rest: Rest,
+    /// Begins anew with every write: an answer of several pieces may look whole before its last one.
+    rest: Option<Rest>,
     /// For the deadline of a rest; set once, and moved only when it goes off too early.
     alarm: Option<Pin<Box<Sleep>>>,
     /// Runs while the client takes nothing.
@@ -76,8 +77,6 @@ pub struct Connection {
 
 /// A stretch of time in which no request is under way.
 struct Rest {
-    /// The requests before it.
-    after: u64,
     since: Instant,
     /// When the server was found to drain.
     draining_since: Option<Instant>,
@@ -93,7 +92,7 @@ impl Connection {
             closed: false,
             heard: false,
             flushed: 0,
-            rest: Rest { after: 0, since: Instant::now(), draining_since: None },
+            rest: None,
             alarm: None,
             stall: None,
             leaving: None,
@@ -127,12 +126,11 @@ impl Connection {
 
     /// Ready with an error when the head of the next request is too late.
     fn poll_rest(&mut self, task: &mut Task<'_>) -> Poll<io::Error> {
-        if self.rest.after != self.flushed {
-            self.rest = Rest { after: self.flushed, since: Instant::now(), draining_since: None };
-        }
-        let mut deadline = self.rest.since + self.terms.header_timeout;
-        if self.terms.draining() {
-            let since = *self.rest.draining_since.get_or_insert_with(Instant::now);
+        let draining = self.terms.draining();
+        let rest = self.rest.get_or_insert_with(|| Rest { since: Instant::now(), draining_since: None });
+        let mut deadline = rest.since + self.terms.header_timeout;
+        if draining {
+            let since = *rest.draining_since.get_or_insert_with(Instant::now);
             deadline = deadline.min(since + PARTING);
         }
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -156,7 +154,7 @@ impl Connection {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
-            (self.stall, self.leaving) = (None, None);
+            (self.stall, self.leaving, self.rest) = (None, None, None);
             if let Some(parting) = &mut self.parting {
                 // Who takes something is not gone. Nothing else would wake the task again.
                 parting.as_mut().reset(Instant::now() + PARTING);

@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Limited};
 use tower::Service as _;
 
 use super::body::{self, BoundedBody, Pace};
@@ -397,9 +397,13 @@ fn own_body(response: &Response) -> bool {
     text.is_some_and(|text| !text.as_bytes().starts_with(b"text/plain"))
 }
 
+/// More than this is no message: 16 KiB.
+const MAX_MESSAGE: usize = 16 << 10;
+
 /// The text of a body that is at hand, as those of axum's extractors are.
 fn plain_text(body: &mut Body) -> Option<String> {
-    let bytes = std::mem::take(body).collect().now_or_never()?.ok()?.to_bytes();
+    let body = Limited::new(std::mem::take(body), MAX_MESSAGE);
+    let bytes = body.collect().now_or_never()?.ok()?.to_bytes();
     String::from_utf8(bytes.into()).ok().filter(|text| !text.is_empty())
 }
 

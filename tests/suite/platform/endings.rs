@@ -1,10 +1,15 @@
 //! How connections end: no answer and no line is lost, and nobody stays for ever.
 
+use std::future::Future as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::stream;
+use http_body::{Frame, SizeHint};
 use server::platform::http::server::Drain;
 use server::platform::http::{Route, Routes};
 use server::platform::services::Services;
@@ -30,12 +35,48 @@ async fn silent() -> Body {
     Body::from_stream(stream::pending::<Result<&str, std::io::Error>>())
 }
 
+/// An answer whose length is known and whose pieces come one by one.
+struct Pieces {
+    left: u64,
+    pause: Pin<Box<tokio::time::Sleep>>,
+}
+
+const PIECES: u64 = 10;
+const PAUSE: Duration = Duration::from_millis(100);
+
+async fn pieces() -> Body {
+    Body::new(Pieces { left: PIECES, pause: Box::pin(tokio::time::sleep(PAUSE)) })
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        ready!(self.pause.as_mut().poll(task));
+        self.left -= 1;
+        self.pause.as_mut().reset(tokio::time::Instant::now() + PAUSE);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
 fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/later").get(later).post(later))
         .route(Route::at("/slow").get(slow))
         .route(Route::at("/never").get(never))
         .route(Route::at("/silent").get(silent))
+        .route(Route::at("/pieces").get(pieces))
         .route(Route::at("/large").get(async || "x".repeat(LARGE)).post(async || "x".repeat(LARGE)))
         .route(Route::at("/length").post(length))
 }
@@ -72,6 +113,19 @@ async fn a_connection_whose_request_outlasted_the_header_timeout_is_still_closed
         // The control: it is kept for a moment.
         assert!(connection.is_quiet_for(Duration::from_millis(50)));
         assert_eq!(connection.read_to_end(), "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_longer_than_the_header_timeout_is_not_cut() {
+    // Hashing it for its tag would gather it first.
+    let settings = [("SERVER__HTTP__HEADER_TIMEOUT", "300ms"), ("SERVER__HTTP__ETAG", "false")];
+    let (_, server, _) = serve(&settings).await;
+    client(move || {
+        let mut connection = Connection::open(server);
+        let answer = connection.send(get("/pieces")).read_to_end();
+        assert!(answer.ends_with("\r\n\r\nxxxxxxxxxx"), "{answer}");
     })
     .await;
 }
