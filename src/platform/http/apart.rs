@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 /// Makes a large future that few requests run in a box, behind a call that is not inlined.
 ///
-/// A box alone is not enough: its content is made on the stack of the caller first. With compression and decompression that was
-/// 35 KiB, and every request walked over them.
+/// A box alone is not enough: its content is made on the stack of the caller first. With compression and decompression
+/// that was 35 KiB, and every request walked over them.
 #[inline(never)]
 pub(super) fn apart<'a, F: Future + Send + 'a>(
     make: impl FnOnce() -> F,

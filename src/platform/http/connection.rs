@@ -202,8 +202,9 @@ impl Connection {
         }
     }
 
-    /// Looks whether the client has closed its side, which hyper does not do while a request is under way. Ready with an
-    /// error when it has and was sent nothing for too long since: it may be gone altogether, which only a write can tell.
+    /// Looks whether the client has closed its side, which hyper does not do while a request is under way. Ready with
+    /// an error when it has and was sent nothing for too long since: it may be gone altogether, which only a write can
+    /// tell.
     fn poll_leaving(&mut self, task: &mut Task<'_>) -> Poll<io::Error> {
         if !self.closed {
             match self.stream.poll_peek(task, &mut ReadBuf::new(&mut [0])) {

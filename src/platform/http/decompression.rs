@@ -1,7 +1,7 @@
 //! Undoes the compression of a request body.
 //!
-//! By `async-compression` directly and not by tower-http's layer over it, which takes a body of several gzip members for
-//! its first one and drops the rest, passes over what follows the end, and sets no bound to zstd's window.
+//! By `async-compression` directly and not by tower-http's layer over it, which takes a body of several gzip members
+//! for its first one and drops the rest, passes over what follows the end, and sets no bound to zstd's window.
 
 use std::io;
 

@@ -131,8 +131,8 @@ impl Exchange {
 /// How many of the refused fields the line names.
 const FIELDS_TOLD: usize = 3;
 
-/// The error for the log: its message, and its causes or the fields that were refused. Of a field only the name is told;
-/// its value, which the message of a field may quote, is the caller's own affair.
+/// The error for the log: its message, and its causes or the fields that were refused. Of a field only the name is
+/// told; its value, which the message of a field may quote, is the caller's own affair.
 fn told(error: &Error) -> String {
     let cause = error.cause();
     if !cause.is_empty() {

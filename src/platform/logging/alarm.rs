@@ -1,4 +1,5 @@
-//! How a sink that fails is heard of: in one record of another sink that works, or on standard error when there is none.
+//! How a sink that fails is heard of: in one record of another sink that works, or on standard error when there is
+//! none.
 
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
