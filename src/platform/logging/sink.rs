@@ -20,6 +20,9 @@ use crate::platform::error::StartError;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Buffers below this size are kept at their size; 64 KiB is a few hundred lines.
 const SMALL: usize = 64 * 1024;
+/// A batch of this size waits for no more: under load the buffers stay small, and warm in the processor's cache. With
+/// half of `logging.buffer` a server under load had 14.0 MB instead of 12.5, and was no faster.
+const ENOUGH: usize = 64 * 1024;
 
 /// Records, each one line.
 #[derive(Default)]
@@ -114,6 +117,7 @@ impl Sink {
     pub(super) fn start(plan: Plan, output: Box<dyn Output>) -> Result<Self, StartError> {
         let queue = Arc::new(Queue {
             limit: plan.limit,
+            enough: ENOUGH.min(plan.limit / 2),
             state: Mutex::new(State::default()),
             wake: Condvar::new(),
             settled: Condvar::new(),
@@ -146,7 +150,7 @@ impl Sink {
         // A call of the kernel, so only where it is needed: at most twice a delay.
         let wake = match state.waiting {
             Waiting::ForWork => true,
-            Waiting::ForMore => state.batch.bytes.len() > self.queue.limit / 2,
+            Waiting::ForMore => state.batch.bytes.len() > self.queue.enough,
             Waiting::No => false,
         };
         if wake {
@@ -202,6 +206,8 @@ impl Sink {
 
 struct Queue {
     limit: usize,
+    /// What is written before the delay is over.
+    enough: usize,
     state: Mutex<State>,
     /// For the thread: there is work.
     wake: Condvar,
