@@ -3,6 +3,8 @@
 use std::future::Future as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -187,7 +189,14 @@ async fn an_answer_arrives_whole_although_the_body_of_its_request_was_not_read()
 #[tokio::test]
 async fn what_is_cut_at_the_deadline_has_its_line_when_the_server_has_ended() {
     const STUCK: usize = 100;
-    let app = TestApp::with_routes(routes(), &[]).await;
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&begun);
+    let never = async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::pending::<()>().await;
+    };
+    let routes = Routes::new().route(Route::at("/never").get(never));
+    let app = TestApp::with_routes(routes, &[]).await;
     let (server, drain, serving) = app.listen().await;
     let connections = client(move || {
         let open = |_| {
@@ -198,9 +207,7 @@ async fn what_is_cut_at_the_deadline_has_its_line_when_the_server_has_ended() {
         (0..STUCK).map(open).collect::<Vec<_>>()
     })
     .await;
-    // None is under way before it has been read.
-    until(|| drain.connections() == STUCK).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until(|| begun.load(Ordering::Relaxed) == STUCK).await;
     drain.start(Duration::from_millis(50));
     tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
     drain.ended().await;
