@@ -275,8 +275,8 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes the stream once all that it held is written, and whenever it has been woken. It does not always
-    /// read again then, so the deadlines of a connection without a read are kept here too.
+    /// hyper flushes the stream once all that it held is written, and whenever it has been woken. Whether it reads again
+    /// after that is its own affair, and changes with its settings: so the deadlines are kept here too.
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(task))?;
         ready!(Pin::new(&mut self.stream).poll_flush(task))?;

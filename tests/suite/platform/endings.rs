@@ -120,6 +120,23 @@ async fn a_connection_whose_request_outlasted_the_header_timeout_is_still_closed
 }
 
 #[tokio::test]
+async fn a_connection_whose_client_took_its_time_is_closed_when_idle() {
+    // More than the buffers of both sockets hold, so that the last flush waits for the client.
+    const HUGE: usize = 64 << 20;
+    let routes = Routes::new().route(Route::at("/huge").get(async || "x".repeat(HUGE)));
+    let settings = [("SERVER__HTTP__HEADER_TIMEOUT", "300ms"), ("SERVER__HTTP__ETAG", "false")];
+    let (server, _, _) = TestApp::with_routes(routes, &settings).await.listen().await;
+    client(move || {
+        let mut connection = Connection::open(server);
+        connection.send(get("/huge")).read_head();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(connection.read(HUGE), HUGE);
+        assert_eq!(connection.read_to_end(), "");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_answer_that_takes_longer_than_the_header_timeout_is_not_cut() {
     // Hashing it for its tag would gather it first.
     let settings = [("SERVER__HTTP__HEADER_TIMEOUT", "300ms"), ("SERVER__HTTP__ETAG", "false")];
