@@ -10,6 +10,7 @@ mod sql;
 mod writer;
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,12 +46,11 @@ pub(super) struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, and makes it and its folder where they are missing.
     pub(super) async fn open(path: PathBuf, settings: &Settings) -> Result<Self, StartError> {
+        let name = format!("store file {}", path.display());
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            let made = tokio::fs::create_dir_all(folder).await;
-            made.map_err(|cause| StartError::failed(format!("store file {}: {cause}", path.display())))?;
+            tokio::fs::create_dir_all(folder).await.map_err(|error| unopened(&name, error))?;
         }
-        check_writable(&path)
-            .map_err(|cause| StartError::failed(format!("store file {}: {cause}", path.display())))?;
+        check_writable(&path).map_err(|error| unopened(&name, error))?;
         let timeout = settings.timeout.get();
         let options = SqliteConnectOptions::new()
             .filename(&path)
@@ -59,9 +59,8 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(timeout)
             .disable_statement_logging();
-        let name = format!("store file {}", path.display());
         let first = connect(&name, &options, timeout).await?;
-        let place = Place::of(path).map_err(|error| StartError::failed(format!("{name}: {error}")))?;
+        let place = Place::of(path).map_err(|error| unopened(&name, error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(u32::try_from(settings.connections.get()).unwrap_or(u32::MAX))
             .acquire_timeout(timeout)
@@ -79,8 +78,10 @@ impl SqliteStore {
         }
         // Looked for first: a reader need not wait for the writer of another process.
         let (text, expected) = sql::schema_found(collection);
-        let found: i64 =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&self.readers).await.map_err(failure)?;
+        let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
+            .fetch_one(&self.readers)
+            .await
+            .map_err(|error| self.failed(error))?;
         if usize::try_from(found) != Ok(expected) {
             self.perform(Task::Prepare(collection)).await?;
         }
@@ -98,6 +99,11 @@ impl SqliteStore {
     }
 }
 
+/// Why the file cannot be the store.
+fn unopened(name: &str, cause: impl Display) -> StartError {
+    StartError::failed(format!("{name}: {cause}"))
+}
+
 /// SQLite opens a file that it may not write for reading, and says so only to the first write. This must come before
 /// any connection: to close a file drops the locks that the process has on it (<https://www.sqlite.org/howtocorrupt.html>).
 fn check_writable(path: &Path) -> io::Result<()> {
@@ -113,7 +119,6 @@ async fn connect(
     options: &SqliteConnectOptions,
     timeout: Duration,
 ) -> Result<SqliteConnection, StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError::failed(format!("{name}: {error}"));
     let deadline = Instant::now() + timeout;
     let mut connection = loop {
         match options.connect().await {
@@ -125,14 +130,14 @@ async fn connect(
             Err(error) if code(&error) == Some(NOT_A_DATABASE) => {
                 return Err(StartError::failed(format!("{name} is not an SQLite database")));
             }
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(unopened(name, error)),
         }
     };
     let mode: Result<String, _> = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await;
-    let mode = mode.map_err(|error| failed(&error))?;
+    let mode = mode.map_err(|error| unopened(name, error))?;
     if mode != "wal" {
         let why = format!("its file system allows no WAL (journal mode is {mode}); is it a network share?");
-        return Err(failed(&why));
+        return Err(unopened(name, why));
     }
     Ok(connection)
 }

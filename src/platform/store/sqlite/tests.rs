@@ -10,6 +10,7 @@ use super::super::write::{Change, Expected};
 use super::*;
 
 const ITEMS: &Collection = &Collection::new("items", &["city", "address.zip"]);
+const OTHERS: &Collection = &Collection::new("others", &[]);
 
 fn settings(path: &Path, group: u64, timeout: &str) -> Settings {
     let url = format!("sqlite:{}", path.display());
@@ -17,8 +18,17 @@ fn settings(path: &Path, group: u64, timeout: &str) -> Settings {
     serde_json::from_value(settings).unwrap()
 }
 
+fn file(folder: &TempDir) -> PathBuf {
+    folder.path().join("made/here/test.sqlite")
+}
+
+/// A connection beside the store's own, as another program has one.
+async fn by_hand(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
 async fn open(folder: &TempDir, group: u64) -> SqliteStore {
-    let path = folder.path().join("made/here/test.sqlite");
+    let path = file(folder);
     SqliteStore::open(path.clone(), &settings(&path, group, "5s")).await.unwrap()
 }
 
@@ -157,7 +167,7 @@ async fn a_file_that_another_holds_costs_the_caller_its_timeout_and_no_more() {
     let path = folder.path().join("held.sqlite");
     let store = SqliteStore::open(path.clone(), &settings(&path, 256, "200ms")).await.unwrap();
     store.write(ITEMS, insert("before")).await.unwrap();
-    let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let mut other = by_hand(&path).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let start = Instant::now();
     let error = store.write(ITEMS, insert("meanwhile")).await.unwrap_err();
@@ -220,6 +230,14 @@ async fn a_closed_store_has_one_file_and_answers_unavailable() {
     assert_eq!(store.write(ITEMS, insert("late")).await.unwrap_err().status(), 503);
     assert_eq!(store.get(ITEMS, "kept").await.unwrap_err().status(), 503);
     assert_eq!(store.ping().await.unwrap_err().status(), 503);
+    // Also where a collection is looked at for the first time.
+    for collection in [ITEMS, OTHERS] {
+        let error = store.get(collection, "kept").await.unwrap_err();
+        assert!(
+            error.cause().starts_with("store file ") && error.cause().contains("test.sqlite: "),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -227,8 +245,7 @@ async fn a_damaged_document_is_named_and_troubles_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     store.write(ITEMS, insert("good")).await.unwrap();
-    let path = folder.path().join("made/here/test.sqlite");
-    let mut hand = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let mut hand = by_hand(&file(&folder)).await;
     let insert = "INSERT INTO items VALUES ('bad', 1, '[\"not an object\"]')";
     sqlx::query(insert).execute(&mut hand).await.unwrap();
     let error = store.get(ITEMS, "bad").await.unwrap_err();
@@ -242,7 +259,7 @@ async fn a_file_that_was_deleted_or_replaced_takes_no_write_that_would_be_lost()
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     store.write(ITEMS, insert("kept")).await.unwrap();
-    let path = folder.path().join("made/here/test.sqlite");
+    let path = file(&folder);
     let aside = folder.path().join("aside.sqlite");
     std::fs::rename(&path, &aside).unwrap();
     let error = store.write(ITEMS, insert("lost")).await.unwrap_err();
@@ -261,8 +278,8 @@ async fn a_start_can_read_while_another_process_writes() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     store.write(ITEMS, insert("kept")).await.unwrap();
-    let path = folder.path().join("made/here/test.sqlite");
-    let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let path = file(&folder);
+    let mut other = by_hand(&path).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let second = SqliteStore::open(path.clone(), &settings(&path, 256, "200ms")).await.unwrap();
     assert!(second.get(ITEMS, "kept").await.unwrap().is_some());
@@ -274,8 +291,7 @@ async fn a_start_can_read_while_another_process_writes() {
 async fn another_constraint_of_a_foreign_table_is_no_conflict() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
-    let path = folder.path().join("made/here/test.sqlite");
-    let mut hand = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let mut hand = by_hand(&file(&folder)).await;
     let table = "CREATE TABLE items (id TEXT PRIMARY KEY, version INTEGER, body TEXT, extra TEXT NOT NULL DEFAULT NULL)";
     sqlx::query(table).execute(&mut hand).await.unwrap();
     let error = store.write(ITEMS, insert("a")).await.unwrap_err();
