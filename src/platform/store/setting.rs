@@ -55,7 +55,9 @@ impl StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mask_url(&self.0))
+        // The place of a local store is a path, which may have any character and hides nothing.
+        let local = ["sqlite:", "file:"].iter().any(|scheme| self.0.starts_with(scheme));
+        f.write_str(&if local { self.0.clone() } else { mask_url(&self.0) })
     }
 }
 
@@ -171,5 +173,9 @@ mod tests {
         let url = StoreUrl::new("postgres://ada:hunter2@h/db");
         assert_eq!(format!("{url:?}"), "postgres://ada:***@h/db");
         assert_eq!(serde_json::to_string(&url).unwrap(), "\"postgres://ada:***@h/db\"");
+        // The control: nothing is hidden where there is none, so that the output can be read back.
+        for open in ["sqlite:var/ada@home.sqlite", "file:/srv/a:b@c"] {
+            assert_eq!(StoreUrl::new(open).to_string(), open);
+        }
     }
 }
