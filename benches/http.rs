@@ -5,8 +5,9 @@
 //! one is `bare/mod.rs` behind `axum::serve`. The figure is the CPU time of the server process, all of its threads,
 //! from the scheduler's own books; the time that passes says less on a shared machine. Asserts nothing on time.
 //!
-//! `/ping` is there without any example and is not logged. The last route compares with a bare server that sends what ours sends: its headers are part of the product, and what
-//! hyper and the kernel take to send them is no cost of what stands between.
+//! `/ping` is there without any example and is not logged. The last route compares with a bare server that sends what
+//! ours sends: its headers are part of the product, and what hyper and the kernel take to send them is no cost of what
+//! stands between.
 //!
 //! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (50000 a round), `BENCH_ROUNDS` (5).
 
@@ -241,8 +242,8 @@ fn serve_bare(headers: &str) -> Result<()> {
     })
 }
 
-/// A route `/headers` whose empty answer has the headers of another answer, but for those that hyper writes. Their texts
-/// are static, as they are in the real server: a shared text has a counter, which costs more than the text.
+/// A route `/headers` whose empty answer has the headers of another answer, but for those that hyper writes. Their
+/// texts are static, as they are in the real server: a shared text has a counter, which costs more than the text.
 fn with_headers(answer: &str) -> Result<Router> {
     let mut headers = HeaderMap::new();
     for line in answer.lines().skip(1).take_while(|line| !line.is_empty()) {

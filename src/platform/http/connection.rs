@@ -23,18 +23,19 @@ use super::middleware::Stack;
 use super::peer::Peer;
 use super::settings::Settings;
 
-/// How long a client may be silent that should go: one that was refused, and, while the server drains, one that has
-/// sent half a head or has no request under way. Longer than a packet that is lost and sent again.
+/// How long a client may be silent that should go: one that was refused or sends a body that nobody reads, and, while
+/// the server drains, one that has sent half a head or has no request under way. Longer than a packet that is lost and
+/// sent again.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// What holds for every connection.
 #[derive(Clone)]
 pub(super) struct Terms {
-    pub(super) stack: Arc<Stack>,
-    pub(super) header_timeout: Duration,
-    pub(super) write_timeout: Duration,
+    stack: Arc<Stack>,
+    header_timeout: Duration,
+    write_timeout: Duration,
     /// A version that nobody has seen means that the server drains.
-    pub(super) draining: watch::Receiver<bool>,
+    draining: watch::Receiver<bool>,
 }
 
 impl Terms {

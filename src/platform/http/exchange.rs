@@ -152,8 +152,8 @@ fn told(error: &Error) -> String {
 
 /// Whether `application/problem+json` is among the media types, and not ruled out by a weight of 0 (RFC 9110, 12.5.1).
 fn asks_for_problem(accept: &HeaderValue) -> bool {
-    let types = accept.to_str().unwrap_or_default().split(',');
-    types.into_iter().any(|range| {
+    let mut types = accept.to_str().unwrap_or_default().split(',');
+    types.any(|range| {
         let mut parts = range.split(';').map(str::trim);
         parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/problem+json"))
             && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))

@@ -127,9 +127,9 @@ pub async fn serve(
     };
     let mut server = axum_server::Server::from_listener(gate).acceptor(acceptor).handle(drain.handle);
     let builder = server.http_builder();
-    // `Connection` times the headers, so hyper does not.
     // A client may close its side and wait for the answer; hyper would drop the request unseen, and its line with it.
     builder.http1().half_close(true);
+    // `Connection` times the headers, so hyper does not.
     builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_size.as_usize());
     // hyper's own number needs no memory of the heap; a number that is set costs two allocations a request.
     let max_headers = settings.max_headers.as_usize() * 3 / 2;

@@ -132,7 +132,7 @@ impl Sink {
         let name = plan.name;
         thread::Builder::new()
             .name(format!("log-{name}"))
-            .spawn(move || Writer { plan, output, queue, failing: false }.run())
+            .spawn(move || Writer { plan, output, queue }.run())
             .map_err(|error| StartError::failed(format!("cannot start the log thread '{name}': {error}")))?;
         Ok(sink)
     }
@@ -257,7 +257,6 @@ struct Writer {
     plan: Plan,
     output: Box<dyn Output>,
     queue: Arc<Queue>,
-    failing: bool,
 }
 
 impl Writer {
@@ -265,13 +264,14 @@ impl Writer {
         let mut batch = Batch::default();
         loop {
             let (seen, unsaid, closing) = self.next(&mut batch);
-            let (said, lost) = self.write(&batch, unsaid);
+            let (said, written) = self.write(&batch, unsaid);
+            let lost = written.err().unwrap_or(0);
             batch.clear();
             let mut state = self.queue.lock();
             state.done = seen;
             state.unsaid = state.unsaid - said + lost;
             state.dropped += lost;
-            state.failing = self.failing;
+            state.failing = written.is_err();
             drop(state);
             self.queue.settled.notify_all();
             if closing {
@@ -283,7 +283,7 @@ impl Writer {
     /// Waits for records and takes them.
     fn next(&self, batch: &mut Batch) -> (u64, u64, bool) {
         let mut state = self.queue.lock();
-        if self.failing {
+        if state.failing {
             state = self.wait(state, RETRY_AFTER, |_| true);
         } else {
             while state.batch.marks.is_empty() && state.unsaid == 0 && !state.hurry && !state.closing {
@@ -312,8 +312,8 @@ impl Writer {
             .0
     }
 
-    /// Says what was dropped, then writes the batch. Returns how many it has said, and how many more are lost.
-    fn write(&mut self, batch: &Batch, unsaid: u64) -> (u64, u64) {
+    /// Says what was dropped, then writes the batch. Returns how many it has said, and as an error how many are lost.
+    fn write(&mut self, batch: &Batch, unsaid: u64) -> (u64, Result<(), u64>) {
         let mut notice = Ok(());
         if unsaid > 0 {
             let mut record = Batch::default();
@@ -326,14 +326,11 @@ impl Writer {
             Ok(()) => self.output.write(batch),
             Err(failure) => Err(Failure { lost: batch.len(), ..failure }),
         };
-        self.failing = written.is_err();
-        match written {
-            Ok(()) => (said, 0),
-            Err(Failure { lost, error }) => {
-                self.plan.alarm.raise(self.plan.name, &self.output.place(), &error);
-                (said, lost)
-            }
-        }
+        let written = written.map_err(|Failure { lost, error }| {
+            self.plan.alarm.raise(self.plan.name, &self.output.place(), &error);
+            lost
+        });
+        (said, written)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The paths that a source file names, wherever they stand: in a `use` tree, in an expression, in a macro.
 //!
-//! Not a parser of Rust: it reads words, `::` and braces, and leaves comments and literals out.
+//! Not a parser of Rust: it reads words, `::` and braces, as `proc-macro2` finds them.
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// A file's place in the crate, such as `["platform", "store", "dao"]`.
 pub type Module = Vec<String>;
@@ -94,68 +96,28 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// The words, `::` and single marks of a text; without comments and literals.
+/// The names, braces and single marks of a text, with `::` as one; without comments and literals.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let length = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("r\"") || rest.starts_with("r#") {
-            raw(rest)
-        } else if first == '"' {
-            quoted(rest)
-        } else if first == '\'' {
-            character(rest)
-        } else {
-            let length = match rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len()) {
-                0 if rest.starts_with("::") => 2,
-                0 => first.len_utf8(),
-                length => length,
-            };
-            if !first.is_whitespace() {
-                words.push(rest[..length].to_owned());
-            }
-            length
-        };
-        rest = &rest[length..];
-    }
+    collect(text.parse().unwrap(), &mut words);
     words
 }
 
-/// The length of a text in double quotes.
-fn quoted(rest: &str) -> usize {
-    let mut escaped = false;
-    for (at, c) in rest.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return at + 1,
-            _ => {}
+fn collect(tokens: TokenStream, words: &mut Vec<String>) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => {
+                let braces = group.delimiter() == Delimiter::Brace;
+                words.push(if braces { "{" } else { "(" }.to_owned());
+                collect(group.stream(), words);
+                words.push(if braces { "}" } else { ")" }.to_owned());
+            }
+            TokenTree::Ident(name) => words.push(name.to_string()),
+            TokenTree::Punct(mark) => match words.last_mut() {
+                Some(last) if mark.as_char() == ':' && last == ":" => last.push(':'),
+                _ => words.push(mark.to_string()),
+            },
+            TokenTree::Literal(_) => words.push(String::new()),
         }
     }
-    rest.len()
-}
-
-/// The length of a raw text, or of the `r#` before a name.
-fn raw(rest: &str) -> usize {
-    let marks = rest[1..].bytes().take_while(|byte| *byte == b'#').count();
-    let start = 1 + marks + 1;
-    if !rest[1 + marks..].starts_with('"') {
-        return 1 + marks;
-    }
-    let end = format!("\"{}", "#".repeat(marks));
-    rest[start..].find(&end).map_or(rest.len(), |at| start + at + end.len())
-}
-
-/// The length of a character in quotes, or of the mark before the name of a lifetime.
-fn character(rest: &str) -> usize {
-    let mut inner = rest[1..].chars();
-    let Some(first) = inner.next() else { return 1 };
-    if first == '\\' {
-        return rest[3..].find('\'').map_or(rest.len(), |end| 3 + end + 1);
-    }
-    if inner.next() == Some('\'') { 1 + first.len_utf8() + 1 } else { 1 }
 }

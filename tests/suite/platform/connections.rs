@@ -8,7 +8,7 @@ use axum::http::{Request, Version};
 use server::platform::http::{Route, Routes};
 use server::platform::services::Services;
 
-use crate::support::{Connection, PATIENCE, TestApp, echo, length};
+use crate::support::{Connection, PATIENCE, TestApp, client, echo, length, until};
 
 fn routes() -> Routes<Services> {
     Routes::new()
@@ -30,19 +30,6 @@ async fn impatient() -> SocketAddr {
         ("SERVER__HTTP__BODY_MIN_RATE", "1000"),
     ];
     TestApp::with_routes(routes(), &settings).await.listen().await.0
-}
-
-/// Runs the blocking side of a test beside the server's runtime.
-async fn client<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(test).await.unwrap()
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "not in time");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 const GET: &str = "GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";

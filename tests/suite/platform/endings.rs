@@ -16,7 +16,7 @@ use server::platform::http::server::Drain;
 use server::platform::http::{Route, Routes};
 use server::platform::services::Services;
 
-use crate::support::{Connection, PATIENCE, TestApp, length};
+use crate::support::{Connection, PATIENCE, TestApp, client, length, until};
 
 const LARGE: usize = 3 << 20;
 
@@ -81,18 +81,6 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/pieces").get(pieces))
         .route(Route::at("/large").get(async || "x".repeat(LARGE)).post(async || "x".repeat(LARGE)))
         .route(Route::at("/length").post(length))
-}
-
-async fn client<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(test).await.unwrap()
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "not in time");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 fn get(path: &str) -> String {

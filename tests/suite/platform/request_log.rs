@@ -10,7 +10,7 @@ use futures_util::stream;
 use server::platform::http::{Context, Route, Routes};
 use server::platform::services::Services;
 
-use crate::support::{PATIENCE, TestApp};
+use crate::support::{TestApp, until};
 
 async fn noted(context: Context) {
     context.log("task_id", "t 1");
@@ -93,14 +93,8 @@ async fn a_body_of_a_declared_length_that_was_sent_is_not_aborted() {
 
 /// The client may have the answer before its line is written.
 async fn wait_for_line(app: &TestApp) -> String {
-    let start = std::time::Instant::now();
-    loop {
-        if let Some(line) = app.log().pop() {
-            return line;
-        }
-        assert!(start.elapsed() < PATIENCE, "no line");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| !app.log().is_empty()).await;
+    app.log().pop().unwrap()
 }
 
 #[tokio::test]
