@@ -5,11 +5,16 @@
 //! one is `bare/mod.rs` behind `axum::serve`. The figure is the CPU time of the server process, all of its threads,
 //! from the scheduler's own books; the time that passes says less on a shared machine. Asserts nothing on time.
 //!
+//! Each route is measured under two loads. One asks at a rate that both servers can serve, as a service in operation is
+//! asked: then most of a request's cost is that a server wakes up for it. The other asks again as soon as it is
+//! answered: then nobody ever sleeps, and what is left is the work itself.
+//!
 //! `/ping` is there without any example and is not logged. The last route compares with a bare server that sends what
 //! ours sends: its headers are part of the product, and what hyper and the kernel take to send them is no cost of what
 //! stands between.
 //!
-//! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (50000 a round), `BENCH_ROUNDS` (5).
+//! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (50000 a round without pause, half of it at a rate),
+//! `BENCH_ROUNDS` (5), `BENCH_RATE` (20000 requests a second).
 
 #![expect(clippy::print_stdout, reason = "the table is the product of this program")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts, far below 2^52")]
@@ -22,6 +27,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -43,7 +49,7 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         [] => compare(),
         ["bare", headers] => serve_bare(headers),
-        ["load", address, path, length, requests] => load(address, path, length, requests),
+        ["load", address, path, length, requests, rate] => load(address, path, length, requests, rate),
         _ => Err("arguments: none".into()),
     };
     match done {
@@ -57,6 +63,8 @@ fn main() -> ExitCode {
 
 fn compare() -> Result<()> {
     let (requests, rounds) = (setting("BENCH_REQUESTS", 50_000)?, setting("BENCH_ROUNDS", 5)?);
+    // About a fifth of what the bare server can do on a core.
+    let rate = setting("BENCH_RATE", 20_000)?;
     let pinned =
         Command::new("taskset").args(["-c", LOAD_CORE, "true"]).status().is_ok_and(|status| status.success());
     if !pinned {
@@ -73,8 +81,8 @@ fn compare() -> Result<()> {
         "{requests} requests a round, {rounds} rounds, {CONNECTIONS} connections; CPU of the server per request"
     );
     println!(
-        "{:<16} {:>6} {:>10} {:>10} {:>7} {:>12} {:>12}",
-        "route", "round", "bare µs", "ours µs", "ratio", "bare req/s", "ours req/s"
+        "{:<16} {:<10} {:>6} {:>10} {:>10} {:>7} {:>12} {:>12}",
+        "route", "load", "round", "bare µs", "ours µs", "ratio", "bare req/s", "ours req/s"
     );
     let [bare_entry, our_entry] = entries.each_ref().map(String::as_str);
     for (route, paths) in [
@@ -94,23 +102,38 @@ fn compare() -> Result<()> {
         }
         let length = *length.map_err(ToString::to_string)?;
         for side in [0, 1] {
-            servers[side].measure(pinned, paths[side], length, requests / 5)?;
+            servers[side].measure(pinned, paths[side], length, Load { requests: requests / 5, rate: 0 })?;
         }
-        let mut seen: Vec<[Sample; 2]> = Vec::new();
-        for round in 1..=rounds {
-            let bare = servers[0].measure(pinned, paths[0], length, requests)?;
-            let ours = servers[1].measure(pinned, paths[1], length, requests)?;
-            print_row(route, &round.to_string(), bare, ours, ours.micros / bare.micros);
-            seen.push([bare, ours]);
+        for load in [Load { requests: requests / 2, rate }, Load { requests, rate: 0 }] {
+            let mut seen: Vec<[Sample; 2]> = Vec::new();
+            for round in 1..=rounds {
+                let bare = servers[0].measure(pinned, paths[0], length, load)?;
+                let ours = servers[1].measure(pinned, paths[1], length, load)?;
+                print_row([route, &load.name(), &round.to_string()], bare, ours, ours.micros / bare.micros);
+                seen.push([bare, ours]);
+            }
+            let of = |side: usize| Sample {
+                micros: median(seen.iter().map(|pair| pair[side].micros)),
+                per_second: median(seen.iter().map(|pair| pair[side].per_second)),
+            };
+            let ratio = median(seen.iter().map(|[bare, ours]| ours.micros / bare.micros));
+            print_row([route, &load.name(), "median"], of(0), of(1), ratio);
         }
-        let of = |side: usize| Sample {
-            micros: median(seen.iter().map(|pair| pair[side].micros)),
-            per_second: median(seen.iter().map(|pair| pair[side].per_second)),
-        };
-        let ratio = median(seen.iter().map(|[bare, ours]| ours.micros / bare.micros));
-        print_row(route, "median", of(0), of(1), ratio);
     }
     Ok(())
+}
+
+/// How many requests, and how many of them a second; 0 is as many as are answered.
+#[derive(Clone, Copy)]
+struct Load {
+    requests: u64,
+    rate: u64,
+}
+
+impl Load {
+    fn name(self) -> String {
+        if self.rate == 0 { "no pause".to_owned() } else { format!("{}/s", self.rate) }
+    }
 }
 
 fn setting(name: &str, default: u64) -> Result<u64> {
@@ -120,10 +143,10 @@ fn setting(name: &str, default: u64) -> Result<u64> {
     }
 }
 
-fn print_row(route: &str, round: &str, bare: Sample, ours: Sample, ratio: f64) {
+fn print_row([route, load, round]: [&str; 3], bare: Sample, ours: Sample, ratio: f64) {
     let (a, b) = (bare.per_second, ours.per_second);
     println!(
-        "{route:<16} {round:>6} {:>10.2} {:>10.2} {ratio:>7.2} {a:>12.0} {b:>12.0}",
+        "{route:<16} {load:<10} {round:>6} {:>10.2} {:>10.2} {ratio:>7.2} {a:>12.0} {b:>12.0}",
         bare.micros, ours.micros
     );
 }
@@ -181,10 +204,12 @@ impl Server {
     }
 
     /// One round of load, and what it cost this server.
-    fn measure(&self, pinned: bool, path: &str, length: usize, requests: u64) -> Result<Sample> {
+    fn measure(&self, pinned: bool, path: &str, length: usize, load: Load) -> Result<Sample> {
+        let Load { requests, rate } = load;
         let before = cpu_nanos(self.child.id())?;
         let load = on_core(pinned, LOAD_CORE, &std::env::current_exe()?)
-            .args(["load", &self.address.to_string(), path, &length.to_string(), &requests.to_string()])
+            .args(["load", &self.address.to_string(), path, &length.to_string()])
+            .args([requests.to_string(), rate.to_string()])
             .stderr(Stdio::inherit())
             .output()?;
         if !load.status.success() {
@@ -253,28 +278,37 @@ fn with_headers(answer: &str) -> Result<Router> {
             headers.append(name, HeaderValue::from_static(String::from(value).leak()));
         }
     }
-    Ok(Router::new().route("/headers", routing::get(async || headers)))
+    // axum copies a handler for every request, and what it holds.
+    let headers = Arc::new(headers);
+    Ok(Router::new().route("/headers", routing::get(async move || HeaderMap::clone(&headers))))
 }
 
-/// A closed loop on each connection; prints the seconds it took.
+/// One request at a time on each connection; prints the seconds it took.
 ///
 /// It looks at its connections in turn and never sleeps: to wake a sleeper costs the server some microseconds, and the
 /// faster of two servers would find the load asleep less often.
-fn load(address: &str, path: &str, length: &str, requests: &str) -> Result<()> {
-    let (address, length, requests): (SocketAddr, usize, u64) =
-        (address.parse()?, length.parse()?, requests.parse()?);
+fn load(address: &str, path: &str, length: &str, requests: &str, rate: &str) -> Result<()> {
+    let (address, length, requests, rate): (SocketAddr, usize, u64, f64) =
+        (address.parse()?, length.parse()?, requests.parse()?, rate.parse()?);
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
     let start = Instant::now();
+    let due = |asked: u64| rate == 0.0 || start.elapsed().as_secs_f64() * rate >= asked as f64;
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
-        connections.push(Connection::open(address, requests / CONNECTIONS, request.as_bytes())?);
+        connections.push(Connection::open(address)?);
     }
-    while !connections.is_empty() {
+    let (mut asked, mut answered) = (0, 0);
+    while answered < requests {
         for connection in &mut connections {
-            connection.turn(request.as_bytes(), length)?;
+            if connection.waits && connection.is_answered(length)? {
+                answered += 1;
+            }
+            if !connection.waits && asked < requests && due(asked) {
+                connection.ask(request.as_bytes())?;
+                asked += 1;
+            }
         }
-        connections.retain(|connection| connection.left > 0);
     }
     println!("{}", start.elapsed().as_secs_f64());
     Ok(())
@@ -282,41 +316,41 @@ fn load(address: &str, path: &str, length: &str, requests: &str) -> Result<()> {
 
 struct Connection {
     stream: TcpStream,
-    left: u64,
+    waits: bool,
     answer: Vec<u8>,
 }
 
 impl Connection {
-    fn open(address: SocketAddr, left: u64, request: &[u8]) -> Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
+    fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.write_all(request)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, left, answer: Vec::with_capacity(16_384) })
+        Ok(Self { stream, waits: false, answer: Vec::with_capacity(16_384) })
     }
 
-    /// Reads what has come, and asks again once it is a whole answer.
-    fn turn(&mut self, request: &[u8], length: usize) -> Result<()> {
+    fn ask(&mut self, request: &[u8]) -> Result<()> {
+        self.answer.clear();
+        self.waits = true;
+        // Some hundred bytes into an empty buffer of the kernel: taken whole.
+        Ok(self.stream.write_all(request)?)
+    }
+
+    /// Reads what has come; true once it is a whole answer.
+    fn is_answered(&mut self, length: usize) -> Result<bool> {
         let mut piece = [0; 16_384];
         match self.stream.read(&mut piece) {
             Ok(0) => return Err("closed before the answer".into()),
             Ok(read) => self.answer.extend_from_slice(&piece[..read]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
         match answered(&self.answer)? {
-            Some(body) if body > length => return Err(format!("{body} bytes of body for {length}").into()),
-            Some(body) if body == length => {
-                self.answer.clear();
-                self.left -= 1;
-                if self.left > 0 {
-                    // Some hundred bytes into an empty buffer of the kernel: taken whole.
-                    self.stream.write_all(request)?;
-                }
+            Some(body) if body > length => Err(format!("{body} bytes of body for {length}").into()),
+            body => {
+                self.waits = body != Some(length);
+                Ok(!self.waits)
             }
-            _ => {}
         }
-        Ok(())
     }
 }
 

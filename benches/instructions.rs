@@ -152,12 +152,11 @@ impl Answer for Bare {
     }
 }
 
-struct Real(Arc<Stack>);
+struct Real(Arc<Stack>, Peer);
 
 impl Answer for Real {
     async fn answer(&self, request: Request) -> Response {
-        let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)));
-        Arc::clone(&self.0).answer(Some(peer), request).await
+        Arc::clone(&self.0).answer(Some(self.1.clone()), request).await
     }
 }
 
@@ -184,7 +183,7 @@ impl Real {
         .await?;
         let logging = Logging::start(&config.logging, &Identity { service: config.server.name.clone() })?;
         let stack = app::build(services, config.app)?.into_stack(&config.http, logging, false)?;
-        Ok(Self(Arc::new(stack)))
+        Ok(Self(Arc::new(stack), Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)))))
     }
 
     /// The id of an entry; nothing when the address book was removed.

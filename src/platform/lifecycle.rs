@@ -28,7 +28,7 @@ type IntoStack = dyn FnOnce(&http::Settings, Logging, bool) -> Result<Stack, Sta
 impl App {
     /// Joins routes and state.
     pub fn new<S: Clone + Send + Sync + 'static>(routes: Routes<S>, state: S) -> Self {
-        Self(Box::new(move |settings, logging, debug| Stack::new(routes, state, settings, logging, debug)))
+        Self(Box::new(move |settings, logging, debug| Stack::new(routes, &state, settings, logging, debug)))
     }
 
     /// Puts the middleware around the routes.

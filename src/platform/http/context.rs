@@ -58,8 +58,8 @@ impl Context {
         self.0.request_id.clone()
     }
 
-    /// The route that was found.
-    pub(super) fn route(&self) -> Option<&RouteInfo> {
+    /// The route that was found; a handler always has one.
+    pub fn route(&self) -> Option<&RouteInfo> {
         self.0.route.as_deref()
     }
 

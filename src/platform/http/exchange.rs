@@ -11,7 +11,8 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, IF_NONE_MATCH, ORIGIN};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -29,12 +30,13 @@ pub(super) struct Exchange {
     pub(super) context: Context,
     pub(super) started: Instant,
     pub(super) method: Method,
-    pub(super) uri: Uri,
     pub(super) accept_encoding: Option<HeaderValue>,
     pub(super) if_none_match: Option<HeaderValue>,
     pub(super) origin: Option<HeaderValue>,
     /// The client asked for `application/problem+json`.
     pub(super) problem: bool,
+    /// What was asked for; nothing for what has no path.
+    target: Option<PathAndQuery>,
     peer: Option<InFlight>,
     logging: Logging,
     error: OnceLock<Arc<Error>>,
@@ -51,11 +53,11 @@ impl Exchange {
             context,
             started: Instant::now(),
             method: request.method().clone(),
-            uri: request.uri().clone(),
             accept_encoding: whole(headers, ACCEPT_ENCODING),
             if_none_match: whole(headers, IF_NONE_MATCH),
             origin: headers.get(ORIGIN).cloned(),
             problem: headers.get_all(ACCEPT).iter().any(asks_for_problem),
+            target: request.uri().path_and_query().cloned(),
             peer: peer.map(Peer::begin),
             logging,
             error: OnceLock::new(),
@@ -71,10 +73,15 @@ impl Exchange {
         self.peer.as_ref().map(InFlight::peer)
     }
 
+    /// The path that was asked for, without its query.
+    pub(super) fn path(&self) -> &str {
+        self.target.as_ref().map_or("-", PathAndQuery::path)
+    }
+
     /// An exchange whose request nobody could read: it has neither method nor path.
     pub(super) fn unreadable(mut self) -> Self {
         self.method = Method::from_bytes(b"-").unwrap_or_default();
-        self.uri = Uri::from_static("-");
+        self.target = None;
         self
     }
 
@@ -116,11 +123,11 @@ impl Exchange {
             request_id: self.context.request_id(),
             method: self.method.as_str(),
             route: route.map_or("", |route| &route.template),
-            path: self.uri.path(),
+            path: self.path(),
             status: self.status,
             bytes: self.bytes,
             duration: self.started.elapsed(),
-            peer: self.peer().map(Peer::address),
+            peer: self.peer().map(Peer::text),
             error: error.as_deref(),
             fields: &fields,
             message: None,

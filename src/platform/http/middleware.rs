@@ -4,14 +4,14 @@
 //! times the request they wrap (docs/PERFORMANCE.md). Stock parts are entered only by the requests that need
 //! them. It knows no handler and no slice.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
@@ -22,9 +22,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use tower::Service as _;
 
 use super::body::{self, BoundedBody, Pace};
 use super::compression;
@@ -45,7 +45,6 @@ const MAX_TAGGED: u64 = 1 << 20;
 
 /// Everything that a request passes through.
 pub struct Stack {
-    router: Router,
     table: Arc<RouteTable>,
     logging: Logging,
     settings: Settings,
@@ -57,15 +56,15 @@ impl Stack {
     /// Builds the table, the router and the fixed headers.
     pub fn new<S: Clone + Send + Sync + 'static>(
         routes: Routes<S>,
-        state: S,
+        state: &S,
         settings: &Settings,
         logging: Logging,
         debug: bool,
     ) -> Result<Self, StartError> {
-        let (table, inner) = routes.build(state)?;
+        let table = routes.build(state)?;
         let fixed_headers = fixed_headers(settings)?;
         let settings = settings.clone();
-        Ok(Self { router: inner, table: Arc::new(table), logging, settings, fixed_headers, debug })
+        Ok(Self { table: Arc::new(table), logging, settings, fixed_headers, debug })
     }
 
     /// The table of all routes.
@@ -73,36 +72,53 @@ impl Stack {
         &self.table
     }
 
-    /// Answers one request.
-    pub async fn answer(self: Arc<Self>, peer: Option<Peer>, mut request: Request) -> Response {
+    /// Answers one request. What needs no waiting is done before there is a future: that is copied several times on its
+    /// way, and is small when the request is not in it.
+    pub fn answer(
+        self: Arc<Self>,
+        peer: Option<Peer>,
+        mut request: Request,
+    ) -> impl Future<Output = Response> + Send + use<> {
         let route = self.table.find(request.uri().path()).cloned();
         let context = Context::new(request.headers(), route, Arc::clone(&self.table));
         let exchange = Exchange::begin(&request, context, self.logging.clone(), peer);
         if let Some(peer) = exchange.peer() {
             peer.set_unread(!request.body().is_end_stream());
         }
-        let mut response = match self.admit(&exchange, &mut request) {
-            None => self.run(&exchange, request).await,
-            Some(answer) => answer,
-        };
-        self.settle_error(&exchange, &mut response);
+        let admitted = self.admit(&exchange, &mut request);
+        let admitted = admitted.map(|route| catch_unwind(AssertUnwindSafe(|| route.call(request))));
+        async move {
+            let mut response = match admitted {
+                Ok(Ok(handler)) => self.run(&exchange, handler).await,
+                Ok(Err(panic)) => panicked(&*panic).into_response(),
+                Err(refusal) => refusal,
+            };
+            self.finalize(&exchange, &mut response).await;
+            exchange.finish(response)
+        }
+    }
+
+    /// Makes the answer of a handler, or of nobody, the answer to this request.
+    async fn finalize(&self, exchange: &Exchange, response: &mut Response) {
+        self.complete(exchange, response);
         if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
             && exchange.method != Method::OPTIONS
         {
             cors.answer(exchange.origin.as_ref(), response.headers_mut());
         }
-        if self.settings.etag {
-            tag(&exchange, &mut response, &self.settings).await;
+        if self.settings.etag
+            && let Err(error) = tag(exchange, response, &self.settings).await
+        {
+            *response = Error::internal(error).into_response();
+            self.complete(exchange, response);
         }
         if self.settings.compression {
             let min_size = self.settings.compression_min_size.get();
-            compression::apply(&mut response, exchange.accept_encoding.as_ref(), min_size).await;
+            compression::apply(response, exchange.accept_encoding.as_ref(), min_size).await;
         }
         if exchange.method == Method::HEAD {
-            drop_body(&mut response);
+            drop_body(response);
         }
-        self.add_fixed_headers(&exchange, &mut response);
-        exchange.finish(response)
     }
 
     /// The answer to what hyper refuses before there is a request, as bytes of HTTP/1.1, and its line in the log.
@@ -121,45 +137,43 @@ impl Stack {
             _ => foreign_error(status, None),
         };
         let mut response = error.into_response();
-        self.settle_error(&exchange, &mut response);
+        self.complete(&exchange, &mut response);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         if let Some(date) = date {
             response.headers_mut().insert(DATE, date);
         }
-        self.add_fixed_headers(&exchange, &mut response);
         respond::to_bytes(exchange.finish(response))
     }
 
     /// Refuses, or answers at once, what no handler has to see; prepares what one will.
-    fn admit(&self, exchange: &Exchange, request: &mut Request) -> Option<Response> {
-        if let Err(error) = self.check_headers(request) {
-            return Some(error.into_response());
-        }
+    #[expect(clippy::result_large_err, reason = "both are the way of a request, and neither is rare")]
+    fn admit<'a>(&self, exchange: &'a Exchange, request: &mut Request) -> Result<&'a RouteInfo, Response> {
+        self.check_headers(request).map_err(Error::into_response)?;
         let Some(route) = exchange.context.route() else {
-            return Some(Error::not_found("Unknown Endpoint").into_response());
+            return Err(Error::not_found("Unknown Endpoint").into_response());
         };
         if exchange.method == Method::OPTIONS {
-            return Some(options(route, request));
+            return Err(options(route, request));
         }
         let handled_as = if exchange.method == Method::HEAD { &Method::GET } else { &exchange.method };
         if !route.methods.contains(handled_as) {
             let error = Error::new(Kind::MethodNotAllowed);
-            return Some(([(ALLOW, route.allow.clone())], error).into_response());
+            return Err(([(ALLOW, route.allow.clone())], error).into_response());
         }
         if route.cookies && cross_site::is_forged(&exchange.method, request.headers(), route.cors.as_ref()) {
-            return Some(
-                Error::new(Kind::Forbidden).with_reason("Cross-Site Request Refused").into_response(),
-            );
+            return Err(Error::new(Kind::Forbidden)
+                .with_reason("Cross-Site Request Refused")
+                .into_response());
         }
         // A handler answers HEAD as it answers GET; the body is dropped at the end, when its length is known.
         *request.method_mut() = handled_as.clone();
         if !request.body().is_end_stream()
             && let Some(refusal) = self.admit_body(exchange, route, request)
         {
-            return Some(refusal);
+            return Err(refusal);
         }
         request.extensions_mut().insert(exchange.context.clone());
-        None
+        Ok(route)
     }
 
     fn check_headers(&self, request: &Request) -> Result<(), Error> {
@@ -224,26 +238,25 @@ impl Stack {
         route.body_limit.unwrap_or_else(|| self.settings.body_limit.get())
     }
 
-    /// Runs the handler: within its time, and with a panic turned into an answer.
-    async fn run(&self, exchange: &Exchange, request: Request) -> Response {
-        let Some(route) = exchange.context.route() else { return Error::new(Kind::NotFound).into_response() };
-        let timeout: Duration = route.timeout.unwrap_or_else(|| self.settings.request_timeout.get());
-        let mut router = self.router.clone();
-        let handler = async {
-            match router.call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
-        };
+    /// Waits for the handler: within its time, and with a panic turned into an answer.
+    async fn run(&self, exchange: &Exchange, handler: BoxFuture<'static, Response>) -> Response {
+        let own = exchange.context.route().and_then(|route| route.timeout);
+        let timeout = own.unwrap_or_else(|| self.settings.request_timeout.get());
         let handler = AssertUnwindSafe(handler).catch_unwind();
         match until(exchange.started + timeout, handler).await {
             Some(Ok(response)) => response,
-            Some(Err(panic)) => Error::internal(format!("panic: {}", panic_message(&*panic))).into_response(),
+            Some(Err(panic)) => panicked(&*panic).into_response(),
             None => Error::new(Kind::Unavailable)
                 .with_reason("Request Timed Out")
                 .with_source(format!("the handler took longer than {timeout:?}"))
                 .into_response(),
         }
+    }
+
+    /// Gives an answer what every answer has.
+    fn complete(&self, exchange: &Exchange, response: &mut Response) {
+        self.settle_error(exchange, response);
+        self.add_fixed_headers(exchange, response);
     }
 
     /// Gives every error its body. An error that did not come from us (axum's extractors answer with plain
@@ -262,7 +275,7 @@ impl Stack {
         };
         let asked = Asked {
             method: exchange.method.as_str(),
-            uri: exchange.uri.path(),
+            uri: exchange.path(),
             request_id: exchange.context.request_id(),
             problem: exchange.problem,
             debug: self.debug,
@@ -347,17 +360,15 @@ fn options(route: &RouteInfo, request: &Request) -> Response {
 }
 
 /// Adds the `ETag`, and turns the answer into 304 when the client already has it.
-async fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) {
+async fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) -> Result<(), axum::Error> {
     let read = matches!(exchange.method, Method::GET | Method::HEAD);
     if !read || response.status() != StatusCode::OK {
-        return;
+        return Ok(());
     }
     let small = response.body().size_hint().exact().is_some_and(|size| size <= MAX_TAGGED);
     if small && !response.headers().contains_key(ETAG) {
-        match tag_of(response.body_mut()).await {
-            Ok(tag) => response.headers_mut().insert(ETAG, tag),
-            Err(error) => return *response = Error::internal(error).into_response(),
-        };
+        let tag = tag_of(response.body_mut()).await?;
+        response.headers_mut().insert(ETAG, tag);
     }
     let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
     if fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
@@ -370,6 +381,7 @@ async fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) 
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().remove(CONTENT_TYPE);
     }
+    Ok(())
 }
 
 /// The tag of a body, which stays what it was.
@@ -435,15 +447,15 @@ fn foreign_error(status: StatusCode, said: Option<String>) -> Error {
 
 /// What the future gives, or nothing when its time is over. Most handlers are ready at once, and a timer costs as
 /// much as the routing of a request: only a handler that waits gets one.
-async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    match poll_fn(|task| Poll::Ready(future.as_mut().poll(task))).await {
+async fn until<F: Future + Unpin>(deadline: Instant, mut future: F) -> Option<F::Output> {
+    match poll_fn(|task| Poll::Ready(Pin::new(&mut future).poll(task))).await {
         Poll::Ready(output) => Some(output),
         Poll::Pending => tokio::time::timeout_at(deadline.into(), future).await.ok(),
     }
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of no known type")
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::internal(format!("panic: {}", text.unwrap_or("of no known type")))
 }

@@ -11,6 +11,7 @@ pub struct Peer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     address: SocketAddr,
+    text: String,
     begun: AtomicU64,
     ended: AtomicU64,
     unread: AtomicBool,
@@ -21,6 +22,7 @@ impl Peer {
     pub fn new(address: SocketAddr) -> Self {
         Self(Arc::new(Inner {
             address,
+            text: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             unread: AtomicBool::new(false),
@@ -30,6 +32,11 @@ impl Peer {
     /// Its network address.
     pub fn address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// The address for the log; an IPv4 address in IPv6 clothes is shown as what it is.
+    pub(super) fn text(&self) -> &str {
+        &self.0.text
     }
 
     /// Notes that it has asked something; the answer ends with the guard.
@@ -77,6 +84,15 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_shows_an_address_with_its_port_and_ipv4_as_ipv4() {
+        for (address, text) in
+            [("[::ffff:10.0.0.1]:80", "10.0.0.1:80"), ("[2001:db8::1]:443", "[2001:db8::1]:443")]
+        {
+            assert_eq!(Peer::new(address.parse().unwrap()).text(), text);
+        }
+    }
 
     #[test]
     fn all_is_answered_when_the_last_guard_is_gone() {

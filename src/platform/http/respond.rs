@@ -47,9 +47,8 @@ impl IntoResponse for NoContent {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
-            Ok(body) => {
-                ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
-            }
+            Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(body))
+                .into_response(),
             Err(error) => Error::internal(error).into_response(),
         }
     }

@@ -16,7 +16,8 @@ use axum::body::Body;
 use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address};
-use hyper::body::Incoming;
+use futures_util::FutureExt as _;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -150,7 +151,10 @@ pub async fn serve(
             let stack = Arc::clone(&stack);
             ready(Ok::<_, io::Error>(service_fn(move |request: axum::http::Request<Incoming>| {
                 let (stack, peer) = (Arc::clone(&stack), peer.clone());
-                async move { Ok::<_, io::Error>(stack.answer(Some(peer), request.map(Body::new)).await) }
+                // Most requests have no body, and one that is known to be empty needs no memory.
+                let body =
+                    |body: Incoming| if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+                stack.answer(Some(peer), request.map(body)).map(Ok::<_, io::Error>)
             })))
         }))
         .await

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::LOGGER;
 use super::level::Level;
-use super::line::Line;
+use super::line::{Line, name};
 use super::settings::Format;
 use super::sink::Sink;
 
@@ -39,7 +39,7 @@ impl Voices {
         let mut record = Vec::new();
         let mut line = Line::begin(&mut record, format, (SystemTime::now(), level, LOGGER), &[]);
         line.message(text);
-        line.text("sink", subject);
+        line.text(name!("sink"), subject);
         more(&mut line);
         line.end();
         match voice {
@@ -73,8 +73,8 @@ impl Alarm {
         }
         let text = "a log sink fails, its records are dropped until it works again";
         self.voices.say(sink, Level::Error, text, |line| {
-            line.text("place", place);
-            line.text("error", &error.to_string());
+            line.text(name!("place"), place);
+            line.text(name!("error"), &error.to_string());
         });
     }
 }

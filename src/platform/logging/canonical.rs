@@ -4,11 +4,10 @@
 //! some 11,000 instructions, about as much as the request itself.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::level::Level;
-use super::line::Line;
+use super::line::{Line, name};
 use super::settings::Format;
 use super::value::Value;
 
@@ -38,8 +37,8 @@ pub struct Canonical<'a> {
     pub bytes: u64,
     /// From the request's head to the answer's.
     pub duration: Duration,
-    /// Who asked.
-    pub peer: Option<SocketAddr>,
+    /// Who asked: address and port.
+    pub peer: Option<&'a str>,
     /// The cause of a failure, which the caller is not told.
     pub error: Option<&'a str>,
     /// What the handler adds.
@@ -64,21 +63,21 @@ pub(super) fn write(out: &mut Vec<u8>, format: Format, now: SystemTime, request:
         line.word(request.method);
         line.word(request.path);
         line.outcome(request.status, request.duration);
-        line.text("id", request.request_id);
+        line.text(name!("id"), request.request_id);
     } else {
-        line.text("request_id", request.request_id);
-        line.text("method", request.method);
-        line.text("route", request.route);
-        line.text("path", request.path);
-        line.uint("status", u64::from(request.status));
-        line.uint("bytes", request.bytes);
-        line.millis("duration_ms", request.duration);
+        line.text(name!("request_id"), request.request_id);
+        line.text(name!("method"), request.method);
+        line.text(name!("route"), request.route);
+        line.text(name!("path"), request.path);
+        line.uint(name!("status"), u64::from(request.status));
+        line.uint(name!("bytes"), request.bytes);
+        line.millis(name!("duration_ms"), request.duration);
         if let Some(peer) = request.peer {
-            line.address("peer", peer);
+            line.text(name!("peer"), peer);
         }
     }
     if let Some(error) = request.error {
-        line.text("error", error);
+        line.text(name!("error"), error);
     }
     for (name, value) in request.fields {
         line.added(name, value);
@@ -105,7 +104,7 @@ mod tests {
             status: 201,
             bytes: 42,
             duration: Duration::from_micros(12_345),
-            peer: Some("127.0.0.1:5000".parse().unwrap()),
+            peer: Some("127.0.0.1:5000"),
             error: None,
             fields,
             message: None,

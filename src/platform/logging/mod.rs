@@ -40,6 +40,7 @@ pub use value::Value;
 use crate::platform::error::StartError;
 use alarm::{Alarm, Voices};
 use level::Filter;
+use line::name;
 use sink::{Output, Plan, Sink};
 
 /// The logger of what logging says of itself.
@@ -179,7 +180,9 @@ impl Logging {
         self.flush(deadline);
         for sink in self.inner.sinks.iter().filter(|sink| sink.unsaid() > 0) {
             let text = "log records dropped";
-            self.inner.voices.say(sink.name, Level::Warn, text, |line| line.uint("dropped", sink.unsaid()));
+            self.inner
+                .voices
+                .say(sink.name, Level::Warn, text, |line| line.uint(name!("dropped"), sink.unsaid()));
         }
         self.flush(until.saturating_duration_since(Instant::now()));
     }

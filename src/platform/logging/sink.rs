@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::alarm::Alarm;
 use super::level::{Filter, Level, Threshold};
-use super::line::Line;
+use super::line::{Line, name};
 use super::settings::Format;
 use super::{LOGGER, canonical};
 use crate::platform::error::StartError;
@@ -339,7 +339,7 @@ fn dropped(format: Format, count: u64) -> Vec<u8> {
     let mut record = Vec::new();
     let mut line = Line::begin(&mut record, format, (SystemTime::now(), Level::Warn, LOGGER), &[]);
     line.message("log records dropped");
-    line.uint("dropped", count);
+    line.uint(name!("dropped"), count);
     line.end();
     record
 }

@@ -1,9 +1,13 @@
 //! Every error is JSON of one shape, with a fixed reason phrase.
 
+use std::future::Ready;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
+use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
+use axum::response::Response;
 use serde_json::json;
 use server::platform::error::{Error, Result};
 use server::platform::http::{Json, Path, Route, Routes};
@@ -19,6 +23,18 @@ async fn broken() -> Result<()> {
 
 async fn panics() {
     panic!("hunter2")
+}
+
+/// A handler that does not even give a future.
+#[derive(Clone)]
+struct PanicsAtOnce;
+
+impl<S> Handler<(), S> for PanicsAtOnce {
+    type Future = Ready<Response>;
+
+    fn call(self, _: Request, _: S) -> Self::Future {
+        panic!("hunter2")
+    }
 }
 
 async fn slow() {
@@ -40,7 +56,8 @@ async fn count(Path(count): Path<u32>) -> Json<u32> {
 fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/broken").get(broken))
-        .route(Route::at("/panics").get(panics))
+        .route(Route::at("/panics").get(panics).post(PanicsAtOnce))
+        .route(Route::at("/panics/{with}").get(panics).post(PanicsAtOnce))
         .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
         .route(Route::at("/count/{count}").get(count))
         .route(Route::at("/status/{status}").get(status))
@@ -106,11 +123,18 @@ async fn debug_puts_the_trace_into_the_body() {
 #[tokio::test]
 async fn a_panic_is_a_500_in_json_and_the_next_request_works() {
     let app = app().await;
-    let answer = app.get("/panics").await;
-    assert_eq!(answer.status_line(), "500 Internal Server Error");
-    assert_eq!(answer.json()["code"], 500);
-    assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"));
-    assert!(app.log().last().unwrap().contains("panic: hunter2"), "{:?}", app.log());
+    for (method, path) in [
+        (Method::GET, "/panics"),
+        (Method::POST, "/panics"),
+        (Method::GET, "/panics/1"),
+        (Method::POST, "/panics/1"),
+    ] {
+        let answer = app.call(method, path, &[], Body::empty()).await;
+        assert_eq!(answer.status_line(), "500 Internal Server Error");
+        assert_eq!(answer.json()["code"], 500);
+        assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"));
+        assert!(app.log().last().unwrap().contains("panic: hunter2"), "{:?}", app.log());
+    }
     assert_eq!(app.get("/count/1").await.status, 200);
 }
 
