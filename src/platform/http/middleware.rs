@@ -150,7 +150,10 @@ impl Stack {
     fn admit<'a>(&self, exchange: &'a Exchange, request: &mut Request) -> Result<&'a RouteInfo, Response> {
         self.check_headers(request).map_err(Error::into_response)?;
         let Some(route) = exchange.context.route() else {
-            return Err(Error::not_found("Unknown Endpoint").into_response());
+            // RFC 9110, section 9.3.7: a question about the server and no path of it. Load balancers ask it.
+            let whole = exchange.method == Method::OPTIONS && exchange.path() == "*";
+            let unknown = || Error::not_found("Unknown Endpoint").into_response();
+            return Err(if whole { StatusCode::NO_CONTENT.into_response() } else { unknown() });
         };
         if exchange.method == Method::OPTIONS {
             return Err(options(route, request));

@@ -44,6 +44,13 @@ async fn options_is_204_with_allow_and_no_body() {
 }
 
 #[tokio::test]
+async fn options_of_the_whole_server_is_204() {
+    let app = app().await;
+    assert_eq!(app.call(Method::OPTIONS, "*", &[], Body::empty()).await.status, 204);
+    assert_eq!(app.call(Method::GET, "*", &[], Body::empty()).await.status, 404);
+}
+
+#[tokio::test]
 async fn options_of_an_unknown_path_is_404() {
     let answer = app().await.call(Method::OPTIONS, "/nowhere", &[], Body::empty()).await;
     assert_eq!(answer.status_line(), "404 Unknown Endpoint");
