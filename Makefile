@@ -69,7 +69,7 @@ coverage: tools ## Run the tests and print how much of each file they reach
 	@CARGO="$(CARGO)" scripts/coverage
 
 .PHONY: bench
-bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS)
+bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS, BENCH_RATE)
 	$(CARGO) bench --locked --profile $(BENCH_PROFILE) --bench http
 
 .PHONY: instructions

@@ -7,14 +7,15 @@
 //!
 //! Each route is measured under two loads. One asks at a rate that both servers can serve, as a service in operation is
 //! asked: then most of a request's cost is that a server wakes up for it. The other asks again as soon as it is
-//! answered: then nobody ever sleeps, and what is left is the work itself.
+//! answered: then nobody ever sleeps, and what is left is the work itself. The last columns tell a rate that was not
+//! reached.
 //!
 //! `/ping` is there without any example and is not logged. The last route compares with a bare server that sends what
 //! ours sends: its headers are part of the product, and what hyper and the kernel take to send them is no cost of what
 //! stands between.
 //!
 //! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (50000 a round without pause, half of it at a rate),
-//! `BENCH_ROUNDS` (5), `BENCH_RATE` (20000 requests a second).
+//! `BENCH_ROUNDS` (5), `BENCH_RATE` (20000 requests a second; 0 leaves that load out).
 
 #![expect(clippy::print_stdout, reason = "the table is the product of this program")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts, far below 2^52")]
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
 
 fn compare() -> Result<()> {
     let (requests, rounds) = (setting("BENCH_REQUESTS", 50_000)?, setting("BENCH_ROUNDS", 5)?);
-    // About a fifth of what the bare server can do on a core.
+    // About a ninth of what the bare server does without pause.
     let rate = setting("BENCH_RATE", 20_000)?;
     let pinned =
         Command::new("taskset").args(["-c", LOAD_CORE, "true"]).status().is_ok_and(|status| status.success());
@@ -78,7 +79,9 @@ fn compare() -> Result<()> {
     let entries =
         [Some(bare::ID), entry.as_deref()].map(|id| format!("/addresses/{}", id.unwrap_or_default()));
     println!(
-        "{requests} requests a round, {rounds} rounds, {CONNECTIONS} connections; CPU of the server per request"
+        "{requests} requests a round without pause, {} at a rate; {rounds} rounds, {CONNECTIONS} connections; \
+         CPU of the server per request, the ratio round by round",
+        requests / 2
     );
     println!(
         "{:<16} {:<10} {:>6} {:>10} {:>10} {:>7} {:>12} {:>12}",
@@ -104,7 +107,8 @@ fn compare() -> Result<()> {
         for side in [0, 1] {
             servers[side].measure(pinned, paths[side], length, Load { requests: requests / 5, rate: 0 })?;
         }
-        for load in [Load { requests: requests / 2, rate }, Load { requests, rate: 0 }] {
+        let paced = (rate > 0).then_some(Load { requests: requests / 2, rate });
+        for load in paced.into_iter().chain([Load { requests, rate: 0 }]) {
             let mut seen: Vec<[Sample; 2]> = Vec::new();
             for round in 1..=rounds {
                 let bare = servers[0].measure(pinned, paths[0], length, load)?;

@@ -127,7 +127,7 @@ impl Exchange {
             status: self.status,
             bytes: self.bytes,
             duration: self.started.elapsed(),
-            peer: self.peer().map(Peer::text),
+            peer: self.peer().map(Peer::address),
             error: error.as_deref(),
             fields: &fields,
             message: None,

@@ -35,7 +35,7 @@ use super::etag;
 use super::exchange::Exchange;
 use super::peer::Peer;
 use super::respond::{self, Asked, Refusal};
-use super::routes::{RouteInfo, RouteTable, Routes};
+use super::routes::{Endpoint, RouteInfo, RouteTable, Routes};
 use super::settings::Settings;
 use crate::platform::error::{Error, Kind, StartError};
 use crate::platform::logging::Logging;
@@ -53,7 +53,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Builds the table, the router and the fixed headers.
+    /// Builds the table and the fixed headers.
     pub fn new<S: Clone + Send + Sync + 'static>(
         routes: Routes<S>,
         state: &S,
@@ -85,13 +85,15 @@ impl Stack {
         if let Some(peer) = exchange.peer() {
             peer.set_unread(!request.body().is_end_stream());
         }
-        let admitted = self.admit(&exchange, &mut request);
-        let admitted = admitted.map(|route| catch_unwind(AssertUnwindSafe(|| route.call(request))));
+        let handled = match self.admit(&exchange, &mut request) {
+            Ok(handler) => catch_unwind(AssertUnwindSafe(|| handler(request)))
+                .map_err(|panic| panicked(&*panic).into_response()),
+            Err(answer) => Err(answer),
+        };
         async move {
-            let mut response = match admitted {
-                Ok(Ok(handler)) => self.run(&exchange, handler).await,
-                Ok(Err(panic)) => panicked(&*panic).into_response(),
-                Err(refusal) => refusal,
+            let mut response = match handled {
+                Ok(handled) => self.run(&exchange, handled).await,
+                Err(answer) => answer,
             };
             self.finalize(&exchange, &mut response).await;
             exchange.finish(response)
@@ -101,11 +103,6 @@ impl Stack {
     /// Makes the answer of a handler, or of nobody, the answer to this request.
     async fn finalize(&self, exchange: &Exchange, response: &mut Response) {
         self.complete(exchange, response);
-        if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
-            && exchange.method != Method::OPTIONS
-        {
-            cors.answer(exchange.origin.as_ref(), response.headers_mut());
-        }
         if self.settings.etag
             && let Err(error) = tag(exchange, response, &self.settings).await
         {
@@ -145,9 +142,9 @@ impl Stack {
         respond::to_bytes(exchange.finish(response))
     }
 
-    /// Refuses, or answers at once, what no handler has to see; prepares what one will.
+    /// Finds the handler, and prepares the request for it; or answers at once what no handler has to see.
     #[expect(clippy::result_large_err, reason = "both are the way of a request, and neither is rare")]
-    fn admit<'a>(&self, exchange: &'a Exchange, request: &mut Request) -> Result<&'a RouteInfo, Response> {
+    fn admit<'a>(&self, exchange: &'a Exchange, request: &mut Request) -> Result<&'a Endpoint, Response> {
         self.check_headers(request).map_err(Error::into_response)?;
         let Some(route) = exchange.context.route() else {
             // RFC 9110, section 9.3.7: a question about the server and no path of it. Load balancers ask it.
@@ -159,10 +156,10 @@ impl Stack {
             return Err(options(route, request));
         }
         let handled_as = if exchange.method == Method::HEAD { &Method::GET } else { &exchange.method };
-        if !route.methods.contains(handled_as) {
+        let Some(handler) = route.handler(handled_as) else {
             let error = Error::new(Kind::MethodNotAllowed);
             return Err(([(ALLOW, route.allow.clone())], error).into_response());
-        }
+        };
         if route.cookies && cross_site::is_forged(&exchange.method, request.headers(), route.cors.as_ref()) {
             return Err(Error::new(Kind::Forbidden)
                 .with_reason("Cross-Site Request Refused")
@@ -176,7 +173,7 @@ impl Stack {
             return Err(refusal);
         }
         request.extensions_mut().insert(exchange.context.clone());
-        Ok(route)
+        Ok(handler)
     }
 
     fn check_headers(&self, request: &Request) -> Result<(), Error> {
@@ -260,6 +257,11 @@ impl Stack {
     fn complete(&self, exchange: &Exchange, response: &mut Response) {
         self.settle_error(exchange, response);
         self.add_fixed_headers(exchange, response);
+        if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
+            && exchange.method != Method::OPTIONS
+        {
+            cors.answer(exchange.origin.as_ref(), response.headers_mut());
+        }
     }
 
     /// Gives every error its body. An error that did not come from us (axum's extractors answer with plain

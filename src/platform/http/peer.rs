@@ -10,8 +10,7 @@ pub struct Peer(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    address: SocketAddr,
-    text: String,
+    address: String,
     begun: AtomicU64,
     ended: AtomicU64,
     unread: AtomicBool,
@@ -21,22 +20,16 @@ impl Peer {
     /// A peer that has asked nothing yet.
     pub fn new(address: SocketAddr) -> Self {
         Self(Arc::new(Inner {
-            address,
-            text: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+            address: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             unread: AtomicBool::new(false),
         }))
     }
 
-    /// Its network address.
-    pub fn address(&self) -> SocketAddr {
-        self.0.address
-    }
-
-    /// The address for the log; an IPv4 address in IPv6 clothes is shown as what it is.
-    pub(super) fn text(&self) -> &str {
-        &self.0.text
+    /// Its network address with its port; an IPv4 address in IPv6 clothes is shown as what it is.
+    pub fn address(&self) -> &str {
+        &self.0.address
     }
 
     /// Notes that it has asked something; the answer ends with the guard.
@@ -90,7 +83,7 @@ mod tests {
         for (address, text) in
             [("[::ffff:10.0.0.1]:80", "10.0.0.1:80"), ("[2001:db8::1]:443", "[2001:db8::1]:443")]
         {
-            assert_eq!(Peer::new(address.parse().unwrap()).text(), text);
+            assert_eq!(Peer::new(address.parse().unwrap()).address(), text);
         }
     }
 

@@ -168,6 +168,7 @@ async fn what_hyper_refuses_by_itself_has_the_error_body_and_one_line_too() {
                     let body: serde_json::Value = serde_json::from_str(body).unwrap();
                     assert_eq!(body["code"], body["status"]);
                     assert!(status.starts_with(&body["code"].to_string()), "{body}");
+                    assert_eq!(body["uri"], "-");
                     assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
                 }
             }
@@ -178,7 +179,8 @@ async fn what_hyper_refuses_by_itself_has_the_error_body_and_one_line_too() {
     let log = app.log();
     assert_eq!(log.len(), 6, "{log:#?}");
     for line in &log {
-        assert!(line.contains(" method=- ") && line.contains(" peer=127.0.0.1:"), "{line}");
+        assert!(line.contains(" method=- ") && line.contains(" path=- "), "{line}");
+        assert!(line.contains(" peer=127.0.0.1:"), "{line}");
         assert!(line.contains("level=warn"), "{line}");
     }
 }

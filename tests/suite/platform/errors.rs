@@ -1,6 +1,9 @@
 //! Every error is JSON of one shape, with a fixed reason phrase.
 
 use std::future::Ready;
+use std::pin::Pin;
+use std::result::Result as StdResult;
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,9 +11,11 @@ use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde_json::json;
 use server::platform::error::{Error, Result};
-use server::platform::http::{Json, Path, Route, Routes};
+use server::platform::http::{Cors, Json, Path, Route, Routes};
 use server::platform::services::Services;
 
 use crate::support::{TestApp, echo};
@@ -37,6 +42,25 @@ impl<S> Handler<(), S> for PanicsAtOnce {
     }
 }
 
+/// A body that says how long it is and then breaks.
+struct Broken;
+
+impl HttpBody for Broken {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Task<'_>,
+    ) -> Poll<Option<StdResult<Frame<Bytes>, &'static str>>> {
+        Poll::Ready(Some(Err("the disk is gone")))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(5)
+    }
+}
+
 async fn slow() {
     tokio::time::sleep(Duration::from_hours(1)).await;
 }
@@ -58,6 +82,7 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/broken").get(broken))
         .route(Route::at("/panics").get(panics).post(PanicsAtOnce))
         .route(Route::at("/panics/{with}").get(panics).post(PanicsAtOnce))
+        .route(Route::at("/breaks").get(async || Body::new(Broken)).cors(Cors::any()))
         .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
         .route(Route::at("/count/{count}").get(count))
         .route(Route::at("/status/{status}").get(status))
@@ -135,7 +160,19 @@ async fn a_panic_is_a_500_in_json_and_the_next_request_works() {
         assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"));
         assert!(app.log().last().unwrap().contains("panic: hunter2"), "{:?}", app.log());
     }
+    assert_eq!(app.log().len(), 4, "{:?}", app.log());
     assert_eq!(app.get("/count/1").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_before_it_is_sent_is_a_500_that_a_page_can_read() {
+    let app = app().await;
+    let answer = app.get("/breaks").await;
+    assert_eq!(answer.status_line(), "500 Internal Server Error");
+    assert_eq!(answer.json()["code"], 500);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert!(answer.header("x-request-id").is_some());
+    assert!(app.log().last().unwrap().contains("the disk is gone"), "{:?}", app.log());
 }
 
 #[tokio::test]

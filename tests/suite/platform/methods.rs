@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Method;
-use server::platform::http::{Cors, Json, Route, Routes};
+use server::platform::http::{Cors, Json, NoContent, Route, Routes};
 use server::platform::services::Services;
 
 use crate::support::TestApp;
@@ -11,12 +11,16 @@ async fn hello() -> Json<&'static str> {
     Json("hello")
 }
 
+async fn hello_nobody() {}
+
 fn routes() -> Routes<Services> {
     let listed = Cors::origins(["https://app.example".parse().unwrap()]).with_credentials();
     Routes::new()
         .route(Route::at("/closed").get(hello).post(hello))
         .route(Route::at("/open").get(hello).cors(Cors::any()))
         .route(Route::at("/listed").get(hello).put(hello).post(hello).cors(listed))
+        .route(Route::at("/empty").get(hello_nobody).delete(async || NoContent))
+        .route(Route::at("/empty/{id}").get(hello_nobody).delete(async || NoContent))
         .route(Route::at("/account").get(hello).post(hello).cookies())
 }
 
@@ -123,6 +127,19 @@ async fn cookies_that_cors_lets_in_come_from_the_listed_origin_only() {
         let form = [("origin", origin), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
         assert_eq!(app.call(Method::POST, "/listed", &form, "{}").await.status, status, "{origin}");
         assert_eq!(app.call(Method::POST, "/account", &form, "{}").await.status, 403, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_the_same_length_whether_its_path_has_parameters_or_not() {
+    let app = app().await;
+    for path in ["/empty", "/empty/1"] {
+        // hyper writes the length of an answer that has none, except of a 204.
+        assert_eq!(app.get(path).await.header("content-length"), None, "{path}");
+        let answer = app.delete(path).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-length")), (204, None), "{path}");
+        let answer = app.call(Method::HEAD, path, &[], Body::empty()).await;
+        assert_eq!(answer.header("content-length"), Some("0"), "{path}");
     }
 }
 

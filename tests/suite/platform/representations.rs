@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Method;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, X_FRAME_OPTIONS};
 use axum::response::IntoResponse;
 use server::platform::http::{Path, Route, Routes};
 use server::platform::services::Services;
@@ -17,8 +17,13 @@ async fn picture() -> impl IntoResponse {
     ([(CONTENT_TYPE, "image/png")], vec![7; 10_000])
 }
 
+async fn unframed() -> impl IntoResponse {
+    [(X_FRAME_OPTIONS, "DENY")]
+}
+
 fn routes() -> Routes<Services> {
     Routes::new()
+        .route(Route::at("/unframed").get(unframed))
         .route(Route::at("/text/{size}").get(text).post(text))
         .route(Route::at("/picture").get(picture))
 }
@@ -167,6 +172,13 @@ async fn a_security_header_can_be_changed_added_and_left_out() {
     assert_eq!(answer.header("referrer-policy"), None);
     assert_eq!(answer.header("permissions-policy"), Some("camera=()"));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[tokio::test]
+async fn a_header_of_the_handler_takes_the_place_of_ours() {
+    let answer = app().await.get("/unframed").await;
+    let all: Vec<_> = answer.headers.get_all(X_FRAME_OPTIONS).iter().collect();
+    assert_eq!(all, ["DENY"]);
 }
 
 #[tokio::test]
