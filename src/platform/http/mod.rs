@@ -9,6 +9,7 @@ mod context;
 mod cors;
 mod cross_site;
 mod decompression;
+mod endpoint;
 mod etag;
 mod exchange;
 mod extract;

@@ -8,20 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::{Extensions, HeaderValue, Method, Uri};
-use axum::response::Response;
-use axum::routing::any;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use http_body::Body as _;
-use tower::{Service as _, ServiceExt as _};
+use axum::http::{HeaderValue, Method, Uri};
 
 use super::cors::Cors;
+use super::endpoint::{Endpoint, endpoint};
 use crate::platform::error::StartError;
 use crate::platform::schema::Schema;
 
@@ -47,9 +38,6 @@ pub struct RouteInfo {
     pub timeout: Option<Duration>,
     handlers: Vec<Endpoint>,
 }
-
-/// A handler without its type.
-pub(super) type Endpoint = Box<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// One path and its handlers.
 pub struct Route<S> {
@@ -107,7 +95,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
     fn on<T: 'static>(mut self, method: Method, handler: impl Handler<T, S>) -> Self {
         let path = self.path;
-        self.handlers.push(Box::new(move |state| endpoint(path, handler, state)));
+        self.handlers.push(Box::new(move |state| endpoint(spellings(path), handler, state)));
         self.methods.push(method);
         self
     }
@@ -176,56 +164,6 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             handlers: self.handlers.into_iter().map(|handler| handler(state.clone())).collect(),
         })
     }
-}
-
-/// A handler that is called as axum's router would call it. The router itself is needed for a path with parameters,
-/// which are of a private type. For every other path it would note the same with each request: that is asked of it once,
-/// and saves a ninth of a small request (docs/PERFORMANCE.md).
-fn endpoint<T, S>(path: &'static str, handler: impl Handler<T, S>, state: S) -> Endpoint
-where
-    T: 'static,
-    S: Clone + Send + Sync + 'static,
-{
-    if !path.contains('{') {
-        let notes = notes(path);
-        return Box::new(move |mut request| {
-            request.extensions_mut().extend(notes.clone());
-            Box::pin(handler.clone().call(request, state.clone()))
-        });
-    }
-    let route = |router: Router<S>, path: String| router.route(&path, any(handler.clone()));
-    let router = spellings(path).into_iter().fold(Router::new(), route).with_state(state);
-    Box::new(move |request| {
-        let answered = router.clone().call(request);
-        Box::pin(async move {
-            let Ok(response) = answered.await;
-            without_length(response)
-        })
-    })
-}
-
-/// What axum's router notes for its extractors when this path, which has no parameters, is asked for.
-fn notes(path: &'static str) -> Extensions {
-    let copy = async |request: Request| {
-        let mut response = Response::new(Body::empty());
-        response.extensions_mut().extend(request.into_parts().0.extensions);
-        response
-    };
-    let mut request: Request = Request::default();
-    *request.uri_mut() = Uri::try_from(path).unwrap_or_default();
-    match Router::new().route(path, any(copy)).oneshot(request).now_or_never() {
-        Some(Ok(response)) => response.into_parts().0.extensions,
-        None => Extensions::new(),
-    }
-}
-
-/// axum's router gives an answer without a body a length too, a 204 among them, which must have none (RFC 9110, section
-/// 8.6). hyper does it right by itself.
-fn without_length(mut response: Response) -> Response {
-    if response.body().size_hint().exact().is_some() {
-        response.headers_mut().remove(CONTENT_LENGTH);
-    }
-    response
 }
 
 impl RouteInfo {
@@ -331,7 +269,8 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::extract::{Path, RawPathParams, State};
+    use axum::body::Body;
+    use axum::extract::{Path, RawPathParams, Request, State};
 
     async fn nothing() {}
 
