@@ -28,7 +28,7 @@ struct RouteLine {
 
 async fn show(State(services): State<Services>, context: Context) -> Html<HomePage> {
     let line = |route: &RouteInfo| RouteLine {
-        methods: route.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(" "),
+        methods: route.methods().map(Method::as_str).collect::<Vec<_>>().join(" "),
         path: route.template.clone(),
     };
     Html(HomePage {

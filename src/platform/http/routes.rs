@@ -4,7 +4,7 @@
 //! `server routes`, gives the log its route template, and finds the handler. Every path is also accepted with a
 //! trailing slash.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,6 @@ use crate::platform::schema::Schema;
 pub struct RouteInfo {
     /// The path as it was written, with `{names}` for its parameters.
     pub template: String,
-    /// The methods it takes, without `HEAD` and `OPTIONS`, which every route has.
-    pub methods: Vec<Method>,
     /// The value of `Allow`.
     pub allow: HeaderValue,
     /// Whether other sites' pages may call it.
@@ -36,14 +34,16 @@ pub struct RouteInfo {
     pub body_limit: Option<u64>,
     /// Its own time limit, instead of `http.request_timeout`.
     pub timeout: Option<Duration>,
-    handlers: Vec<Endpoint>,
+    handlers: Vec<(Method, Endpoint)>,
 }
+
+/// A handler that has not been given its state.
+type Stateless<S> = Box<dyn FnOnce(S) -> Endpoint + Send>;
 
 /// One path and its handlers.
 pub struct Route<S> {
     path: &'static str,
-    handlers: Vec<Box<dyn FnOnce(S) -> Endpoint + Send>>,
-    methods: Vec<Method>,
+    handlers: Vec<(Method, Stateless<S>)>,
     cors: Option<Cors>,
     schema: Option<(&'static str, &'static str)>,
     logged: bool,
@@ -58,7 +58,6 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         Self {
             path,
             handlers: Vec::new(),
-            methods: Vec::new(),
             cors: None,
             schema: None,
             logged: true,
@@ -95,8 +94,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
     fn on<T: 'static>(mut self, method: Method, handler: impl Handler<T, S>) -> Self {
         let path = self.path;
-        self.handlers.push(Box::new(move |state| endpoint(spellings(path), handler, state)));
-        self.methods.push(method);
+        self.handlers.push((method, Box::new(move |state| endpoint(spellings(path), handler, state))));
         self
     }
 
@@ -137,23 +135,42 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
-    fn repeated_method(&self) -> Option<&Method> {
-        let mut methods = self.methods.iter().enumerate();
-        methods.find(|(at, method)| self.methods[..*at].contains(method)).map(|(_, method)| method)
+    /// Refuses what axum's router would panic at, and what no request can ask for.
+    fn check(&self) -> Result<(), StartError> {
+        if !self.path.starts_with('/') {
+            return Err(self.wrong("a path begins with a slash"));
+        }
+        if self.path.contains("/:") || self.path.contains("/*") {
+            return Err(self.wrong("a parameter is written {name}, the rest of a path {*name}"));
+        }
+        // matchit takes any text between the slashes.
+        let is_of_a_url = |path: &str| Uri::try_from(path).is_ok_and(|uri| uri.path() == path);
+        if !self.path.contains('{') && !is_of_a_url(self.path) {
+            return Err(self.wrong("is no path of a URL"));
+        }
+        for (at, (method, _)) in self.handlers.iter().enumerate() {
+            if self.handlers[..at].iter().any(|(earlier, _)| earlier == method) {
+                return Err(self.wrong(format!("has two handlers for {method}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, why: impl Display) -> StartError {
+        StartError::failed(format!("route {}: {why}", self.path))
     }
 
     fn into_info(self, state: &S) -> Result<RouteInfo, StartError> {
-        let mut names: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+        let mut names: Vec<&str> = self.handlers.iter().map(|(method, _)| method.as_str()).collect();
         if names.contains(&"GET") {
             names.push("HEAD");
         }
         names.push("OPTIONS");
-        let allow = HeaderValue::try_from(names.join(", "))
-            .map_err(|error| StartError::failed(format!("route {}: {error}", self.path)))?;
+        let allow = HeaderValue::try_from(names.join(", ")).map_err(|error| self.wrong(error))?;
         let schema = self.schema.map(|(name, text)| Schema::parse(name, text)).transpose()?;
+        let handlers = self.handlers.into_iter();
         Ok(RouteInfo {
             template: self.path.to_owned(),
-            methods: self.methods,
             allow,
             cookies: self.cookies || self.cors.as_ref().is_some_and(Cors::takes_cookies),
             cors: self.cors,
@@ -161,15 +178,20 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             logged: self.logged,
             body_limit: self.body_limit,
             timeout: self.timeout,
-            handlers: self.handlers.into_iter().map(|handler| handler(state.clone())).collect(),
+            handlers: handlers.map(|(method, handler)| (method, handler(state.clone()))).collect(),
         })
     }
 }
 
 impl RouteInfo {
+    /// The methods it takes, without `HEAD` and `OPTIONS`, which every route has.
+    pub fn methods(&self) -> impl Iterator<Item = &Method> {
+        self.handlers.iter().map(|(method, _)| method)
+    }
+
     /// The handler of a method.
     pub(super) fn handler(&self, method: &Method) -> Option<&Endpoint> {
-        self.methods.iter().position(|mine| mine == method).and_then(|at| self.handlers.get(at))
+        self.handlers.iter().find(|(mine, _)| mine == method).map(|(_, handler)| handler)
     }
 }
 
@@ -213,25 +235,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub(super) fn build(self, state: &S) -> Result<RouteTable, StartError> {
         let mut table = RouteTable { paths: matchit::Router::new(), routes: Vec::new() };
         for route in self.routes {
-            let wrong = |why: String| StartError::failed(format!("route {}: {why}", route.path));
-            // axum's router would panic at these, and at what matchit refuses.
-            if !route.path.starts_with('/') {
-                return Err(wrong("a path begins with a slash".to_owned()));
-            }
-            if route.path.contains("/:") || route.path.contains("/*") {
-                return Err(wrong("a parameter is written {name}, the rest of a path {*name}".to_owned()));
-            }
-            // matchit takes any text between the slashes; a request can only have what a URL can.
-            if !route.path.contains('{')
-                && Uri::try_from(route.path).ok().is_none_or(|uri| uri.path() != route.path)
-            {
-                return Err(wrong("is no path of a URL".to_owned()));
-            }
-            if let Some(method) = route.repeated_method() {
-                return Err(wrong(format!("has two handlers for {method}")));
-            }
+            route.check()?;
             for path in spellings(route.path) {
-                table.paths.insert(path, table.routes.len()).map_err(|error| wrong(error.to_string()))?;
+                table.paths.insert(path, table.routes.len()).map_err(|error| route.wrong(error))?;
             }
             table.routes.push(Arc::new(route.into_info(state)?));
         }
