@@ -140,8 +140,9 @@ mod tests {
 
     #[test]
     fn no_harmful_character_reaches_the_line_in_any_format() {
-        for c in harmful() {
-            let text = format!("a{c}b");
+        let around = ["a".to_owned(), "a".repeat(20)];
+        for (c, around) in harmful().flat_map(|c| around.iter().map(move |around| (c, around))) {
+            let text = format!("{around}{c}{around}");
             for write in [logfmt, json, human, key] {
                 let line = written(write, &text);
                 assert!(!line.contains(c), "{c:?} in {line:?}");
@@ -160,6 +161,11 @@ mod tests {
         assert_eq!(written(logfmt, ""), r#""""#);
         assert_eq!(written(logfmt, "a b"), r#""a b""#);
         assert_eq!(written(logfmt, "x status=500"), r#""x status\u003d500""#);
+        let long = "a".repeat(20);
+        for c in ['"', '\\', '=', ' ', '\n', '\u{7f}', 'é'] {
+            assert!(written(logfmt, &format!("{long}{c}{long}")).starts_with('"'), "{c:?}");
+        }
+        assert_eq!(written(logfmt, &long), long);
         assert_eq!(written(logfmt, r#"" level="error"#), r#""\" level\u003d\"error""#);
         assert_eq!(written(logfmt, "Zoë"), r#""Zoë""#);
         assert_eq!(written(human, "said \"a=b\"\nINFO"), r#"said \"a\u003db\"\nINFO"#);

@@ -6,10 +6,11 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
+use super::escape;
 use super::level::Level;
 use super::settings::Format;
+use super::timestamp::{self, digit};
 use super::value::Value;
-use super::{escape, timestamp};
 
 /// The names that every record has; an added field of such a name gets a `_` before it.
 const HEAD: [&str; 4] = ["time", "level", "logger", "msg"];
@@ -168,10 +169,6 @@ impl<'a> Line<'a> {
 
 fn micros(span: Duration) -> u64 {
     span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()))
-}
-
-fn digit(number: u64) -> u8 {
-    b'0' + (number % 10).to_le_bytes()[0]
 }
 
 /// Appends a whole number.

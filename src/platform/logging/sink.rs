@@ -132,7 +132,7 @@ impl Sink {
         let name = plan.name;
         thread::Builder::new()
             .name(format!("log-{name}"))
-            .spawn(move || Writer { plan, output, queue }.run())
+            .spawn(move || Writer { plan, output, queue, busy: false }.run())
             .map_err(|error| StartError::failed(format!("cannot start the log thread '{name}': {error}")))?;
         Ok(sink)
     }
@@ -257,6 +257,9 @@ struct Writer {
     plan: Plan,
     output: Box<dyn Output>,
     queue: Arc<Queue>,
+    /// The last batch was full before its time. More is on its way then, and to be woken for its first record would
+    /// only cost those who log.
+    busy: bool,
 }
 
 impl Writer {
@@ -281,17 +284,23 @@ impl Writer {
     }
 
     /// Waits for records and takes them.
-    fn next(&self, batch: &mut Batch) -> (u64, u64, bool) {
+    fn next(&mut self, batch: &mut Batch) -> (u64, u64, bool) {
         let mut state = self.queue.lock();
         if state.failing {
             state = self.wait(state, RETRY_AFTER, |_| true);
         } else {
-            while state.batch.marks.is_empty() && state.unsaid == 0 && !state.hurry && !state.closing {
+            while !self.busy
+                && state.batch.marks.is_empty()
+                && state.unsaid == 0
+                && !state.hurry
+                && !state.closing
+            {
                 state.waiting = Waiting::ForWork;
                 state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.waiting = Waiting::ForMore;
             state = self.wait(state, self.plan.delay, |state| state.waiting == Waiting::ForMore);
+            self.busy = state.batch.bytes.len() > self.queue.enough;
         }
         state.waiting = Waiting::No;
         state.hurry = false;

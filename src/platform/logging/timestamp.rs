@@ -1,24 +1,46 @@
 //! The time of a record: UTC, RFC 3339, milliseconds. Written by hand, as it is needed for every request.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-/// Length of `2026-11-21T05:53:00.123Z`.
-const LENGTH: usize = 24;
+/// A time to the second: `2026-11-21T05:53:00`.
+type Seconds = [u8; 19];
+
+thread_local! {
+    /// The last second and its text: a server that is asked often writes many lines in each.
+    static LAST: Cell<(u64, Seconds)> = const { Cell::new((0, *b"1970-01-01T00:00:00")) };
+}
 
 /// Appends the time; what is before 1970 becomes 1970.
 pub(super) fn write(out: &mut Vec<u8>, now: SystemTime) {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil_from_days(days);
-    let mut text = *b"0000-00-00T00:00:00.000Z";
-    digits(&mut text[0..4], year);
-    digits(&mut text[5..7], month);
-    digits(&mut text[8..10], day);
-    digits(&mut text[11..13], second / 3_600);
-    digits(&mut text[14..16], second / 60 % 60);
-    digits(&mut text[17..19], second % 60);
-    digits(&mut text[20..LENGTH - 1], u64::from(since.subsec_millis()));
+    let (second, mut text) = LAST.get();
+    if second != since.as_secs() {
+        text = to_the_second(since.as_secs());
+        LAST.set((since.as_secs(), text));
+    }
+    let millis = u64::from(since.subsec_millis());
     out.extend_from_slice(&text);
+    out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+}
+
+fn to_the_second(since: u64) -> Seconds {
+    let (days, second) = (since / 86_400, since % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    let mut text = *b"0000-00-00T00:00:00";
+    let pairs = [
+        (0, year / 100),
+        (2, year),
+        (5, month),
+        (8, day),
+        (11, second / 3_600),
+        (14, second / 60 % 60),
+        (17, second % 60),
+    ];
+    for (at, number) in pairs {
+        text[at..at + 2].copy_from_slice(&[digit(number / 10), digit(number)]);
+    }
+    text
 }
 
 /// Days since 1970-01-01 as year, month, day: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
@@ -33,11 +55,9 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-fn digits(place: &mut [u8], mut number: u64) {
-    for digit in place.iter_mut().rev() {
-        *digit = b'0' + (number % 10).to_le_bytes()[0];
-        number /= 10;
-    }
+/// The last digit of a number.
+pub(super) fn digit(number: u64) -> u8 {
+    b'0' + (number % 10).to_le_bytes()[0]
 }
 
 #[cfg(test)]
