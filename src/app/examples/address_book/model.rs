@@ -3,7 +3,7 @@
 //! What is left out stays out, and a number stays a number: an entry comes back as it was sent.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use crate::platform::store::Entity;
 
@@ -36,10 +36,23 @@ pub enum Kind {
 
 /// `12` and `"12b"` are both the number of a house, and both are post codes somewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(try_from = "Value", untagged)]
 pub enum NumberOrText {
     Number(Number),
     Text(String),
+}
+
+// serde would try one variant after the other, and say of neither why it did not fit.
+impl TryFrom<Value> for NumberOrText {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        match value {
+            Value::Number(number) => Ok(Self::Number(number)),
+            Value::String(text) => Ok(Self::Text(text)),
+            _ => Err("neither a number nor a text"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
