@@ -7,9 +7,9 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context as Task, Poll, ready};
+use std::task::{Context as Task, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode};
@@ -17,6 +17,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 use super::middleware::Stack;
@@ -63,8 +64,8 @@ pub struct Connection {
     flushed: u64,
     /// Begins anew with every write: an answer of several pieces may look whole before its last one.
     rest: Option<Rest>,
-    /// For the deadline of a rest; set once, and moved only when it goes off too early.
-    alarm: Option<Pin<Box<Sleep>>>,
+    /// For the deadline of a rest.
+    alarm: Option<Alarm>,
     /// Runs while the client takes nothing.
     stall: Option<Pin<Box<Sleep>>>,
     /// Runs while a client that has closed its side is sent nothing.
@@ -81,6 +82,43 @@ struct Rest {
     since: Instant,
     /// When the server was found to drain.
     draining_since: Option<Instant>,
+}
+
+/// A timer for a deadline that is put off with every request: it is moved only when it goes off too early, and asked
+/// again only once that may have an answer. To ask tokio's own each time takes as long as to parse a small head.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// Whom the timer wakes.
+    waker: Option<Waker>,
+}
+
+impl Alarm {
+    fn at(deadline: Instant) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(deadline)), waker: None }
+    }
+
+    /// Ready when the deadline is over.
+    fn poll(&mut self, task: &mut Task<'_>, deadline: Instant) -> Poll<()> {
+        if self.sleep.deadline() > deadline {
+            self.sleep.as_mut().reset(deadline);
+            self.waker = None;
+        }
+        let set = self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker()));
+        if set && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.waker = None;
+        // tokio's budget for a task would have the timer answer "not yet" without being set.
+        while pin!(unconstrained(self.sleep.as_mut())).poll(task).is_ready() {
+            if self.sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            // It was set for an earlier one.
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.waker = Some(task.waker().clone());
+        Poll::Pending
+    }
 }
 
 impl Connection {
@@ -134,18 +172,8 @@ impl Connection {
             let since = *rest.draining_since.get_or_insert_with(Instant::now);
             deadline = deadline.min(since + PARTING);
         }
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if alarm.deadline() > deadline {
-            alarm.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(alarm.as_mut().poll(task));
-            if alarm.deadline() >= deadline {
-                return Poll::Ready(ErrorKind::TimedOut.into());
-            }
-            // It was set for an earlier rest.
-            alarm.as_mut().reset(deadline);
-        }
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::at(deadline));
+        alarm.poll(task, deadline).map(|()| ErrorKind::TimedOut.into())
     }
 
     /// Turns a client that takes nothing for too long into an error.

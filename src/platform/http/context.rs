@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue};
+use uuid::Uuid;
 
+use super::middleware::Stack;
 use super::routes::{RouteInfo, RouteTable};
 use crate::platform::error::Error;
 use crate::platform::logging::Value;
@@ -29,9 +31,10 @@ pub type Field = (Cow<'static, str>, Value);
 pub struct Context(Arc<Inner>);
 
 struct Inner {
-    request_id: HeaderValue,
-    route: Option<Arc<RouteInfo>>,
-    table: Arc<RouteTable>,
+    request_id: RequestId,
+    /// The place of its route in the table.
+    route: Option<usize>,
+    stack: Arc<Stack>,
     notes: Mutex<Notes>,
 }
 
@@ -42,30 +45,36 @@ struct Notes {
 }
 
 impl Context {
-    pub(super) fn new(headers: &HeaderMap, route: Option<Arc<RouteInfo>>, table: Arc<RouteTable>) -> Self {
-        let request_id = headers.get(REQUEST_ID).filter(|id| well_formed(id)).cloned();
-        let request_id = request_id.unwrap_or_else(new_request_id);
-        Self(Arc::new(Inner { request_id, route, table, notes: Mutex::default() }))
+    /// `asked_id` is what the client wants the request to be called.
+    pub(super) fn new(asked_id: Option<&HeaderValue>, route: Option<usize>, stack: Arc<Stack>) -> Self {
+        let asked_id = asked_id.filter(|id| well_formed(id)).cloned();
+        let request_id = asked_id.map_or_else(RequestId::new, RequestId::Asked);
+        Self(Arc::new(Inner { request_id, route, stack, notes: Mutex::default() }))
     }
 
     /// The id of the request: the client's `X-Request-Id` when that is well formed, else 32 hexadecimal digits.
     pub fn request_id(&self) -> &str {
         // Well-formed ids are ASCII, ours and theirs.
-        self.0.request_id.to_str().unwrap_or_default()
+        str::from_utf8(self.0.request_id.as_bytes()).unwrap_or_default()
     }
 
     pub(super) fn request_id_header(&self) -> HeaderValue {
-        self.0.request_id.clone()
+        self.0.request_id.to_header()
     }
 
     /// The route that was found; a handler always has one.
     pub fn route(&self) -> Option<&RouteInfo> {
-        self.0.route.as_deref()
+        self.routes().get(self.0.route?)
     }
 
     /// The table of all routes.
     pub fn routes(&self) -> &RouteTable {
-        &self.0.table
+        self.0.stack.routes()
+    }
+
+    /// What the request passes through.
+    pub(super) fn stack(&self) -> &Stack {
+        &self.0.stack
     }
 
     /// Adds a field to the line of this request. Of more than 64 the rest is left out.
@@ -118,15 +127,33 @@ fn well_formed(id: &HeaderValue) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(allowed)
 }
 
-fn new_request_id() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = fastrand::u128(..);
-    let id: [u8; 32] = std::array::from_fn(|_| {
-        let digit = HEX[(rest & 15) as usize];
-        rest >>= 4;
-        digit
-    });
-    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+enum RequestId {
+    /// The client's.
+    Asked(HeaderValue),
+    /// Ours: 32 hexadecimal digits, in no memory of their own until a header is made of them.
+    Made([u8; 32]),
+}
+
+impl RequestId {
+    fn new() -> Self {
+        let mut digits = [0; 32];
+        Uuid::from_u128(fastrand::u128(..)).simple().encode_lower(&mut digits);
+        Self::Made(digits)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Asked(id) => id.as_bytes(),
+            Self::Made(id) => id,
+        }
+    }
+
+    fn to_header(&self) -> HeaderValue {
+        match self {
+            Self::Asked(id) => id.clone(),
+            Self::Made(id) => HeaderValue::from_bytes(id).unwrap_or(HeaderValue::from_static("none")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +177,7 @@ mod tests {
 
     #[test]
     fn ids_are_32_hexadecimal_digits_and_differ() {
-        let (one, other) = (new_request_id(), new_request_id());
+        let [one, other] = [RequestId::new(), RequestId::new()].map(|id| id.to_header());
         assert_ne!(one, other);
         assert!(one.len() == 32 && one.as_bytes().iter().all(u8::is_ascii_hexdigit), "{one:?}");
     }

@@ -13,8 +13,10 @@ use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use tower::{Service as _, ServiceExt as _};
 
+use super::context::Context;
+
 /// A handler without its type.
-pub(super) type Endpoint = Box<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+pub(super) type Endpoint = Box<dyn Fn(Request, Context) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// A handler of a path in all its spellings. axum's router itself is needed for a path with parameters,
 /// which are of a private type. For every other path it would note the same with each request: that is asked of it once,
@@ -26,14 +28,17 @@ where
 {
     if let Some(path) = paths.first().filter(|path| !path.contains('{')) {
         let notes = notes(path);
-        return Box::new(move |mut request| {
+        return Box::new(move |mut request, context| {
+            // In this order: there is nothing yet in most requests, and the notes are taken as they are.
             request.extensions_mut().extend(notes.clone());
+            request.extensions_mut().insert(context);
             Box::pin(handler.clone().call(request, state.clone()))
         });
     }
     let route = |router: Router<S>, path: String| router.route(&path, any(handler.clone()));
     let router = paths.into_iter().fold(Router::new(), route).with_state(state);
-    Box::new(move |request| {
+    Box::new(move |mut request, context| {
+        request.extensions_mut().insert(context);
         let answered = router.clone().call(request);
         Box::pin(async move {
             let Ok(response) = answered.await;

@@ -5,16 +5,12 @@
 
 use axum::http::HeaderValue;
 use twox_hash::XxHash3_128;
+use uuid::Uuid;
 
 /// The strong tag of a body.
 pub(super) fn of(body: &[u8]) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = XxHash3_128::oneshot(body);
     let mut tag = [b'"'; 34];
-    for digit in tag[1..33].iter_mut().rev() {
-        *digit = HEX[(rest & 15) as usize];
-        rest >>= 4;
-    }
+    Uuid::from_u128(XxHash3_128::oneshot(body)).simple().encode_lower(&mut tag[1..33]);
     HeaderValue::from_bytes(&tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 

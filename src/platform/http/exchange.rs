@@ -10,17 +10,18 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, IF_NONE_MATCH, ORIGIN};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderValue, Method};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::context::Context;
 use super::peer::{InFlight, Peer};
+use super::request_headers::RequestHeaders;
 use crate::platform::error::Error;
-use crate::platform::logging::{Canonical, Logging, Value, level_of};
+use crate::platform::logging::{Canonical, Value, level_of};
 
 /// What nginx logs for a client that closed its connection before it was answered.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -38,7 +39,6 @@ pub(super) struct Exchange {
     /// What was asked for; nothing for what has no path.
     target: Option<PathAndQuery>,
     peer: Option<InFlight>,
-    logging: Logging,
     error: OnceLock<Arc<Error>>,
     status: u16,
     bytes: u64,
@@ -47,19 +47,22 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn begin(request: &Request, context: Context, logging: Logging, peer: Option<Peer>) -> Self {
-        let headers = request.headers();
+    pub(super) fn begin(
+        request: &Request,
+        headers: &RequestHeaders<'_>,
+        context: Context,
+        peer: Option<Peer>,
+    ) -> Self {
         Self {
             context,
             started: Instant::now(),
             method: request.method().clone(),
-            accept_encoding: whole(headers, ACCEPT_ENCODING),
-            if_none_match: whole(headers, IF_NONE_MATCH),
-            origin: headers.get(ORIGIN).cloned(),
-            problem: headers.get_all(ACCEPT).iter().any(asks_for_problem),
+            accept_encoding: headers.accept_encoding.joined(),
+            if_none_match: headers.if_none_match.joined(),
+            origin: headers.origin.first().cloned(),
+            problem: headers.accept.iter().any(asks_for_problem),
             target: request.uri().path_and_query().cloned(),
             peer: peer.map(Peer::begin),
-            logging,
             error: OnceLock::new(),
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
@@ -91,15 +94,17 @@ impl Exchange {
         let _ = self.error.set(error);
     }
 
-    /// Writes the line now, or at the end of a body whose length is not known yet.
-    pub(super) fn finish(mut self, response: Response) -> Response {
+    /// Notes the answer. True when nothing of it is still to come, so that its line can be written.
+    pub(super) fn is_over_with(&mut self, response: &Response) -> bool {
         self.status = response.status().as_u16();
-        self.aborted = false;
-        if let Some(exact) = response.body().size_hint().exact() {
-            self.bytes = exact;
-            return response;
-        }
-        self.aborted = true;
+        let length = response.body().size_hint().exact();
+        self.bytes = length.unwrap_or(0);
+        self.aborted = length.is_none();
+        !self.aborted
+    }
+
+    /// Has the line written at the end of a body whose length is not known yet.
+    pub(super) fn follow(self, response: Response) -> Response {
         let declared =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         response.map(|body| Body::new(LoggedBody { inner: body, declared, exchange: self }))
@@ -118,7 +123,7 @@ impl Exchange {
             fields.push(("aborted".into(), Value::Bool(true)));
         }
         let error = self.error.get().map(|error| told(error));
-        self.logging.canonical(&Canonical {
+        self.context.stack().logging().canonical(&Canonical {
             level: level_of(self.status),
             request_id: self.context.request_id(),
             method: self.method.as_str(),
@@ -157,23 +162,19 @@ fn told(error: &Error) -> String {
     }
 }
 
-/// Whether `application/problem+json` is among the media types, and not ruled out by a weight of 0 (RFC 9110, 12.5.1).
+const PROBLEM: &str = "application/problem+json";
+
+/// Whether it is among the media types, and not ruled out by a weight of 0 (RFC 9110, 12.5.1).
 fn asks_for_problem(accept: &HeaderValue) -> bool {
+    if accept.len() < PROBLEM.len() {
+        return false;
+    }
     let mut types = accept.to_str().unwrap_or_default().split(',');
     types.any(|range| {
         let mut parts = range.split(';').map(str::trim);
-        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/problem+json"))
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case(PROBLEM))
             && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })
-}
-
-/// A header that is a list, whole: several lines are the same as one with commas (RFC 9110, section 5.3).
-fn whole(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
-    let mut lines = headers.get_all(name).iter();
-    let first = lines.next()?;
-    let Some(second) = lines.next() else { return Some(first.clone()) };
-    let lines: Vec<_> = [first, second].into_iter().chain(lines).map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
 }
 
 impl Drop for Exchange {

@@ -16,9 +16,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HOST, ORIGIN, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, ORIGIN,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -35,6 +35,7 @@ use super::endpoint::Endpoint;
 use super::etag;
 use super::exchange::Exchange;
 use super::peer::Peer;
+use super::request_headers::RequestHeaders;
 use super::respond::{self, Asked, Refusal};
 use super::routes::{RouteInfo, RouteTable, Routes};
 use super::settings::Settings;
@@ -46,7 +47,7 @@ const MAX_TAGGED: u64 = 1 << 20;
 
 /// Everything that a request passes through.
 pub struct Stack {
-    table: Arc<RouteTable>,
+    table: RouteTable,
     logging: Logging,
     settings: Settings,
     fixed_headers: HeaderMap,
@@ -65,12 +66,17 @@ impl Stack {
         let table = routes.build(state)?;
         let fixed_headers = fixed_headers(settings)?;
         let settings = settings.clone();
-        Ok(Self { table: Arc::new(table), logging, settings, fixed_headers, debug })
+        Ok(Self { table, logging, settings, fixed_headers, debug })
     }
 
     /// The table of all routes.
     pub fn routes(&self) -> &RouteTable {
         &self.table
+    }
+
+    /// Where the lines of requests go.
+    pub(super) fn logging(&self) -> &Logging {
+        &self.logging
     }
 
     /// Answers one request. What needs no waiting is done before there is a future: that is copied several times on its
@@ -80,24 +86,28 @@ impl Stack {
         peer: Option<Peer>,
         mut request: Request,
     ) -> impl Future<Output = Response> + Send + use<> {
-        let route = self.table.find(request.uri().path()).cloned();
-        let context = Context::new(request.headers(), route, Arc::clone(&self.table));
-        let exchange = Exchange::begin(&request, context, self.logging.clone(), peer);
+        let route = self.table.find(request.uri().path());
+        let headers = RequestHeaders::of(request.headers());
+        let context = Context::new(headers.request_id.first(), route, self);
+        let mut exchange = Exchange::begin(&request, &headers, context.clone(), peer);
         if let Some(peer) = exchange.peer() {
             peer.set_unread(!request.body().is_end_stream());
         }
-        let handled = match self.admit(&exchange, &mut request) {
-            Ok(handler) => catch_unwind(AssertUnwindSafe(|| handler(request)))
+        let stack = exchange.context.stack();
+        let checked = headers.check(&request, &stack.settings);
+        let handled = match stack.admit(&exchange, checked, &mut request) {
+            Ok(handler) => catch_unwind(AssertUnwindSafe(|| handler(request, context)))
                 .map_err(|panic| panicked(&*panic).into_response()),
             Err(answer) => Err(answer),
         };
         async move {
+            let stack = exchange.context.stack();
             let mut response = match handled {
-                Ok(handled) => self.run(&exchange, handled).await,
+                Ok(handled) => stack.run(&exchange, handled).await,
                 Err(answer) => answer,
             };
-            self.finalize(&exchange, &mut response).await;
-            exchange.finish(response)
+            stack.finalize(&exchange, &mut response).await;
+            if exchange.is_over_with(&response) { response } else { exchange.follow(response) }
         }
     }
 
@@ -120,10 +130,15 @@ impl Stack {
     }
 
     /// The answer to what hyper refuses before there is a request, as bytes of HTTP/1.1, and its line in the log.
-    pub(super) fn refuse(&self, peer: Peer, status: StatusCode, date: Option<HeaderValue>) -> Bytes {
-        let request = Request::default();
-        let context = Context::new(request.headers(), None, Arc::clone(&self.table));
-        let exchange = Exchange::begin(&request, context, self.logging.clone(), Some(peer)).unreadable();
+    pub(super) fn refuse(
+        self: &Arc<Self>,
+        peer: Peer,
+        status: StatusCode,
+        date: Option<HeaderValue>,
+    ) -> Bytes {
+        let context = Context::new(None, None, Arc::clone(self));
+        let (request, headers) = (Request::default(), RequestHeaders::default());
+        let mut exchange = Exchange::begin(&request, &headers, context, Some(peer)).unreadable();
         let error = match status {
             // Which of the two bounds it was, hyper does not tell.
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
@@ -140,13 +155,20 @@ impl Stack {
         if let Some(date) = date {
             response.headers_mut().insert(DATE, date);
         }
-        respond::to_bytes(exchange.finish(response))
+        exchange.is_over_with(&response);
+        respond::to_bytes(response)
     }
 
-    /// Finds the handler, and prepares the request for it; or answers at once what no handler has to see.
+    /// Finds the handler, and prepares the request for it; or answers at once what no handler has to see. `checked` is
+    /// what was found of the headers.
     #[expect(clippy::result_large_err, reason = "both are the way of a request, and neither is rare")]
-    fn admit<'a>(&self, exchange: &'a Exchange, request: &mut Request) -> Result<&'a Endpoint, Response> {
-        self.check_headers(request).map_err(Error::into_response)?;
+    fn admit<'a>(
+        &self,
+        exchange: &'a Exchange,
+        checked: Result<(), Error>,
+        request: &mut Request,
+    ) -> Result<&'a Endpoint, Response> {
+        checked.map_err(Error::into_response)?;
         let Some(route) = exchange.context.route() else {
             // RFC 9110, section 9.3.7: a question about the server and no path of it. Load balancers ask it.
             let whole = exchange.method == Method::OPTIONS && exchange.path() == "*";
@@ -173,37 +195,7 @@ impl Stack {
         {
             return Err(refusal);
         }
-        request.extensions_mut().insert(exchange.context.clone());
         Ok(handler)
-    }
-
-    fn check_headers(&self, request: &Request) -> Result<(), Error> {
-        let headers = request.headers();
-        if headers.len() > self.settings.max_headers.as_usize() {
-            let message = format!("The request has more than {} headers", self.settings.max_headers.get());
-            return Err(Error::new(Kind::HeadersTooLarge).with_message(message));
-        }
-        // hyper counts those of HTTP/1 as it reads them; of HTTP/2 it knows no count, and takes twice this size.
-        if request.version() == Version::HTTP_2
-            && header_list_size(headers) > self.settings.max_header_size.get()
-        {
-            return Err(self.headers_too_large());
-        }
-        check_host(request)?;
-        // RFC 9112, section 6.1: a coding that the server does not know. hyper undoes `chunked` alone.
-        if headers
-            .get_all(TRANSFER_ENCODING)
-            .iter()
-            .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        {
-            return Err(Error::new(Kind::Other(501)).with_reason("Transfer Coding Not Implemented"));
-        }
-        Ok(())
-    }
-
-    fn headers_too_large(&self) -> Error {
-        let message = format!("The headers are larger than {} bytes", self.settings.max_header_size.get());
-        Error::new(Kind::HeadersTooLarge).with_message(message)
     }
 
     /// Bounds the size and the pace of the body, and undoes its compression.
@@ -298,8 +290,10 @@ impl Stack {
         // A copy of the whole map costs less than inserting its headers one by one.
         let mut headers = self.fixed_headers.clone();
         headers.insert(REQUEST_ID, exchange.context.request_id_header());
-        headers.extend(std::mem::take(response.headers_mut()));
-        *response.headers_mut() = headers;
+        let own = std::mem::replace(response.headers_mut(), headers);
+        if !own.is_empty() {
+            response.headers_mut().extend(own);
+        }
     }
 }
 
@@ -316,36 +310,6 @@ fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
             .insert(header, HeaderValue::from_maybe_shared(value).map_err(|error| wrong(error.to_string()))?);
     }
     Ok(headers)
-}
-
-/// RFC 9112, section 3.2: a request without a Host, with two, or with one that is no host, must be refused; and the
-/// host of an absolute target wins, so one that differs from Host is a lie to somebody.
-fn check_host(request: &Request) -> Result<(), Error> {
-    if request.version() > Version::HTTP_11 {
-        return Ok(());
-    }
-    let mut hosts = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
-    let (host, another) = (hosts.next(), hosts.next());
-    let missing = host.is_none() && request.version() == Version::HTTP_11;
-    let lie = host
-        .zip(request.uri().authority())
-        .is_some_and(|(host, target)| !host.eq_ignore_ascii_case(target.as_str().as_bytes()));
-    if missing || another.is_some() || lie || !host.is_none_or(|host| host.iter().copied().all(is_of_a_host))
-    {
-        return Err(Error::bad_request("Invalid Host Header"));
-    }
-    Ok(())
-}
-
-/// Whether a host and its port may have this character (RFC 3986, section 3.2.2).
-fn is_of_a_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
-}
-
-/// The size of all headers as RFC 9113, section 6.5.2 counts it.
-fn header_list_size(headers: &HeaderMap) -> u64 {
-    let sizes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
-    u64::try_from(sizes.sum::<usize>()).unwrap_or(u64::MAX)
 }
 
 /// The answer to `OPTIONS`: with CORS headers for a preflight to a route that asks for them.
@@ -395,10 +359,23 @@ async fn tag_of(body: &mut Body) -> Result<HeaderValue, axum::Error> {
     if body.is_end_stream() {
         return Ok(etag::EMPTY);
     }
-    let bytes = std::mem::take(body).collect().await?.to_bytes();
+    let bytes = whole(std::mem::take(body)).await?;
     let tag = etag::of(&bytes);
     *body = Body::from(bytes);
     Ok(tag)
+}
+
+/// All of a body; nearly always that is one piece, for which `collect` takes longer than to hash it.
+async fn whole(mut body: Body) -> Result<Bytes, axum::Error> {
+    let first = match body.frame().await {
+        Some(frame) => frame?.into_data().unwrap_or_default(),
+        None => return Ok(Bytes::new()),
+    };
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let rest = body.collect().await?.to_bytes();
+    Ok(if rest.is_empty() { first } else { [first, rest].concat().into() })
 }
 
 fn drop_body(response: &mut Response) {

@@ -17,6 +17,7 @@ pub mod health;
 mod json;
 mod middleware;
 mod peer;
+mod request_headers;
 mod respond;
 mod routes;
 pub mod server;

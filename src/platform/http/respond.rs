@@ -46,11 +46,14 @@ impl IntoResponse for NoContent {
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(body))
-                .into_response(),
-            Err(error) => Error::internal(error).into_response(),
+        // serde_json begins with 128 bytes: most answers would be copied several times until they fit.
+        let mut body = Vec::with_capacity(1_024);
+        if let Err(error) = serde_json::to_writer(&mut body, &self.0) {
+            return Error::internal(error).into_response();
         }
+        let mut response = Response::new(Body::from(body));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
     }
 }
 

@@ -1,8 +1,9 @@
 //! Methods, `OPTIONS`, CORS, cookies, trailing slashes.
 
 use axum::body::Body;
+use axum::extract::RawPathParams;
 use axum::http::Method;
-use server::platform::http::{Cors, Json, NoContent, Route, Routes};
+use server::platform::http::{Cors, Json, NoContent, Path, Route, Routes, State};
 use server::platform::services::Services;
 
 use crate::support::TestApp;
@@ -186,4 +187,36 @@ async fn every_method_reaches_its_own_handler() {
     assert_eq!(app.put("/m", "").await.body, "PUT");
     assert_eq!(app.patch("/m", "").await.body, "PATCH");
     assert_eq!(app.delete("/m").await.body, "DELETE");
+}
+
+#[tokio::test]
+async fn a_handler_gets_the_state_and_the_parameters_of_its_path() {
+    async fn plain(State(services): State<Services>) -> String {
+        services.name().to_owned()
+    }
+    async fn with(State(services): State<Services>, Path((a, b)): Path<(String, u8)>) -> String {
+        format!("{} {a} {b}", services.name())
+    }
+    // Extractors of axum that look at what its router notes.
+    async fn perhaps(id: Option<Path<String>>, all: RawPathParams) -> String {
+        format!("{} of {}", id.map_or("none".to_owned(), |Path(id)| id), all.iter().count())
+    }
+    let routes = Routes::new()
+        .route(Route::at("/tasks").get(async || "other").post(plain))
+        .route(Route::at("/tasks/{a}/{b}").post(with))
+        .route(Route::at("/files/{a}/{*b}").post(with))
+        .route(Route::at("/perhaps").post(perhaps))
+        .route(Route::at("/perhaps/{id}").post(perhaps));
+    let app = TestApp::with_routes(routes, &[("SERVER__SERVER__NAME", "here")]).await;
+    for (path, expected) in [
+        ("/tasks", "here"),
+        ("/tasks/", "here"),
+        ("/tasks/x%20y/7", "here x y 7"),
+        ("/tasks/x/7/", "here x 7"),
+        ("/files/x/7", "here x 7"),
+        ("/perhaps", "none of 0"),
+        ("/perhaps/1/", "1 of 1"),
+    ] {
+        assert_eq!(app.post(path, "").await.body, expected, "{path}");
+    }
 }
