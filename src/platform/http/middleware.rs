@@ -442,3 +442,19 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Error::internal(format!("panic: {}", text.unwrap_or("of no known type")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[tokio::test]
+    async fn a_body_of_several_pieces_is_read_whole_and_in_order() {
+        for pieces in [&[][..], &["a"], &["", "a"], &["a", "b", "c"]] {
+            let stream = futures_util::stream::iter(pieces.iter().copied().map(Ok::<_, io::Error>));
+            assert_eq!(whole(Body::from_stream(stream)).await.unwrap(), pieces.concat(), "{pieces:?}");
+        }
+        let broken = [Ok("a"), Err(io::Error::other("the disk is gone"))];
+        assert!(whole(Body::from_stream(futures_util::stream::iter(broken))).await.is_err());
+    }
+}

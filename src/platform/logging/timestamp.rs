@@ -76,6 +76,9 @@ mod tests {
         assert_eq!(written(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(written(1_709_164_800_000 - 1), "2024-02-28T23:59:59.999Z");
         assert_eq!(written(1_709_164_800_007), "2024-02-29T00:00:00.007Z");
+        // Of the same second, whose text is kept, and of an earlier one.
+        assert_eq!(written(1_709_164_800_999), "2024-02-29T00:00:00.999Z");
+        assert_eq!(written(1_709_164_799_000), "2024-02-28T23:59:59.000Z");
     }
 
     proptest! {
