@@ -127,6 +127,7 @@ fn well_formed(id: &HeaderValue) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(allowed)
 }
 
+/// The name of one request in answers and logs.
 enum RequestId {
     /// The client's.
     Asked(HeaderValue),

@@ -95,7 +95,7 @@ impl Exchange {
     }
 
     /// Notes the answer. True when nothing of it is still to come, so that its line can be written.
-    pub(super) fn is_over_with(&mut self, response: &Response) -> bool {
+    pub(super) fn conclude(&mut self, response: &Response) -> bool {
         self.status = response.status().as_u16();
         let length = response.body().size_hint().exact();
         self.bytes = length.unwrap_or(0);

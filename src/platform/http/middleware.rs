@@ -107,7 +107,7 @@ impl Stack {
                 Err(answer) => answer,
             };
             stack.finalize(&exchange, &mut response).await;
-            if exchange.is_over_with(&response) { response } else { exchange.follow(response) }
+            if exchange.conclude(&response) { response } else { exchange.follow(response) }
         }
     }
 
@@ -155,7 +155,7 @@ impl Stack {
         if let Some(date) = date {
             response.headers_mut().insert(DATE, date);
         }
-        exchange.is_over_with(&response);
+        exchange.conclude(&response);
         respond::to_bytes(response)
     }
 

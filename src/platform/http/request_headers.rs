@@ -93,7 +93,7 @@ impl<'a> Lines<'a> {
     }
 
     /// True for a header that is there more than once.
-    pub(super) fn are_several(&self) -> bool {
+    fn are_several(&self) -> bool {
         !self.more.is_empty()
     }
 
