@@ -1,7 +1,7 @@
 //! What belongs to one request: its id, its route, and what its handler adds to its line in the log.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -35,7 +35,8 @@ struct Inner {
     /// The place of its route in the table.
     route: Option<usize>,
     stack: Arc<Stack>,
-    notes: Mutex<Notes>,
+    /// Nothing in most requests, which need no lock then.
+    notes: OnceLock<Mutex<Notes>>,
 }
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ impl Context {
     pub(super) fn new(asked_id: Option<&HeaderValue>, route: Option<usize>, stack: Arc<Stack>) -> Self {
         let asked_id = asked_id.filter(|id| well_formed(id)).cloned();
         let request_id = asked_id.map_or_else(RequestId::new, RequestId::Asked);
-        Self(Arc::new(Inner { request_id, route, stack, notes: Mutex::default() }))
+        Self(Arc::new(Inner { request_id, route, stack, notes: OnceLock::new() }))
     }
 
     /// The id of the request: the client's `X-Request-Id` when that is well formed, else 32 hexadecimal digits.
@@ -92,17 +93,26 @@ impl Context {
     }
 
     pub(super) fn take_body_failure(&self) -> Option<Error> {
-        self.notes().body_failure.take()
+        self.noted()?.body_failure.take()
     }
 
     pub(super) fn take_fields(&self) -> Vec<Field> {
-        std::mem::take(&mut self.notes().fields)
+        self.noted().map(|mut notes| std::mem::take(&mut notes.fields)).unwrap_or_default()
     }
 
-    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
-        // A panic while adding a field leaves nothing half done.
-        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        lock(self.0.notes.get_or_init(Mutex::default))
     }
+
+    /// What was noted so far.
+    fn noted(&self) -> Option<MutexGuard<'_, Notes>> {
+        self.0.notes.get().map(lock)
+    }
+}
+
+fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
+    // A panic while adding a field leaves nothing half done.
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Sync> FromRequestParts<S> for Context {
