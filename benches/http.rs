@@ -18,6 +18,10 @@
 //! take turns in who is first, and what counts is the median of the ratios of rounds; half of the rounds lie between
 //! the quartiles, which tell how far to trust it.
 //!
+//! Each round starts both servers anew, with an empty log. The log of a server that runs for the whole time would be
+//! made of memory that a virtual machine has not used yet, and its host takes 4 to 15 µs to give it a page: that is up
+//! to 0.9 µs a request, of nothing that is in the server (docs/PERFORMANCE.md).
+//!
 //! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (20000 a round without pause, a quarter of it at a rate),
 //! `BENCH_ROUNDS` (25), `BENCH_RATE` (20000 requests a second; 0 leaves that load out).
 
@@ -37,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::{Router, routing};
+use tempfile::TempDir;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -75,13 +80,16 @@ fn compare() -> Result<()> {
     if !pinned {
         println!("taskset (util-linux) cannot pin to core {LOAD_CORE}: servers and load share the cores");
     }
-    let folder = tempfile::tempdir()?;
-    let real = Server::real(pinned, folder.path())?;
-    let ours = exchange(real.address, &get("/cors"))?;
-    let servers = [Server::bare(pinned, &ours)?, real];
-    let entry = add_entry(servers[1].address)?;
-    let entries =
-        [Some(bare::ID), entry.as_deref()].map(|id| format!("/addresses/{}", id.unwrap_or_default()));
+    let paced = (rate > 0).then_some(Load { requests: requests / 4, rate });
+    let loads: Vec<Load> = paced.into_iter().chain([Load { requests, rate: 0 }]).collect();
+    let mut rows: Vec<Row> =
+        ROUTES.iter().flat_map(|route| loads.iter().map(|load| Row::new(route, *load))).collect();
+    for round in 0..rounds {
+        let pair = Pair::start(pinned)?;
+        for row in &mut rows {
+            row.seen.extend(pair.measure(round, row.route, row.load)?);
+        }
+    }
     println!(
         "{requests} requests a round without pause, {} at a rate; {rounds} rounds, {CONNECTIONS} connections; \
          medians: CPU of the server per request, and the ratio of a round with its quartiles",
@@ -91,38 +99,23 @@ fn compare() -> Result<()> {
         "{:<16} {:<10} {:>8} {:>8} {:>6} {:>12} {:>12} {:>12}",
         "route", "load", "bare µs", "ours µs", "ratio", "quartiles", "bare req/s", "ours req/s"
     );
-    let [bare_entry, our_entry] = entries.each_ref().map(String::as_str);
-    for (route, paths) in [
-        ("/ping", ["/ping", "/ping"]),
-        ("/cors", ["/cors", "/cors"]),
-        ("/addresses/{id}", [bare_entry, our_entry]),
-        ("/cors, headers", ["/headers", "/cors"]),
-    ] {
-        if is_missing(servers[1].address, paths[1])? {
-            println!("{route:<16} not measured: its example was removed");
-            continue;
-        }
-        let length = [0, 1].map(|side| body_length(servers[side].address, paths[side]));
-        let [length, ours] = [length[0].as_ref(), length[1].as_ref()];
-        if ours.ok() != length.ok() {
-            return Err(format!("{route}: the two answers differ: {length:?} {ours:?}").into());
-        }
-        let length = *length.map_err(ToString::to_string)?;
-        for side in [0, 1] {
-            servers[side].measure(pinned, paths[side], length, Load { requests, rate: 0 })?;
-        }
-        let paced = (rate > 0).then_some(Load { requests: requests / 4, rate });
-        for load in paced.into_iter().chain([Load { requests, rate: 0 }]) {
-            let sides = [(&servers[0], paths[0]), (&servers[1], paths[1])];
-            let mut seen = Vec::new();
-            for round in 0..rounds {
-                seen.push(take_turns(pinned, round, sides, length, load)?);
-            }
-            print_row(route, load, &seen);
-        }
-    }
+    rows.iter().for_each(Row::print);
     Ok(())
 }
+
+/// The same route on both servers, by the name under which the table shows it.
+struct Route {
+    name: &'static str,
+    /// The bare server's path and ours; `{id}` is that of the stored entry.
+    paths: [&'static str; 2],
+}
+
+const ROUTES: [Route; 4] = [
+    Route { name: "/ping", paths: ["/ping", "/ping"] },
+    Route { name: "/cors", paths: ["/cors", "/cors"] },
+    Route { name: "/addresses/{id}", paths: ["/addresses/{id}", "/addresses/{id}"] },
+    Route { name: "/cors, headers", paths: ["/headers", "/cors"] },
+];
 
 /// How many requests, and how many of them a second; 0 is as many as are answered.
 #[derive(Clone, Copy)]
@@ -144,36 +137,37 @@ fn setting(name: &str, default: u64) -> Result<u64> {
     }
 }
 
-/// One round on both servers; the bare one goes first in every other round.
-fn take_turns(
-    pinned: bool,
-    round: u64,
-    sides: [(&Server, &str); 2],
-    length: usize,
+/// One line of the table.
+struct Row {
+    route: &'static Route,
     load: Load,
-) -> Result<[Sample; 2]> {
-    let measure = |side: usize| sides[side].0.measure(pinned, sides[side].1, length, load);
-    if round.is_multiple_of(2) {
-        return Ok([measure(0)?, measure(1)?]);
-    }
-    let ours = measure(1)?;
-    Ok([measure(0)?, ours])
+    seen: Vec<[Sample; 2]>,
 }
 
-fn print_row(route: &str, load: Load, seen: &[[Sample; 2]]) {
-    let micros = [0, 1].map(|side| part(seen.iter().map(|pair| pair[side].micros), 2));
-    let per_second = [0, 1].map(|side| part(seen.iter().map(|pair| pair[side].per_second), 2));
-    let ratio = |quarters| part(seen.iter().map(|[bare, ours]| ours.micros / bare.micros), quarters);
-    println!(
-        "{route:<16} {:<10} {:>8.2} {:>8.2} {:>6.2} {:>12} {:>12.0} {:>12.0}",
-        load.name(),
-        micros[0],
-        micros[1],
-        ratio(2),
-        format!("{:.2} to {:.2}", ratio(1), ratio(3)),
-        per_second[0],
-        per_second[1]
-    );
+impl Row {
+    fn new(route: &'static Route, load: Load) -> Self {
+        Self { route, load, seen: Vec::new() }
+    }
+
+    fn print(&self) {
+        let Self { route: Route { name, .. }, load, seen } = self;
+        if seen.is_empty() {
+            return println!("{name:<16} {:<10} not measured: its example was removed", load.name());
+        }
+        let micros = [0, 1].map(|side| part(seen.iter().map(|pair| pair[side].micros), 2));
+        let per_second = [0, 1].map(|side| part(seen.iter().map(|pair| pair[side].per_second), 2));
+        let ratio = |quarters| part(seen.iter().map(|[bare, ours]| ours.micros / bare.micros), quarters);
+        println!(
+            "{name:<16} {:<10} {:>8.2} {:>8.2} {:>6.2} {:>12} {:>12.0} {:>12.0}",
+            load.name(),
+            micros[0],
+            micros[1],
+            ratio(2),
+            format!("{:.2} to {:.2}", ratio(1), ratio(3)),
+            per_second[0],
+            per_second[1]
+        );
+    }
 }
 
 /// The value below which so many quarters of all are; two are the median.
@@ -188,6 +182,47 @@ struct Sample {
     /// CPU of the server per request.
     micros: f64,
     per_second: f64,
+}
+
+/// Both servers of one round, the bare one first, each with the entry stored.
+struct Pair {
+    servers: [Server; 2],
+    ids: [String; 2],
+    pinned: bool,
+    _folder: TempDir,
+}
+
+impl Pair {
+    fn start(pinned: bool) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let real = Server::real(pinned, folder.path())?;
+        let bare = Server::bare(pinned, &exchange(real.address, &get("/cors"))?)?;
+        let entry = add_entry(real.address)?.unwrap_or_default();
+        Ok(Self { servers: [bare, real], ids: [bare::ID.to_owned(), entry], pinned, _folder: folder })
+    }
+
+    /// One round of load on each; the bare one goes first in every other round. Nothing for a route that ours lacks.
+    fn measure(&self, round: u64, route: &Route, load: Load) -> Result<Option<[Sample; 2]>> {
+        let paths = [0, 1].map(|side| route.paths[side].replace("{id}", &self.ids[side]));
+        if is_missing(self.servers[1].address, &paths[1])? {
+            return Ok(None);
+        }
+        let length = [0, 1].map(|side| body_length(self.servers[side].address, &paths[side]));
+        let [length, ours] = [length[0].as_ref(), length[1].as_ref()];
+        if ours.ok() != length.ok() {
+            return Err(format!("{}: the two answers differ: {length:?} {ours:?}", route.name).into());
+        }
+        let length = *length.map_err(ToString::to_string)?;
+        let measure = |side: usize, load| self.servers[side].measure(self.pinned, &paths[side], length, load);
+        for side in [0, 1] {
+            measure(side, Load { requests: load.requests / 4, rate: 0 })?;
+        }
+        if round.is_multiple_of(2) {
+            return Ok(Some([measure(0, load)?, measure(1, load)?]));
+        }
+        let ours = measure(1, load)?;
+        Ok(Some([measure(0, load)?, ours]))
+    }
 }
 
 /// A server as a process of its own.
