@@ -18,9 +18,8 @@
 //! take turns in who is first, and what counts is the median of the ratios of rounds; half of the rounds lie between
 //! the quartiles, which tell how far to trust it.
 //!
-//! Each round starts both servers anew, with an empty log. The log of a server that runs for the whole time would be
-//! made of memory that a virtual machine has not used yet, and its host takes 4 to 15 µs to give it a page: that is up
-//! to 0.9 µs a request, of nothing that is in the server (docs/PERFORMANCE.md).
+//! Each round starts both servers anew, with an empty log. Servers that run for all rounds had a ratio that was
+//! higher by a tenth; docs/PERFORMANCE.md has both figures, and what is known of the cause.
 //!
 //! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (20000 a round without pause, a quarter of it at a rate),
 //! `BENCH_ROUNDS` (25), `BENCH_RATE` (20000 requests a second; 0 leaves that load out).

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A twentieth less CPU for a request with a stored entry, and the same on every system (docs/PERFORMANCE.md).
+/// A twentieth less CPU for a request with a stored entry (docs/PERFORMANCE.md).
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
