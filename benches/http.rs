@@ -18,8 +18,8 @@
 //! take turns in who is first, and what counts is the median of the ratios of rounds; half of the rounds lie between
 //! the quartiles, which tell how far to trust it.
 //!
-//! Each round starts both servers anew, with an empty log. Servers that run for all rounds had a ratio that was
-//! higher by a tenth; docs/PERFORMANCE.md has both figures, and what is known of the cause.
+//! Each round starts both servers anew, with an empty log. A log that grows through all rounds needs memory that a
+//! virtual machine may have to fetch from its host, at ten times the price: docs/PERFORMANCE.md has the figures.
 //!
 //! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (20000 a round without pause, a quarter of it at a rate),
 //! `BENCH_ROUNDS` (25), `BENCH_RATE` (20000 requests a second; 0 leaves that load out).
