@@ -71,9 +71,11 @@ fn main() -> ExitCode {
 }
 
 fn compare() -> Result<()> {
-    let (requests, rounds) = (setting("BENCH_REQUESTS", 20_000)?, setting("BENCH_ROUNDS", 25)?);
+    // Of a quarter of them, at a rate, each connection gets one.
+    let requests = setting("BENCH_REQUESTS", 20_000, 4 * CONNECTIONS)?;
+    let rounds = setting("BENCH_ROUNDS", 25, 1)?;
     // About a ninth of what the bare server does without pause.
-    let rate = setting("BENCH_RATE", 20_000)?;
+    let rate = setting("BENCH_RATE", 20_000, 0)?;
     let pinned =
         Command::new("taskset").args(["-c", LOAD_CORE, "true"]).status().is_ok_and(|status| status.success());
     if !pinned {
@@ -129,11 +131,10 @@ impl Load {
     }
 }
 
-fn setting(name: &str, default: u64) -> Result<u64> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map_err(|_| format!("{name}={text} is no whole number").into()),
-        Err(_) => Ok(default),
-    }
+fn setting(name: &str, default: u64, least: u64) -> Result<u64> {
+    let Ok(text) = std::env::var(name) else { return Ok(default) };
+    let number = text.parse().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| format!("{name}={text} is no whole number of {least} or more").into())
 }
 
 /// One line of the table.
