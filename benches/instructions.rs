@@ -33,7 +33,6 @@ use server::platform::cli::Flags;
 use server::platform::config;
 use server::platform::http::{Peer, Stack};
 use server::platform::logging::{Identity, Logging};
-use server::platform::services::{self, Services};
 use tower::ServiceExt as _;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -138,15 +137,15 @@ fn run(side: &str, case: &str, requests: &str) -> Result<()> {
     })
 }
 
-/// Either side: answers a request without a socket.
-trait Answer {
-    async fn answer(&self, request: Request) -> Response;
+/// Either side: responds to a request without a socket.
+trait Respond {
+    async fn respond(&self, request: Request) -> Response;
 }
 
 struct Bare(Router);
 
-impl Answer for Bare {
-    async fn answer(&self, request: Request) -> Response {
+impl Respond for Bare {
+    async fn respond(&self, request: Request) -> Response {
         let Ok(response) = self.0.clone().oneshot(request).await;
         response
     }
@@ -154,9 +153,9 @@ impl Answer for Bare {
 
 struct Real(Arc<Stack>, Peer);
 
-impl Answer for Real {
-    async fn answer(&self, request: Request) -> Response {
-        Arc::clone(&self.0).answer(Some(self.1.clone()), request).await
+impl Respond for Real {
+    async fn respond(&self, request: Request) -> Response {
+        Arc::clone(&self.0).respond(Some(self.1.clone()), request).await
     }
 }
 
@@ -173,22 +172,14 @@ impl Real {
         let environment: Vec<_> = given.chain(ours).collect();
         let config =
             config::load::<app::settings::Settings>(&Flags::default(), environment, config::DEFAULTS)?.config;
-        let services = Services::open(services::Settings {
-            name: &config.server.name,
-            debug: false,
-            processes: 1,
-            store: &config.store,
-            views: &config.views,
-        })
-        .await?;
         let logging = Logging::start(&config.logging, &Identity { service: config.server.name.clone() })?;
-        let stack = app::build(services, config.app)?.into_stack(&config.http, logging, false)?;
-        Ok(Self(Arc::new(stack), Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)))))
+        let stack = app::app().open(&config, logging).await?.stack();
+        Ok(Self(stack, Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)))))
     }
 
     /// The id of an entry; nothing when the address book was removed.
     async fn add_entry(&self) -> Result<Option<String>> {
-        let response = self.answer(request("POST /addresses", "")?).await;
+        let response = self.respond(request("POST /addresses", "")?).await;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -212,14 +203,14 @@ fn request(case: &str, id: &str) -> Result<Request> {
     Ok(request.body(Body::empty())?)
 }
 
-async fn repeat(server: &impl Answer, case: &str, id: &str, requests: u64) -> Result<()> {
+async fn repeat(server: &impl Respond, case: &str, id: &str, requests: u64) -> Result<()> {
     let expected = match case {
         "POST /addresses" => StatusCode::CREATED,
         NOWHERE => StatusCode::NOT_FOUND,
         _ => StatusCode::OK,
     };
     for _ in 0..requests {
-        let response = server.answer(request(case, id)?).await;
+        let response = server.respond(request(case, id)?).await;
         if response.status() != expected {
             return Err(format!("{case}: {}", response.status()).into());
         }

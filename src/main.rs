@@ -9,5 +9,5 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    server::platform::main(server::app::build)
+    server::platform::main(server::app::app())
 }

@@ -20,9 +20,19 @@ pub struct AppState {
     pub settings: Settings,
 }
 
-/// Wires the app: every slice adds its routes here.
-pub fn build(services: Services, settings: Settings) -> Result<App, StartError> {
-    let routes = [
+/// The app: its state, its routes, and what runs beside them (`.task(…)`, `.layer(…)`, `.command(…)`).
+pub fn app() -> App<Settings, AppState> {
+    App::new(init, routes)
+}
+
+/// Makes the state, once, before the server listens: connect here to what the app needs. An error stops the start.
+async fn init(services: Services, settings: Settings) -> Result<AppState, StartError> {
+    Ok(AppState { services, settings })
+}
+
+/// Every slice adds its routes here.
+fn routes(_settings: &Settings) -> Routes<AppState> {
+    let slices = [
         health::routes(),
         assets(),
         // Your slices, one line each.
@@ -32,6 +42,5 @@ pub fn build(services: Services, settings: Settings) -> Result<App, StartError> 
         examples::resources::routes(),    // example: resources
         examples::todo_list::routes(),    // example: todo_list
     ];
-    let routes = routes.into_iter().fold(Routes::new(), Routes::merge);
-    Ok(App::new(routes, AppState { services, settings }))
+    slices.into_iter().fold(Routes::new(), Routes::merge)
 }

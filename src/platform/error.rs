@@ -44,6 +44,24 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind that has this status.
+    pub fn from_status(status: u16) -> Self {
+        match status {
+            400 => Self::BadRequest,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            405 => Self::MethodNotAllowed,
+            408 => Self::RequestTimeout,
+            409 => Self::Conflict,
+            413 => Self::PayloadTooLarge,
+            415 => Self::UnsupportedMediaType,
+            431 => Self::HeadersTooLarge,
+            500 => Self::Internal,
+            503 => Self::Unavailable,
+            other => Self::Other(other),
+        }
+    }
+
     /// The HTTP status code.
     pub fn status(self) -> u16 {
         match self {
@@ -279,6 +297,16 @@ impl fmt::Display for StartError {
 }
 
 impl StdError for StartError {}
+
+/// An error while the app is initialised: its message and its causes.
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        match error.cause() {
+            cause if cause.is_empty() => Self::failed(error.message()),
+            cause => Self::failed(format!("{error}: {cause}")),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,68 +1,67 @@
-//! The life of the server: configuration, services, listening, signals, draining, the end.
+//! The life of the program: command line, configuration, listening, signals, drain, end.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{CommandFactory as _, FromArgMatches as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use clap::Parser as _;
-
-use super::cli::{Cli, Command};
-use super::config::server::DebugMode;
+use super::app::App;
+use super::cli::{Cli, Command, Flags};
 use super::config::{self, Config, Loaded};
 use super::error::StartError;
-use super::http::{self, Routes, Stack};
+use super::http;
+use super::http::server::Drain;
 use super::logging::{Identity, Level, Logging, Threshold};
-use super::services::{self, Services};
 use super::shutdown::Signals;
-use super::store::StoreUrl;
 
-/// An app, ready to be served: its routes with their state.
-pub struct App(Box<IntoStack>);
-
-type IntoStack = dyn FnOnce(&http::Settings, Logging, bool) -> Result<Stack, StartError>;
-
-impl App {
-    /// Joins routes and state.
-    pub fn new<S: Clone + Send + Sync + 'static>(routes: Routes<S>, state: S) -> Self {
-        Self(Box::new(move |settings, logging, debug| Stack::new(routes, &state, settings, logging, debug)))
-    }
-
-    /// Puts the middleware around the routes.
-    pub fn into_stack(
-        self,
-        settings: &http::Settings,
-        logging: Logging,
-        debug: bool,
-    ) -> Result<Stack, StartError> {
-        self.0(settings, logging, debug)
-    }
-}
-
-/// How an app is built from the services and its own section of the configuration.
-pub type Build<A> = fn(Services, A) -> Result<App, StartError>;
+/// How long the log sinks get at the end; a dead one must not keep the process.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The whole program: what `main` returns.
-pub fn main<A: Clone + DeserializeOwned + Serialize>(build: Build<A>) -> ExitCode {
-    let cli = Cli::parse();
-    let run = || {
-        let loaded = config::load::<A>(&cli.flags, std::env::vars_os(), config::DEFAULTS)?;
-        match cli.command {
-            Some(Command::Config) => print_config(&loaded),
-            Some(Command::Routes) => runtime()?.block_on(print_routes(loaded.config, build)),
-            None => {
-                loaded.check_servable()?;
-                runtime()?.block_on(run(loaded.config, build))
-            }
-        }
-    };
-    run().unwrap_or_else(|error: StartError| {
+pub fn main<A, S>(app: App<A, S>) -> ExitCode
+where
+    A: Clone + DeserializeOwned + Serialize + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    dispatch(app).unwrap_or_else(|error| {
         eprintln!("server: {error}");
         ExitCode::from(error.exit_code)
     })
+}
+
+fn dispatch<A, S>(app: App<A, S>) -> Result<ExitCode, StartError>
+where
+    A: Clone + DeserializeOwned + Serialize + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let matches = Cli::command().subcommands(app.commands()).get_matches();
+    let flags = Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let loaded: Loaded<A> = config::load(&flags, std::env::vars_os(), config::DEFAULTS)?;
+    if let Some((name, matches)) = matches.subcommand().filter(|(name, _)| is_of_app(&app, name)) {
+        loaded.check_servable()?;
+        let running = app.run_command(name, matches.clone(), &loaded.config);
+        return runtime()?.block_on(running).map(|()| ExitCode::SUCCESS);
+    }
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
+        Some(Command::Config) => print_config(&loaded),
+        Some(Command::Routes) => print_routes(&loaded.config, app),
+        None => {
+            loaded.check_servable()?;
+            runtime()?.block_on(run(loaded.config, app))
+        }
+    }
+}
+
+fn is_of_app<A, S>(app: &App<A, S>, name: &str) -> bool
+where
+    A: Clone + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    app.commands().any(|command| command.get_name() == name)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
@@ -74,17 +73,13 @@ fn print_config<A: Serialize>(loaded: &Loaded<A>) -> Result<ExitCode, StartError
     printed(loaded.print(&mut io::stdout().lock()))
 }
 
-async fn print_routes<A>(mut config: Config<A>, build: Build<A>) -> Result<ExitCode, StartError> {
-    // The table does not depend on the store, and looking at it must not make one.
-    config.store.url = StoreUrl::new("memory:");
-    let services = open_services(&config, 1).await?;
-    let stack = build(services, config.app)?.into_stack(&config.http, Logging::discard(), false)?;
+fn print_routes<A, S>(config: &Config<A>, app: App<A, S>) -> Result<ExitCode, StartError>
+where
+    A: Clone + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
     let mut out = io::stdout().lock();
-    printed(stack.routes().iter().try_for_each(|route| {
-        let allow = route.allow.to_str().unwrap_or_default();
-        let cors = if route.cors.is_some() { "  cors" } else { "" };
-        writeln!(out, "{:<24} {allow}{cors}", route.template)
-    }))
+    printed(app.routes(&config.app).lines().iter().try_for_each(|line| writeln!(out, "{line}")))
 }
 
 /// A reader that has gone (`server config | head`) is no failure.
@@ -97,32 +92,22 @@ fn printed(result: io::Result<()>) -> Result<ExitCode, StartError> {
     }
 }
 
-async fn open_services<A>(config: &Config<A>, processes: u64) -> Result<Services, StartError> {
-    Services::open(services::Settings {
-        name: &config.server.name,
-        debug: config.server.debug != DebugMode::Off,
-        processes,
-        store: &config.store,
-        views: &config.views,
-    })
-    .await
-}
-
-async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, StartError> {
+async fn run<A, S>(config: Config<A>, app: App<A, S>) -> Result<ExitCode, StartError>
+where
+    A: Clone + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
     let mut signals =
         Signals::take().map_err(|error| StartError::failed(format!("cannot take signals: {error}")))?;
-    let debug = config.server.debug != DebugMode::Off;
     let mut sinks = config.logging.clone();
-    if debug {
+    if config.server.debug.is_on() {
         // Ours only: the libraries below write several lines for each request at this level.
         sinks.levels.entry("server".to_owned()).or_insert(Threshold::at(Level::Debug));
     }
     let logging = Logging::start(&sinks, &Identity { service: config.server.name.clone() })?;
     logging.install()?;
     log_panics();
-    let services = open_services(&config, config.server.process_count()).await?;
-    let app = build(services.clone(), config.app.clone())?;
-    let stack = Arc::new(app.into_stack(&config.http, logging.clone(), debug)?);
+    let mut app = app.open(&config, logging.clone()).await?;
     let host = &config.server.host;
     let port = u16::try_from(config.server.port.get()).unwrap_or_default();
     let listener = http::server::listen(host.as_str(), port).await?;
@@ -136,7 +121,9 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
         "listening"
     );
 
-    let drain = http::server::Drain::default();
+    let stack = app.stack();
+    let drain = Drain::new(stack.shutdown().clone());
+    let tasks = app.start_tasks();
     let serving = tokio::spawn({
         let (settings, drain) = (config.http.clone(), drain.clone());
         async move { http::server::serve(listener, stack, &settings, drain).await }
@@ -147,10 +134,11 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
     tracing::info!(target: "server", signal, connections, deadline = ?deadline, "draining");
     let drained = async {
         tokio::time::sleep(config.server.shutdown.linger.get()).await;
+        let begun = tokio::time::Instant::now();
         drain.start(deadline);
         let served = serving.await;
-        drain.ended().await;
-        services.close().await;
+        tasks.join(deadline.saturating_sub(begun.elapsed())).await;
+        app.close().await;
         served
     };
     tokio::select! {
@@ -170,16 +158,13 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
     Ok(ExitCode::SUCCESS)
 }
 
-/// How long the log sinks get at the end; a dead one must not keep the process.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
-
-/// A panic gets a line in the log, with its place; without this it would go to standard error alone.
+/// A panic gets a line in the log, with its location; without this it would go to standard error alone.
 fn log_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("of no known type");
-        tracing::error!(target: "server.panic", place, message, "panic");
+        tracing::error!(target: "server.panic", location, message, "panic");
         if io::stderr().is_terminal() {
             default(panic);
         }

@@ -1,8 +1,9 @@
 //! KEEP: the part of the server that every fork shares. It names nothing of the app.
 //!
-//! [`main`] turns an app's `build` function into a program: it reads flags and configuration, opens the
-//! services, listens, and drains on a signal.
+//! [`main`] turns an [`App`] into a program: it reads flags and configuration, opens the services, listens, and drains
+//! on a signal.
 
+mod app;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -18,4 +19,6 @@ pub mod views;
 
 mod lifecycle;
 
-pub use lifecycle::{App, main};
+pub use app::{App, OpenApp, Tasks};
+pub use clap;
+pub use lifecycle::main;

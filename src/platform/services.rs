@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::error::StartError;
+use async_trait::async_trait;
+
+use super::error::{Result, StartError};
 use super::store::{self, Dao, DocumentStore, Entity};
 use super::views::{self, Assets};
 
@@ -18,6 +20,39 @@ struct Inner {
     debug: bool,
     store: Arc<dyn DocumentStore>,
     assets: Assets,
+    /// In the order in which they were opened.
+    components: Vec<Arc<dyn Component>>,
+}
+
+/// A part of the infrastructure that is opened at start and closed at the end.
+#[async_trait]
+pub trait Component: Send + Sync {
+    /// What health checks and logs call it.
+    fn name(&self) -> &'static str;
+
+    /// Whether it can serve now.
+    async fn check(&self) -> Result<()>;
+
+    /// Finishes what is under way and lets go of what is open.
+    async fn close(&self);
+}
+
+/// The store as a component.
+struct Store(Arc<dyn DocumentStore>);
+
+#[async_trait]
+impl Component for Store {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.0.ping().await
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
 }
 
 /// What services are built from.
@@ -40,7 +75,8 @@ impl Services {
         let assets = Assets::open(settings.views)?;
         let store = store::open(settings.store, settings.processes).await?;
         let name = settings.name.to_owned();
-        Ok(Self(Arc::new(Inner { name, debug: settings.debug, store, assets })))
+        let components: Vec<Arc<dyn Component>> = vec![Arc::new(Store(Arc::clone(&store)))];
+        Ok(Self(Arc::new(Inner { name, debug: settings.debug, store, assets, components })))
     }
 
     /// The name of the server, `server.name`.
@@ -48,7 +84,7 @@ impl Services {
         &self.0.name
     }
 
-    /// Whether errors tell their trace, `--debug`.
+    /// Whether error responses have their trace, `--debug`.
     pub fn debug(&self) -> bool {
         self.0.debug
     }
@@ -63,8 +99,19 @@ impl Services {
         &self.0.assets
     }
 
-    /// Finishes what is under way and closes what is open.
+    /// Asks each component, one after the other, whether it can serve now.
+    pub async fn check(&self) -> Vec<(&'static str, Result<()>)> {
+        let mut checked = Vec::with_capacity(self.0.components.len());
+        for component in &self.0.components {
+            checked.push((component.name(), component.check().await));
+        }
+        checked
+    }
+
+    /// Closes the components, the last opened one first: a later one may use an earlier one.
     pub async fn close(&self) {
-        self.0.store.close().await;
+        for component in self.0.components.iter().rev() {
+            component.close().await;
+        }
     }
 }

@@ -9,12 +9,13 @@ use paths::{module_of, named};
 
 /// The rooms of the platform, from the ground up. A file imports from lower rows, and from its own room; two
 /// rooms of one row do not import each other.
-const RANKS: [&[&str]; 6] = [
+const RANKS: [&[&str]; 7] = [
     &["error", "secret", "setting", "shutdown"],
     &["cli", "logging", "schema", "store", "views"],
     &["services"],
     &["http"],
     &["config"],
+    &["app"],
     &["lifecycle", "mod"],
 ];
 

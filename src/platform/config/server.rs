@@ -62,6 +62,13 @@ pub enum DebugMode {
     Exposed,
 }
 
+impl DebugMode {
+    /// Whether traces are shown at all.
+    pub fn is_on(self) -> bool {
+        self != Self::Off
+    }
+}
+
 impl<'de> Deserialize<'de> for DebugMode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Word;

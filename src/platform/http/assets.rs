@@ -8,7 +8,8 @@ use axum::response::Response;
 use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
 
-use super::routes::{Route, Routes};
+use super::route::Route;
+use super::routes::Routes;
 use crate::platform::error::{Error, Result};
 use crate::platform::services::Services;
 use crate::platform::views::Assets;

@@ -56,7 +56,7 @@ impl BoundedBody {
 
     fn ended(&mut self) {
         if let Some(peer) = self.peer.take() {
-            peer.set_unread(false);
+            peer.set_unread_body(false);
         }
     }
 

@@ -17,7 +17,7 @@ use tower::{Service as _, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
 
-use super::apart::apart;
+use super::cold::box_cold_future;
 use super::etag;
 
 /// The level of RFC 7932 that costs about as much as gzip's default; brotli's own default, 11, is for files
@@ -30,7 +30,9 @@ pub(super) async fn apply(response: &mut Response, accept: Option<&HeaderValue>,
         return;
     }
     match accept {
-        Some(accept) => *response = apart(|| compressed(std::mem::take(response), accept.clone())).await,
+        Some(accept) => {
+            *response = box_cold_future(|| compressed(std::mem::take(response), accept.clone())).await;
+        }
         None => add_vary(response),
     }
 }

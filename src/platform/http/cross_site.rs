@@ -3,15 +3,17 @@
 //! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`: browsers say where a
 //! request comes from, in `Sec-Fetch-Site` or at least in `Origin`; a request with neither is not a browser's.
 
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, Method};
 
 use super::cors::Cors;
 
 /// True for a request that changes something and comes from a page of another site, unless CORS lets that page's
-/// origin send cookies.
+/// origin send cookies. An upgrade is a GET that opens a way for changes: browsers send cookies with it, and CORS does
+/// not hold for WebSockets.
 pub(super) fn is_forged(method: &Method, headers: &HeaderMap, cors: Option<&Cors>) -> bool {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if safe && !headers.contains_key(UPGRADE) {
         return false;
     }
     if let Some((cors, origin)) = cors.zip(headers.get(ORIGIN))

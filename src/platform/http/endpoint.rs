@@ -1,11 +1,11 @@
-//! A handler without its type, called as axum's router would call it. Knows nothing of the table.
+//! A handler without its type, called as axum's router would call it.
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{OriginalUri, Request};
 use axum::handler::Handler;
 use axum::http::header::CONTENT_LENGTH;
-use axum::http::{Extensions, Uri};
+use axum::http::{Extensions, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::FutureExt as _;
@@ -13,42 +13,73 @@ use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use tower::{Service as _, ServiceExt as _};
 
-use super::context::Context;
-
-/// A handler without its type.
-pub(super) type Endpoint = Box<dyn Fn(Request, Context) -> BoxFuture<'static, Response> + Send + Sync>;
-
-/// A handler of a path in all its spellings. axum's router itself is needed for a path with parameters,
-/// which are of a private type. For every other path it would note the same with each request: that is asked of it once,
-/// and saves a ninth of a small request (docs/PERFORMANCE.md).
-pub(super) fn endpoint<T, S>(paths: Vec<String>, handler: impl Handler<T, S>, state: S) -> Endpoint
-where
-    T: 'static,
-    S: Clone + Send + Sync + 'static,
-{
-    if let Some(path) = paths.first().filter(|path| !path.contains('{')) {
-        let notes = notes(path);
-        return Box::new(move |mut request, context| {
-            // In this order: there is nothing yet in most requests, and the notes are taken as they are.
-            request.extensions_mut().extend(notes.clone());
-            request.extensions_mut().insert(context);
-            Box::pin(handler.clone().call(request, state.clone()))
-        });
-    }
-    let route = |router: Router<S>, path: String| router.route(&path, any(handler.clone()));
-    let router = paths.into_iter().fold(Router::new(), route).with_state(state);
-    Box::new(move |mut request, context| {
-        request.extensions_mut().insert(context);
-        let answered = router.clone().call(request);
-        Box::pin(async move {
-            let Ok(response) = answered.await;
-            without_length(response)
-        })
-    })
+/// What the middleware calls.
+pub(super) struct Endpoint {
+    /// What axum's router would add to the extensions of each request.
+    router_extensions: Extensions,
+    call: Call,
 }
 
-/// What axum's router notes for its extractors when this path, which has no parameters, is asked for.
-fn notes(path: &str) -> Extensions {
+pub(super) type Call = Box<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+
+impl Endpoint {
+    /// A handler of a path in all its spellings. axum's router itself is needed for a path with parameters, which are
+    /// of a private type. For every other path it would add the same extensions to each request: they are made once,
+    /// which saves a ninth of a small request (docs/PERFORMANCE.md).
+    pub(super) fn new<T, S>(paths: Vec<String>, handler: impl Handler<T, S>, state: S) -> Self
+    where
+        T: 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        if let Some(path) = paths.first().filter(|path| !path.contains('{')) {
+            let call: Call = Box::new(move |request| Box::pin(handler.clone().call(request, state.clone())));
+            return Self { router_extensions: router_extensions(path), call };
+        }
+        let route = |router: Router<S>, path: String| router.route(&path, any(handler.clone()));
+        let router = paths.into_iter().fold(Router::new(), route).with_state(state);
+        Self::of_router(router, |response| response.body().size_hint().exact().is_some())
+    }
+
+    /// A whole axum router, as an endpoint for every path that it knows.
+    pub(super) fn mounted(router: Router) -> Self {
+        Self::of_router(router, |response| response.status() == StatusCode::NO_CONTENT)
+    }
+
+    /// axum's router gives a response without a body a length too, a 204 among them, which must have none (RFC 9110,
+    /// section 8.6). hyper adds the length by itself where it is known.
+    fn of_router(router: Router, drop_length: fn(&Response) -> bool) -> Self {
+        Self::from_call(Box::new(move |request| {
+            let responding = router.clone().call(request);
+            Box::pin(async move {
+                let Ok(mut response) = responding.await;
+                if drop_length(&response) {
+                    response.headers_mut().remove(CONTENT_LENGTH);
+                }
+                response
+            })
+        }))
+    }
+
+    pub(super) fn from_call(call: Call) -> Self {
+        Self { router_extensions: Extensions::new(), call }
+    }
+
+    /// Calls the handler. `extend` adds the extensions of this request.
+    pub(super) fn call(
+        &self,
+        mut request: Request,
+        extend: impl FnOnce(&mut Extensions),
+    ) -> BoxFuture<'static, Response> {
+        // In this order: most requests have no extensions yet, and then the map is cloned as a whole.
+        request.extensions_mut().extend(self.router_extensions.clone());
+        extend(request.extensions_mut());
+        (self.call)(request)
+    }
+}
+
+/// What axum's router adds for its extractors when this path, which has no parameters, is asked for. The original URI
+/// is not among it: that has the query of each request, and its extractor reads the request itself where it is missing.
+fn router_extensions(path: &str) -> Extensions {
     let copy = async |request: Request| {
         let mut response = Response::new(Body::empty());
         response.extensions_mut().extend(request.into_parts().0.extensions);
@@ -56,17 +87,11 @@ fn notes(path: &str) -> Extensions {
     };
     let mut request: Request = Request::default();
     *request.uri_mut() = Uri::try_from(path).unwrap_or_default();
-    match Router::new().route(path, any(copy)).oneshot(request).now_or_never() {
+    let response = Router::new().route(path, any(copy)).oneshot(request).now_or_never();
+    let mut extensions = match response {
         Some(Ok(response)) => response.into_parts().0.extensions,
         None => Extensions::new(),
-    }
-}
-
-/// axum's router gives an answer without a body a length too, a 204 among them, which must have none (RFC 9110, section
-/// 8.6). hyper does it right by itself.
-fn without_length(mut response: Response) -> Response {
-    if response.body().size_hint().exact().is_some() {
-        response.headers_mut().remove(CONTENT_LENGTH);
-    }
-    response
+    };
+    extensions.remove::<OriginalUri>();
+    extensions
 }

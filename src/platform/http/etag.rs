@@ -1,21 +1,104 @@
-//! `ETag` and `If-None-Match` (RFC 9110, sections 8.8.3 and 13.1.2) for answers whose body is at hand.
+//! `ETag` and `If-None-Match` (RFC 9110, sections 8.8.3 and 13.1.2) for responses whose body is there already.
 //!
 //! The tag is the XXH3 hash of the body with 128 bits: 32 hexadecimal digits. It names the content, not its
-//! encoding: an answer that is compressed carries the same tag as a weak one.
+//! encoding: a compressed response carries the same tag as a weak one. A stream is never waited for: a body of which a
+//! part is still to come is sent as it is, without a tag.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll, Waker};
+
+use axum::body::Body;
 use axum::http::HeaderValue;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use twox_hash::XxHash3_128;
 use uuid::Uuid;
 
-/// The strong tag of a body.
-pub(super) fn of(body: &[u8]) -> HeaderValue {
+/// The tag of a body that is there already, which stays what it was; `None` for any other, which stays too.
+pub(super) fn of_body(body: &mut Body) -> Result<Option<HeaderValue>, axum::Error> {
+    if body.is_end_stream() {
+        return Ok(Some(EMPTY));
+    }
+    let size = body.size_hint();
+    let mut frames = VecDeque::new();
+    let mut task = Task::from_waker(Waker::noop());
+    let ended = loop {
+        match Pin::new(&mut *body).poll_frame(&mut task) {
+            Poll::Ready(Some(frame)) => frames.push_back(frame?),
+            Poll::Ready(None) => break true,
+            Poll::Pending => break false,
+        }
+        if body.is_end_stream() {
+            break true;
+        }
+    };
+    if frames.is_empty() && !ended {
+        return Ok(None);
+    }
+    // Nearly always, that is one piece.
+    let only = match (ended, frames.make_contiguous()) {
+        (true, [only]) => only.data_ref().cloned(),
+        _ => None,
+    };
+    if let Some(bytes) = only {
+        let tag = of(&bytes);
+        *body = Body::from(bytes);
+        return Ok(Some(tag));
+    }
+    let data = frames.iter().filter_map(Frame::data_ref);
+    let tag = ended.then(|| of(&data.fold(Vec::new(), |all, piece| [all.as_slice(), piece].concat())));
+    *body = Body::new(Replayed { frames, rest: std::mem::take(body), size });
+    Ok(tag)
+}
+
+/// A body of which some frames have been read already.
+struct Replayed {
+    frames: VecDeque<Frame<Bytes>>,
+    rest: Body,
+    /// What is still to come in all, of data.
+    size: SizeHint,
+}
+
+impl HttpBody for Replayed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.frames.pop_front() {
+            Some(frame) => {
+                let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.size = match self.size.exact() {
+                    Some(exact) => SizeHint::with_exact(exact.saturating_sub(read)),
+                    None => SizeHint::default(),
+                };
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => Pin::new(&mut self.rest).poll_frame(task),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.frames.is_empty() { self.rest.size_hint() } else { self.size }
+    }
+}
+
+/// The strong tag of these bytes.
+fn of(body: &[u8]) -> HeaderValue {
     let mut tag = [b'"'; 34];
     Uuid::from_u128(XxHash3_128::oneshot(body)).simple().encode_lower(&mut tag[1..33]);
     HeaderValue::from_bytes(&tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
-/// The tag of an empty body, so that an answer without one costs no hash.
-pub(super) const EMPTY: HeaderValue = HeaderValue::from_static("\"99aa06d3014798d86001c324468d497f\"");
+/// The tag of an empty body, so that a response without one costs no hash.
+const EMPTY: HeaderValue = HeaderValue::from_static("\"99aa06d3014798d86001c324468d497f\"");
 
 /// The weak form of a tag.
 pub(super) fn weak(tag: &HeaderValue) -> Option<HeaderValue> {
@@ -40,6 +123,11 @@ fn opaque(tag: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::BodyExt;
+
     use super::*;
 
     #[test]
@@ -48,6 +136,31 @@ mod tests {
         assert_ne!(of(b"a"), of(b"b"));
         assert_eq!(of(b"a").len(), 34);
         assert_eq!(of(b""), EMPTY);
+    }
+
+    async fn whole(body: Body) -> Vec<u8> {
+        BodyExt::collect(body).await.unwrap().to_bytes().to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_there_is_tagged_and_read_in_order_afterwards() {
+        for pieces in [&[][..], &["a"], &["", "a"], &["a", "b", "c"]] {
+            let mut body = Body::from_stream(stream::iter(pieces.iter().copied().map(Ok::<_, io::Error>)));
+            assert_eq!(of_body(&mut body).unwrap(), Some(of(pieces.concat().as_bytes())), "{pieces:?}");
+            assert_eq!(whole(body).await, pieces.concat().as_bytes(), "{pieces:?}");
+        }
+        let broken = [Ok("a"), Err(io::Error::other("the disk is gone"))];
+        assert!(of_body(&mut Body::from_stream(stream::iter(broken))).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_there_yet_is_left_whole() {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<&str>();
+        let late = stream::once(async { Ok::<_, io::Error>(receiver.await.unwrap()) });
+        let mut body = Body::from_stream(stream::iter([Ok("a"), Ok("b")]).chain(late));
+        assert_eq!(of_body(&mut body).unwrap(), None);
+        sender.send("c").unwrap();
+        assert_eq!(whole(body).await, b"abc");
     }
 
     #[test]

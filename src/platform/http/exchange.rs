@@ -1,7 +1,7 @@
-//! One request and its answer, from the first look to the line in the log.
+//! One request and its response, from the request head to the line in the log.
 //!
-//! The line is written exactly once: when the answer is complete, when its body has been sent or given up, or
-//! when the client goes away before there is an answer.
+//! The line is written exactly once: when the response is complete, when its body has been sent or given up, when an
+//! upgraded connection ends, or when the client goes away before there is a response.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -21,14 +21,15 @@ use super::context::Context;
 use super::peer::{InFlight, Peer};
 use super::request_headers::RequestHeaders;
 use crate::platform::error::Error;
-use crate::platform::logging::{Canonical, Value, level_of};
+use crate::platform::logging::{Canonical, Logging, Value, level_of};
 
-/// What nginx logs for a client that closed its connection before it was answered.
+/// What nginx logs for a client that closed its connection before there was a response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// What the middleware has to remember of a request once the handler has taken it.
+/// What the middleware keeps of a request once the handler has taken it.
 pub(super) struct Exchange {
     pub(super) context: Context,
+    logging: Logging,
     pub(super) started: Instant,
     pub(super) method: Method,
     pub(super) accept_encoding: Option<HeaderValue>,
@@ -36,7 +37,7 @@ pub(super) struct Exchange {
     pub(super) origin: Option<HeaderValue>,
     /// The client asked for `application/problem+json`.
     pub(super) problem: bool,
-    /// What was asked for; nothing for what has no path.
+    /// The request target; none for what has no path.
     target: Option<PathAndQuery>,
     peer: Option<InFlight>,
     error: OnceLock<Arc<Error>>,
@@ -52,9 +53,11 @@ impl Exchange {
         headers: &RequestHeaders<'_>,
         context: Context,
         peer: Option<Peer>,
+        logging: Logging,
     ) -> Self {
         Self {
             context,
+            logging,
             started: Instant::now(),
             method: request.method().clone(),
             accept_encoding: headers.accept_encoding.joined(),
@@ -71,30 +74,35 @@ impl Exchange {
         }
     }
 
-    /// Who asked.
+    /// The method whose handler is called: that of GET for HEAD.
+    pub(super) fn handled_as(&self) -> &Method {
+        if self.method == Method::HEAD { &Method::GET } else { &self.method }
+    }
+
+    /// The other end of the connection.
     pub(super) fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref().map(InFlight::peer)
     }
 
-    /// The path that was asked for, without its query.
+    /// The path of the request, without its query.
     pub(super) fn path(&self) -> &str {
         self.target.as_ref().map_or("-", PathAndQuery::path)
     }
 
-    /// An exchange whose request nobody could read: it has neither method nor path.
+    /// An exchange whose request could not be read: it has neither method nor path.
     pub(super) fn unreadable(mut self) -> Self {
         self.method = Method::from_bytes(b"-").unwrap_or_default();
         self.target = None;
         self
     }
 
-    /// Remembers the error for the line.
+    /// Keeps the error for the line.
     pub(super) fn failed(&self, error: Arc<Error>) {
-        // There is one error to an answer; a second one could only be less to the point.
+        // A response has one error; a second one is a consequence of the first.
         let _ = self.error.set(error);
     }
 
-    /// Notes the answer. True when nothing of it is still to come, so that its line can be written.
+    /// Notes the response. True when nothing of it is still to come, so that its line can be written.
     pub(super) fn conclude(&mut self, response: &Response) -> bool {
         self.status = response.status().as_u16();
         let length = response.body().size_hint().exact();
@@ -103,8 +111,16 @@ impl Exchange {
         !self.aborted
     }
 
+    /// Has the line written when the connection that a handler has taken over ends. Without a socket there is no such
+    /// end, and the line is written now.
+    pub(super) fn follow_upgrade(self) {
+        if let Some(peer) = self.peer().cloned() {
+            peer.upgrade(self);
+        }
+    }
+
     /// Has the line written at the end of a body whose length is not known yet.
-    pub(super) fn follow(self, response: Response) -> Response {
+    pub(super) fn follow_body(self, response: Response) -> Response {
         let declared =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         response.map(|body| Body::new(LoggedBody { inner: body, declared, exchange: self }))
@@ -122,8 +138,9 @@ impl Exchange {
         if self.aborted {
             fields.push(("aborted".into(), Value::Bool(true)));
         }
-        let error = self.error.get().map(|error| told(error));
-        self.context.stack().logging().canonical(&Canonical {
+        let error = self.error.get().map(|error| for_log(error));
+        let forwarded = self.context.forwarded().map(|address| address.to_string());
+        self.logging.canonical(&Canonical {
             level: level_of(self.status),
             request_id: self.context.request_id(),
             method: self.method.as_str(),
@@ -132,7 +149,7 @@ impl Exchange {
             status: self.status,
             bytes: self.bytes,
             duration: self.started.elapsed(),
-            peer: self.peer().map(Peer::address),
+            peer: forwarded.as_deref().or(self.peer().map(Peer::as_str)),
             error: error.as_deref(),
             fields: &fields,
             message: None,
@@ -141,22 +158,22 @@ impl Exchange {
 }
 
 /// How many of the refused fields the line names.
-const FIELDS_TOLD: usize = 3;
+const MAX_NAMED_FIELDS: usize = 3;
 
-/// The error for the log: its message, and its causes or the fields that were refused. Of a field only the name is
-/// told; its value, which the message of a field may quote, is the caller's own affair.
-fn told(error: &Error) -> String {
+/// The error for the log: its message, and its causes or the fields that were refused. Of a field only the pointer: its
+/// message may quote the value, which can be personal.
+fn for_log(error: &Error) -> String {
     let cause = error.cause();
     if !cause.is_empty() {
         return format!("{error}: {cause}");
     }
     let mut text = error.message().to_owned();
     let fields = error.errors().iter().filter(|field| !field.pointer.is_empty());
-    for (at, field) in fields.clone().take(FIELDS_TOLD).enumerate() {
+    for (at, field) in fields.clone().take(MAX_NAMED_FIELDS).enumerate() {
         text.push_str(if at == 0 { ": " } else { ", " });
         text.push_str(&field.pointer);
     }
-    match fields.count().saturating_sub(FIELDS_TOLD) {
+    match fields.count().saturating_sub(MAX_NAMED_FIELDS) {
         0 => text,
         more => format!("{text} and {more} more"),
     }

@@ -37,7 +37,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         let bytes = read(&parts, body).await?;
         let document =
             json::parse(&bytes).map_err(|why| invalid(String::new(), why.clone()).with_source(why))?;
-        if let Some(schema) = context::of(&parts)?.route().and_then(|route| route.schema.as_ref()) {
+        if let Some(schema) = context::of(&parts)?.schema(&parts.method) {
             schema.check(&document)?;
         }
         serde_path_to_error::deserialize(document).map(Self).map_err(|error| typed(&error))

@@ -1,8 +1,8 @@
-//! HTTP: the server, the middleware, and all that a handler takes and gives. Knows no slice.
+//! HTTP: the server, the middleware, and all that a handler takes and returns. Knows no slice.
 
-mod apart;
 mod assets;
 mod body;
+mod cold;
 mod compression;
 mod connection;
 mod context;
@@ -10,26 +10,40 @@ mod cors;
 mod cross_site;
 mod decompression;
 mod endpoint;
+mod error_body;
 mod etag;
 mod exchange;
 mod extract;
 pub mod health;
 mod json;
+mod layer;
 mod middleware;
+mod paging;
 mod peer;
+mod refusal;
 mod request_headers;
+mod request_id;
 mod respond;
+mod route;
 mod routes;
 pub mod server;
 mod settings;
+mod timed;
+mod trusted_proxies;
 
 pub use assets::routes as assets;
 pub use axum::extract::{Path, Query, State};
-pub use context::{Context, Field, REQUEST_ID};
+pub use context::{Context, Field};
 pub use cors::Cors;
+pub use error_body::{ErrorBody, ErrorFormat};
 pub use extract::{Json, RawBody};
+pub use layer::{HandlerService, Layers};
+pub(crate) use middleware::Parts;
 pub use middleware::Stack;
+pub use paging::{PageRequest, Paged};
 pub use peer::Peer;
+pub use request_id::REQUEST_ID;
 pub use respond::{Created, Html, NoContent};
-pub use routes::{Route, RouteInfo, RouteTable, Routes};
+pub use route::{Limits, Route, RouteInfo};
+pub use routes::{RouteTable, Routes};
 pub use settings::Settings;

@@ -1,65 +1,98 @@
-//! The other end of a connection: its address, and which of its requests are being answered.
+//! The other end of a connection: its address, and which of its requests are in flight.
 
+use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The other end of one connection; a clone is one more handle on the same.
+/// The other end of one connection. A clone is one more handle on the same.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    address: String,
+    address: SocketAddr,
+    /// The address as text, for the log.
+    text: String,
     begun: AtomicU64,
     ended: AtomicU64,
-    unread: AtomicBool,
+    unread_body: AtomicBool,
+    upgraded: AtomicBool,
+    /// What is dropped when the upgraded connection ends.
+    until_upgrade_ends: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Peer {
-    /// A peer that has asked nothing yet.
+    /// A peer that has sent no request yet. An IPv4 address mapped to IPv6 is taken as IPv4.
     pub fn new(address: SocketAddr) -> Self {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         Self(Arc::new(Inner {
-            address: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+            address,
+            text: address.to_string(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
-            unread: AtomicBool::new(false),
+            unread_body: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            until_upgrade_ends: Mutex::default(),
         }))
     }
 
-    /// Its network address with its port; an IPv4 address in IPv6 clothes is shown as what it is.
-    pub fn address(&self) -> &str {
-        &self.0.address
+    /// Its network address.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
     }
 
-    /// Notes that it has asked something; the answer ends with the guard.
+    /// Its network address as text, with the port.
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Counts a request as begun; it ends when the guard is dropped.
     pub(super) fn begin(self) -> InFlight {
         self.0.begun.fetch_add(1, Ordering::AcqRel);
         InFlight(self)
     }
 
-    /// Notes whether there is something of its last request's body that was not read.
-    pub(super) fn set_unread(&self, unread: bool) {
-        self.0.unread.store(unread, Ordering::Release);
+    /// Notes whether a part of its last request's body is still unread.
+    pub(super) fn set_unread_body(&self, unread: bool) {
+        self.0.unread_body.store(unread, Ordering::Release);
     }
 
-    /// Whether it may still be sending a body that nobody reads. Of HTTP/2, with many requests at a time, only a guess.
-    pub(super) fn has_unread(&self) -> bool {
-        self.0.unread.load(Ordering::Acquire)
+    /// Whether it may still be sending a body that nobody reads. With HTTP/2 and many requests at a time, only a guess.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.0.unread_body.load(Ordering::Acquire)
     }
 
-    /// How many requests it has made.
+    /// How many requests it has begun.
     pub(super) fn begun(&self) -> u64 {
         self.0.begun.load(Ordering::Acquire)
     }
 
-    /// Whether each of them has its answer.
-    pub(super) fn is_answered(&self) -> bool {
+    /// Whether none of its requests is in flight.
+    pub(super) fn has_none_in_flight(&self) -> bool {
         self.0.ended.load(Ordering::Acquire) == self.begun()
+    }
+
+    /// Notes that a handler has taken the connection over (101 Switching Protocols). `guard` is dropped when the
+    /// connection ends.
+    pub(super) fn upgrade(&self, guard: impl Any + Send) {
+        *self.0.until_upgrade_ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(guard));
+        self.0.upgraded.store(true, Ordering::Release);
+    }
+
+    /// Whether a handler has taken the connection over.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.0.upgraded.load(Ordering::Acquire)
+    }
+
+    /// The end of the connection. The guard of an upgrade holds this peer, so somebody has to let go of it.
+    pub(super) fn disconnected(&self) {
+        let guard = self.0.until_upgrade_ends.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(guard);
     }
 }
 
-/// A request that is being answered.
+/// A request in flight.
 pub(super) struct InFlight(Peer);
 
 impl InFlight {
@@ -79,23 +112,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_shows_an_address_with_its_port_and_ipv4_as_ipv4() {
+    fn an_address_is_shown_with_its_port_and_ipv4_as_ipv4() {
         for (address, text) in
             [("[::ffff:10.0.0.1]:80", "10.0.0.1:80"), ("[2001:db8::1]:443", "[2001:db8::1]:443")]
         {
-            assert_eq!(Peer::new(address.parse().unwrap()).address(), text);
+            assert_eq!(Peer::new(address.parse().unwrap()).as_str(), text);
         }
     }
 
     #[test]
-    fn all_is_answered_when_the_last_guard_is_gone() {
+    fn none_is_in_flight_when_the_last_guard_is_gone() {
         let peer = Peer::new("127.0.0.1:1".parse().unwrap());
-        assert!(peer.is_answered());
+        assert!(peer.has_none_in_flight());
         let (one, other) = (peer.clone().begin(), peer.clone().begin());
         assert_eq!(one.peer().begun(), 2);
         drop(one);
-        assert!(!peer.is_answered());
+        assert!(!peer.has_none_in_flight());
         drop(other);
-        assert!(peer.is_answered());
+        assert!(peer.has_none_in_flight());
+    }
+
+    #[test]
+    fn an_upgraded_request_is_in_flight_until_its_connection_ends() {
+        let peer = Peer::new("127.0.0.1:1".parse().unwrap());
+        peer.upgrade(peer.clone().begin());
+        assert!(peer.is_upgraded() && !peer.has_none_in_flight());
+        peer.disconnected();
+        assert!(peer.has_none_in_flight());
     }
 }

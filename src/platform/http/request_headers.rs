@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, Version};
 
-use super::context::REQUEST_ID;
+use super::request_id::REQUEST_ID;
 use super::settings::Settings;
 use crate::platform::error::{Error, Kind};
 

@@ -1,15 +1,13 @@
-//! Accepts connections, no more than there are places for, and drains them: axum-server, with what the stock stack
-//! leaves open.
-//!
-//! A connection that sends nothing, or only the start of the HTTP/2 preface, would stay for ever (hyper#3756): so
-//! every one has to show what it speaks first. All later deadlines are those of `connection.rs`. Knows no routes.
+//! Accepts connections, no more than there are permits for, and drains them: axum-server, with what the stock stack
+//! leaves open. The deadlines of a connection are those of `connection.rs` and `timed.rs`. Knows no routes.
 
 use std::future::{Future, ready};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -19,21 +17,26 @@ use axum_server::{AddrListener, Address};
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::service_fn;
 
-use super::connection::{Connection, Terms};
+use super::connection::{Connection, ConnectionConfig};
 use super::middleware::Stack;
 use super::peer::Peer;
 use super::settings::Settings;
 use crate::platform::error::StartError;
+use crate::platform::shutdown::Shutdown;
 
-/// How often it is looked for something that nobody tells.
+/// How often is looked for what sends no notice.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How often at most the log is told that all places are taken: at the limit they are taken and free in turns.
-const TELL_FULL: Duration = Duration::from_mins(1);
+/// How often at most the log says that all permits are taken: at the limit that begins and ends all the time.
+const REPORT_FULL_EVERY: Duration = Duration::from_mins(1);
+
+/// How long connections that were cut have to write their lines.
+const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// How many headers hyper takes when it is not told (`http1::Builder::max_headers`).
 const HYPER_MAX_HEADERS: usize = 100;
@@ -41,16 +44,16 @@ const HYPER_MAX_HEADERS: usize = 100;
 /// Opens the port; an error says what to do about it.
 pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     bind(host, port).await.map_err(|error| {
-        let place = format!("{host}:{port}");
+        let address = format!("{host}:{port}");
         StartError::failed(match error.kind() {
             ErrorKind::AddrInUse => format!(
                 "port {port} is in use by another process; choose another with --port \
                  (on macOS, port 5000 is taken by AirPlay Receiver)"
             ),
             ErrorKind::PermissionDenied => {
-                format!("cannot listen on {place}: {error}; choose a port from 1024 with --port")
+                format!("cannot listen on {address}: {error}; choose a port from 1024 with --port")
             }
-            _ => format!("cannot listen on {place}: {error}; choose another address with --host"),
+            _ => format!("cannot listen on {address}: {error}; choose another address with --host"),
         })
     })
 }
@@ -72,67 +75,75 @@ async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Tcp
     Err(last)
 }
 
-/// A server that has been told to drain, or not yet.
+/// The handle with which a server is drained. A clone is one more handle on the same.
 #[derive(Clone)]
 pub struct Drain {
     handle: Handle<Peer>,
-    started: watch::Sender<bool>,
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self { handle: Handle::new(), started: watch::Sender::new(false) }
-    }
+    shutdown: Shutdown,
+    open: Arc<AtomicUsize>,
+    deadline: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Drain {
-    /// Stops accepting, lets what is in flight finish, and closes what is left at the deadline.
-    pub fn start(&self, deadline: Duration) {
-        self.started.send_replace(true);
-        self.handle.graceful_shutdown(Some(deadline));
+    /// `shutdown` is told when the drain begins.
+    pub fn new(shutdown: Shutdown) -> Self {
+        Self { handle: Handle::new(), shutdown, open: Arc::default(), deadline: Arc::default() }
     }
 
-    /// Waits until the last connection is gone, for a second at most. At the deadline axum-server tells them to end
-    /// and does not wait; each still has a line to write.
-    pub async fn ended(&self) {
-        let gone = async {
-            while self.connections() > 0 {
-                tokio::time::sleep(POLL).await;
-            }
-        };
-        // What stays after that is stuck in code that never waits, and cannot be told anything.
-        let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
+    /// Stops accepting, lets what is in flight finish, and closes what is left after this time.
+    pub fn start(&self, time: Duration) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(time);
+        self.shutdown.begin();
+        self.handle.graceful_shutdown(Some(time));
     }
 
-    /// How many connections are open.
+    /// Waits until the last connection is gone. What is upgraded has until the deadline, and is cut then: axum-server
+    /// does not count it.
+    async fn ended(&self) {
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        if tokio::time::timeout(time, self.none_open()).await.is_err() {
+            self.shutdown.deadline().cancel();
+            // What stays after that is stuck in code that never waits, and cannot be told anything.
+            let _ = tokio::time::timeout(CUT_GRACE, self.none_open()).await;
+        }
+    }
+
+    async fn none_open(&self) {
+        while self.connections() > 0 {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// How many connections are open, upgraded ones included.
     pub fn connections(&self) -> usize {
-        self.handle.connection_count()
+        self.open.load(Ordering::Acquire)
     }
 }
 
-/// Serves until drained.
+/// Serves until drained, upgraded connections included. The listener may be one that another process has opened.
 pub async fn serve(
     listener: TcpListener,
     stack: Arc<Stack>,
     settings: &Settings,
     drain: Drain,
 ) -> io::Result<()> {
-    let draining = drain.started.subscribe();
-    let acceptor = FirstByte { deadline: settings.first_byte_timeout.get(), draining: draining.clone() };
-    let gate = Gate {
+    let config = ConnectionConfig::new(Arc::clone(&stack), settings, &drain.shutdown);
+    let listener = LimitedListener {
         listener,
-        places: Arc::new(Semaphore::new(settings.max_connections.as_usize())),
-        terms: Terms::new(Arc::clone(&stack), settings, draining),
-        told_full: Mutex::default(),
+        permits: Arc::new(Semaphore::new(settings.max_connections.as_usize())),
+        open: Arc::clone(&drain.open),
+        reported_full: Mutex::default(),
         failing: AtomicBool::new(false),
     };
-    let mut server = axum_server::Server::from_listener(gate).acceptor(acceptor).handle(drain.handle);
+    let handle = drain.handle.clone();
+    let mut server = axum_server::Server::from_listener(listener).acceptor(Connect(config)).handle(handle);
     let builder = server.http_builder();
-    // A client may close its side and wait for the answer; hyper would drop the request unseen, and its line with it.
+    // A client may close its side and wait for the response; hyper would drop the request unseen, without its line.
     builder.http1().half_close(true);
-    // `Connection` times the headers, so hyper does not.
+    // `timed.rs` has the deadline of the request head, so hyper needs none.
     builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_size.as_usize());
-    // hyper's own number needs no memory of the heap; a number that is set costs two allocations a request.
+    // hyper's own limit needs no heap; a limit that is set costs two allocations a request.
     let max_headers = settings.max_headers.as_usize() * 3 / 2;
     if max_headers > HYPER_MAX_HEADERS {
         builder.http1().max_headers(max_headers);
@@ -151,37 +162,39 @@ pub async fn serve(
             let stack = Arc::clone(&stack);
             ready(Ok::<_, io::Error>(service_fn(move |request: axum::http::Request<Incoming>| {
                 let (stack, peer) = (Arc::clone(&stack), peer.clone());
-                // Most requests have no body, and one that is known to be empty needs no memory.
+                // Most requests have no body, and a body that is known to be empty needs no allocation.
                 let body =
                     |body: Incoming| if body.is_end_stream() { Body::empty() } else { Body::new(body) };
-                stack.answer(Some(peer), request.map(body)).map(Ok::<_, io::Error>)
+                stack.respond(Some(peer), request.map(body)).map(Ok::<_, io::Error>)
             })))
         }))
-        .await
+        .await?;
+    drain.ended().await;
+    Ok(())
 }
 
-/// Where connections come in, no more at a time than there are places.
-pub struct Gate {
+/// A listener that accepts no more connections at a time than it has permits.
+pub struct LimitedListener {
     listener: TcpListener,
-    places: Arc<Semaphore>,
-    terms: Terms,
-    told_full: Mutex<Option<Instant>>,
+    permits: Arc<Semaphore>,
+    open: Arc<AtomicUsize>,
+    reported_full: Mutex<Option<Instant>>,
     failing: AtomicBool,
 }
 
-/// What axum-server calls an address is all that its services are told of a connection.
+/// What axum-server calls an address is all that its services learn of a connection.
 impl Address for Peer {
-    type Stream = Connection;
-    type Listener = Gate;
+    type Stream = Socket;
+    type Listener = LimitedListener;
 }
 
-impl AddrListener<Connection, Peer> for Gate {
+impl AddrListener<Socket, Peer> for LimitedListener {
     async fn bind_to(_: Peer) -> io::Result<Self> {
         Err(ErrorKind::Unsupported.into())
     }
 
-    async fn accept_stream(&self) -> io::Result<(Connection, Peer)> {
-        let place = self.place().await?;
+    async fn accept_stream(&self) -> io::Result<(Socket, Peer)> {
+        let permit = self.permit().await?;
         let accepted = self.listener.accept().await;
         // axum-server tries again after 50 ms; the log is told once.
         match &accepted {
@@ -190,10 +203,11 @@ impl AddrListener<Connection, Peer> for Gate {
             Err(error) => tracing::error!(target: "server", %error, "cannot accept connections"),
         }
         let (stream, address) = accepted?;
-        // Answers are written whole: waiting for more (Nagle's algorithm) only delays them.
+        // Responses are written whole: to wait for more (Nagle's algorithm) only delays them.
         stream.set_nodelay(true)?;
         let peer = Peer::new(address);
-        Ok((Connection::new(stream, peer.clone(), self.terms.clone(), place), peer))
+        let open = OpenConnection::count(&self.open);
+        Ok((Socket { stream, peer: peer.clone(), _permit: permit, _open: open }, peer))
     }
 
     fn get_local_addr(&self) -> io::Result<Peer> {
@@ -201,92 +215,97 @@ impl AddrListener<Connection, Peer> for Gate {
     }
 }
 
-impl Gate {
-    /// A place for one more connection.
-    async fn place(&self) -> io::Result<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
+impl LimitedListener {
+    /// The permit for one more connection.
+    async fn permit(&self) -> io::Result<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
         }
-        self.tell_full();
-        Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)
+        self.report_full();
+        Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)
     }
 
-    fn tell_full(&self) {
-        let mut told = self.told_full.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TELL_FULL) {
-            *told = Some(Instant::now());
+    fn report_full(&self) {
+        let mut reported = self.reported_full.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_none_or(|reported| reported.elapsed() >= REPORT_FULL_EVERY) {
+            *reported = Some(Instant::now());
             tracing::warn!(target: "server", "as many connections as http.max_connections: new ones wait");
         }
     }
 }
 
-/// Waits until a connection has sent enough to tell HTTP/1 from HTTP/2.
-#[derive(Clone)]
-struct FirstByte {
-    deadline: Duration,
-    draining: watch::Receiver<bool>,
-}
+/// Counts a connection for as long as it lives.
+struct OpenConnection(Arc<AtomicUsize>);
 
-/// How long a connection that has said nothing is still kept once the server drains: its first bytes may be on the
-/// way. Browsers open connections ahead of need; waiting `first_byte_timeout` for those would delay every end.
-const PARTING: Duration = Duration::from_millis(100);
-
-/// How often at least a connection that has sent a part of the preface is looked at.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// RFC 9113, section 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-impl<S: Send + 'static> Accept<Connection, S> for FirstByte {
-    type Stream = Connection;
-    type Service = S;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Connection, S)>> + Send>>;
-
-    fn accept(&self, mut connection: Connection, service: S) -> Self::Future {
-        let deadline = self.deadline;
-        let mut draining = self.draining.clone();
-        Box::pin(async move {
-            let parted = async {
-                // An error is a `Drain` that is gone, and with it the server.
-                let _ = draining.wait_for(|started| *started).await;
-                tokio::time::sleep(PARTING).await;
-            };
-            let spoke = tokio::time::timeout(deadline, speaks_http2(connection.socket()));
-            let http2 = tokio::select! {
-                spoke = spoke => spoke.map_err(|_| ErrorKind::TimedOut)??,
-                () = parted => return Err(ErrorKind::ConnectionAborted.into()),
-            };
-            if http2 {
-                connection.speaks_http2();
-            }
-            Ok((connection, service))
-        })
+impl OpenConnection {
+    fn count(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(open))
     }
 }
 
-/// Looks at the first bytes without taking them.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut start = [0; PREFACE.len()];
-    let mut known = 0;
-    let mut pause = POLL;
-    loop {
-        let length = stream.peek(&mut start).await?;
-        if length == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        if !PREFACE.starts_with(&start[..length]) {
-            return Ok(false);
-        }
-        if length == PREFACE.len() {
-            return Ok(true);
-        }
-        if length == known {
-            // The bytes stay in the socket, which therefore stays readable: wait for more by the clock, and for one
-            // who sends no more ever more rarely.
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        known = length;
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A TCP stream with the permit of its connection.
+pub struct Socket {
+    stream: TcpStream,
+    peer: Peer,
+    _permit: OwnedSemaphorePermit,
+    _open: OpenConnection,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(task, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(task, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(task, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}
+
+/// Makes a connection of a socket once the client has shown which protocol it speaks.
+#[derive(Clone)]
+struct Connect(ConnectionConfig);
+
+impl<S: Send + 'static> Accept<Socket, S> for Connect {
+    type Stream = Connection<Socket>;
+    type Service = S;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Connection<Socket>, S)>> + Send>>;
+
+    fn accept(&self, socket: Socket, service: S) -> Self::Future {
+        let (config, peer) = (self.0.clone(), socket.peer.clone());
+        Box::pin(async move { Ok((config.connect(socket, peer).await?, service)) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The platform's promises, tested through its face.
 
+mod axum_world;
 mod bodies;
 mod connections;
 mod endings;
@@ -9,3 +10,4 @@ mod methods;
 mod representations;
 mod request_log;
 mod store_contract;
+mod upgrades;

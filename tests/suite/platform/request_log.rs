@@ -101,7 +101,7 @@ async fn wait_for_line(app: &TestApp) -> String {
 #[tokio::test]
 async fn the_future_of_an_answer_is_small() {
     let app = app().await;
-    let answer = app.stack().answer(None, Request::default());
+    let answer = app.stack().respond(None, Request::default());
     assert!(size_of_val(&answer) <= 1_024, "{}", size_of_val(&answer));
 }
 
@@ -109,7 +109,7 @@ async fn the_future_of_an_answer_is_small() {
 async fn a_request_whose_client_goes_away_is_logged_as_499() {
     let app = app().await;
     let request = Request::get("/slow").header("host", "localhost").body(Body::empty()).unwrap();
-    let answer = app.stack().answer(None, request);
+    let answer = app.stack().respond(None, request);
     assert!(tokio::time::timeout(Duration::from_millis(20), answer).await.is_err());
     let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
     assert!(line.contains("status=499") && line.contains("aborted=true"), "{line}");
@@ -119,7 +119,7 @@ async fn a_request_whose_client_goes_away_is_logged_as_499() {
 async fn a_stream_that_is_not_read_to_its_end_is_logged_as_aborted() {
     let app = app().await;
     let request = Request::get("/streamed").header("host", "localhost").body(Body::empty()).unwrap();
-    drop(app.stack().answer(None, request).await);
+    drop(app.stack().respond(None, request).await);
     let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
     assert!(line.contains("status=200") && line.contains("aborted=true"), "{line}");
 }

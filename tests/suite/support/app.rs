@@ -14,12 +14,11 @@ use serde_json::Value;
 use server::app;
 use server::platform::App;
 use server::platform::cli::Flags;
-use server::platform::config::server::DebugMode;
 use server::platform::config::{self, Config};
 use server::platform::http::server::{self as sockets, Drain};
 use server::platform::http::{self, Routes, Stack};
 use server::platform::logging::{Logging, MemoryLog};
-use server::platform::services::{self, Services};
+use server::platform::services::Services;
 use tokio::task::JoinHandle;
 
 /// A server without a socket.
@@ -37,23 +36,24 @@ impl TestApp {
 
     /// The app with variables such as `("SERVER__HTTP__BODY_LIMIT", "1KiB")`.
     pub async fn with(environment: &[(&str, &str)]) -> Self {
-        let config = configuration(environment);
-        let services = open(&config).await;
-        Self::build(app::build(services, config.app.clone()).unwrap(), &config)
+        Self::open(app::app(), environment).await
     }
 
     /// Routes of the test's own in place of the app's.
     pub async fn with_routes(routes: Routes<Services>, environment: &[(&str, &str)]) -> Self {
-        let config = configuration(environment);
-        let services = open(&config).await;
-        Self::build(App::new(routes, services), &config)
+        let app = App::new(async |services, _| Ok(services), move |_: &app::settings::Settings| routes);
+        Self::open(app, environment).await
     }
 
-    fn build(app: App, config: &Config<app::settings::Settings>) -> Self {
+    /// An app of the test's own.
+    pub async fn open<S: Clone + Send + Sync + 'static>(
+        app: App<app::settings::Settings, S>,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let config = configuration(environment);
         let (logging, log) = Logging::to_memory();
-        let debug = config.server.debug != DebugMode::Off;
-        let stack = app.into_stack(&config.http, logging, debug).unwrap();
-        Self { stack: Arc::new(stack), log, settings: config.http.clone() }
+        let app = app.open(&config, logging).await.unwrap();
+        Self { stack: app.stack(), log, settings: config.http.clone() }
     }
 
     /// The middleware with all behind it, for a socket of the test's own.
@@ -65,7 +65,8 @@ impl TestApp {
     pub async fn listen(&self) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
         let listener = sockets::listen("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (stack, settings, drain) = (self.stack(), self.settings.clone(), Drain::default());
+        let (stack, settings, drain) =
+            (self.stack(), self.settings.clone(), Drain::new(self.stack.shutdown().clone()));
         let handle = drain.clone();
         let serving = tokio::spawn(async move { sockets::serve(listener, stack, &settings, handle).await });
         (address, drain, serving)
@@ -79,7 +80,7 @@ impl TestApp {
     pub async fn send(&self, mut request: Request<Body>) -> Answer {
         let headers = request.headers_mut();
         headers.entry(HOST).or_insert_with(|| "localhost".parse().unwrap());
-        let response = Arc::clone(&self.stack).answer(None, request).await;
+        let response = Arc::clone(&self.stack).respond(None, request).await;
         let (parts, body) = response.into_parts();
         let reason = parts.extensions.get::<ReasonPhrase>();
         let reason = reason.map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned());
@@ -130,18 +131,6 @@ fn configuration(environment: &[(&str, &str)]) -> Config<app::settings::Settings
     let pairs = memory.iter().chain(environment);
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     config::load(&Flags::default(), pairs.collect::<Vec<_>>(), config::DEFAULTS).unwrap().config
-}
-
-async fn open(config: &Config<app::settings::Settings>) -> Services {
-    Services::open(services::Settings {
-        name: &config.server.name,
-        debug: config.server.debug != DebugMode::Off,
-        processes: 1,
-        store: &config.store,
-        views: &config.views,
-    })
-    .await
-    .unwrap()
 }
 
 /// An answer, read to its end.

@@ -16,6 +16,11 @@ impl Connection {
         Self(stream)
     }
 
+    /// The address of this side.
+    pub fn local_address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.0.write_all(bytes.as_ref()).unwrap();
         self

@@ -1,14 +1,14 @@
-//! Keeps what few requests need out of the way of all others.
+//! Keeps the large futures that few requests need away from all others.
 
 use std::future::Future;
 use std::pin::Pin;
 
-/// Makes a large future that few requests run in a box, behind a call that is not inlined.
+/// Boxes a large future behind a call that is not inlined.
 ///
 /// A box alone is not enough: its content is made on the stack of the caller first. With compression and decompression
 /// that was 35 KiB, and every request walked over them.
 #[inline(never)]
-pub(super) fn apart<'a, F: Future + Send + 'a>(
+pub(super) fn box_cold_future<'a, F: Future + Send + 'a>(
     make: impl FnOnce() -> F,
 ) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'a>> {
     Box::pin(make())

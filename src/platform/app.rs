@@ -1,0 +1,253 @@
+//! What an app is made of: its state, its routes, and what runs beside and after them.
+//!
+//! An [`App`] is a description. Nothing of it runs, and no service is opened, before [`App::open`].
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::response::IntoResponse;
+use clap::ArgMatches;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tower::{BoxError, Layer, Service, service_fn};
+
+use super::config::Config;
+use super::error::StartError;
+use super::http::{ErrorFormat, HandlerService, Layers, Parts, Peer, RouteTable, Routes, Stack};
+use super::logging::Logging;
+use super::services::{self, Services};
+use super::shutdown::Shutdown;
+
+/// How long background tasks get at the end of a drain, besides what is left of its deadline.
+const TASK_GRACE: Duration = Duration::from_millis(100);
+
+type Init<A, S> = Box<dyn FnOnce(Services, A) -> BoxFuture<'static, Result<S, StartError>> + Send>;
+type MakeRoutes<A, S> = Box<dyn FnOnce(&A) -> Routes<S> + Send>;
+type Task<S> = Box<dyn FnOnce(S, Shutdown) -> BoxFuture<'static, ()> + Send>;
+type End<S> = Box<dyn FnOnce(S) -> BoxFuture<'static, ()> + Send>;
+type Run<S> = Box<dyn FnOnce(S, ArgMatches) -> BoxFuture<'static, Result<(), StartError>> + Send>;
+
+/// An app, with its settings `A` (section `app` of the configuration) and the state `S` of its handlers.
+pub struct App<A, S> {
+    init: Init<A, S>,
+    routes: MakeRoutes<A, S>,
+    layers: Layers,
+    error_format: Option<ErrorFormat>,
+    tasks: Vec<(&'static str, Task<S>)>,
+    ends: Vec<End<S>>,
+    commands: Vec<(clap::Command, Run<S>)>,
+}
+
+impl<A, S> App<A, S>
+where
+    A: Clone + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    /// An app whose state is made by `init`, once, before the server listens, and whose routes may depend on the
+    /// settings. An error of `init` is the reason why the server does not start.
+    pub fn new<I, F>(init: I, routes: impl FnOnce(&A) -> Routes<S> + Send + 'static) -> Self
+    where
+        I: FnOnce(Services, A) -> F + Send + 'static,
+        F: Future<Output = Result<S, StartError>> + Send + 'static,
+    {
+        Self {
+            init: Box::new(move |services, settings| Box::pin(init(services, settings))),
+            routes: Box::new(routes),
+            layers: Layers::default(),
+            error_format: None,
+            tasks: Vec::new(),
+            ends: Vec::new(),
+            commands: Vec::new(),
+        }
+    }
+
+    /// Puts a tower layer around everything: all routes, and the responses to requests that no route takes. It is built
+    /// once. A later layer is outside of an earlier one. See [`Route::layer`](super::http::Route::layer).
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService>,
+        L::Service: Service<Request> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Response: IntoResponse,
+        <L::Service as Service<Request>>::Error: Into<BoxError>,
+        <L::Service as Service<Request>>::Future: Send,
+    {
+        self.layers.push(layer);
+        self
+    }
+
+    /// Reshapes the JSON body of every error response to a form of the app's own.
+    pub fn error_body(mut self, format: ErrorFormat) -> Self {
+        self.error_format = Some(format);
+        self
+    }
+
+    /// Runs a task beside the requests, from the moment at which the server listens. It should end soon after
+    /// [`Shutdown::begun`]; services are closed when it has ended, or at the deadline of the drain, at which it is
+    /// dropped. A task that panics is logged and not started again.
+    pub fn task<T, F>(mut self, name: &'static str, task: T) -> Self
+    where
+        T: FnOnce(S, Shutdown) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.push((name, Box::new(move |state, shutdown| Box::pin(task(state, shutdown)))));
+        self
+    }
+
+    /// Runs at the end, when all requests and tasks have ended and the services are still open.
+    pub fn on_shutdown<T, F>(mut self, end: T) -> Self
+    where
+        T: FnOnce(S) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.ends.push(Box::new(move |state| Box::pin(end(state))));
+        self
+    }
+
+    /// Adds a subcommand to the program. It gets the state, and runs instead of the server: nothing listens, and no
+    /// task is started. An error is printed, with its exit code.
+    pub fn command<T, F>(mut self, command: clap::Command, run: T) -> Self
+    where
+        T: FnOnce(S, ArgMatches) -> F + Send + 'static,
+        F: Future<Output = Result<(), StartError>> + Send + 'static,
+    {
+        self.commands.push((command, Box::new(move |state, matches| Box::pin(run(state, matches)))));
+        self
+    }
+
+    /// The subcommands that the app adds.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = &clap::Command> {
+        self.commands.iter().map(|(command, _)| command)
+    }
+
+    /// The routes alone, for a look at them; nothing is opened.
+    pub(crate) fn routes(self, settings: &A) -> Routes<S> {
+        (self.routes)(settings)
+    }
+
+    /// Runs a subcommand of the app.
+    pub(crate) async fn run_command(
+        self,
+        name: &str,
+        matches: ArgMatches,
+        config: &Config<A>,
+    ) -> Result<(), StartError> {
+        let Some((_, run)) = self.commands.into_iter().find(|(command, _)| command.get_name() == name) else {
+            return Err(StartError::config(format!("there is no subcommand '{name}'")));
+        };
+        let services = open_services(config).await?;
+        let result = match (self.init)(services.clone(), config.app.clone()).await {
+            Ok(state) => run(state, matches).await,
+            Err(error) => Err(error),
+        };
+        services.close().await;
+        result
+    }
+
+    /// Opens the services, makes the state, and builds the routes.
+    pub async fn open(self, config: &Config<A>, logging: Logging) -> Result<OpenApp, StartError> {
+        let services = open_services(config).await?;
+        let state = (self.init)(services.clone(), config.app.clone()).await?;
+        let table: RouteTable = (self.routes)(&config.app).build(&state)?;
+        let parts = Parts { table, layers: self.layers, error_format: self.error_format };
+        let debug = config.server.debug.is_on();
+        let stack = Arc::new(Stack::new(parts, &config.http, logging, debug)?);
+        let of_state = state.clone();
+        let tasks = self.tasks.into_iter().map(|(name, task)| {
+            let state = of_state.clone();
+            (name, Box::new(move |shutdown| task(state, shutdown)) as OpenTask)
+        });
+        let tasks = tasks.collect();
+        let ends = self.ends.into_iter().map(|end| {
+            let state = state.clone();
+            Box::new(move || end(state)) as OpenEnd
+        });
+        Ok(OpenApp { services, stack, tasks, ends: ends.collect() })
+    }
+}
+
+async fn open_services<A>(config: &Config<A>) -> Result<Services, StartError> {
+    Services::open(services::Settings {
+        name: &config.server.name,
+        debug: config.server.debug.is_on(),
+        processes: config.server.process_count(),
+        store: &config.store,
+        views: &config.views,
+    })
+    .await
+}
+
+type OpenTask = Box<dyn FnOnce(Shutdown) -> BoxFuture<'static, ()> + Send>;
+type OpenEnd = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
+
+/// An app with its state and its services, ready to respond. Its background tasks do not run yet.
+pub struct OpenApp {
+    services: Services,
+    stack: Arc<Stack>,
+    tasks: Vec<(&'static str, OpenTask)>,
+    ends: Vec<OpenEnd>,
+}
+
+impl OpenApp {
+    /// The middleware with everything behind it.
+    pub fn stack(&self) -> Arc<Stack> {
+        Arc::clone(&self.stack)
+    }
+
+    /// The services.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// The app as an axum router, for what wants one: `axum::serve`, a test client, a serverless runtime. The middleware
+    /// is in it; the deadlines of connections, which belong to the server, and background tasks are not.
+    pub fn into_router(self) -> Router {
+        let stack = self.stack;
+        Router::new().fallback_service(service_fn(move |request: Request| {
+            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| Peer::new(info.0));
+            Arc::clone(&stack).respond(peer, request).map(Ok::<_, Infallible>)
+        }))
+    }
+
+    /// Starts the background tasks.
+    pub fn start_tasks(&mut self) -> Tasks {
+        let shutdown = self.stack.shutdown();
+        let start = |(name, task): (&'static str, OpenTask)| (name, tokio::spawn(task(shutdown.clone())));
+        Tasks(self.tasks.drain(..).map(start).collect())
+    }
+
+    /// What the app does at the end, and then the end of the services.
+    pub async fn close(self) {
+        for end in self.ends {
+            end().await;
+        }
+        self.services.close().await;
+    }
+}
+
+/// The background tasks that run.
+pub struct Tasks(Vec<(&'static str, JoinHandle<()>)>);
+
+impl Tasks {
+    /// Waits until all have ended; those that have not within this time are dropped, and named in the log.
+    pub async fn join(self, time: Duration) {
+        let until = tokio::time::Instant::now() + time + TASK_GRACE;
+        for (task, mut handle) in self.0 {
+            match tokio::time::timeout_at(until, &mut handle).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(target: "server", task, %error, "a background task failed"),
+                Err(_) => {
+                    handle.abort();
+                    // Until it has been dropped it could still use a service.
+                    let _ = handle.await;
+                    tracing::warn!(target: "server", task, "a background task was dropped at the deadline");
+                }
+            }
+        }
+    }
+}
