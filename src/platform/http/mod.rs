@@ -14,7 +14,6 @@ mod etag;
 mod exchange;
 mod extract;
 pub mod health;
-mod json;
 mod middleware;
 mod peer;
 mod request_headers;

@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::document;
 use super::fields::Fields;
 use super::query::{Filter, Page, Query, Sort};
-use super::write::{Change, Expected, Patch, Write, Written, check_nesting};
+use super::write::{Change, Expected, Patch, Write, Written};
 use super::{Body, Collection, Document, DocumentStore};
 use crate::platform::error::{Error, Result};
 
@@ -268,7 +269,7 @@ fn check_id(id: &str) -> Result<()> {
 fn encode<T: Entity>(value: &T) -> Result<Arc<Body>> {
     match serde_json::to_value(value).map_err(Error::internal)? {
         Value::Object(body) => {
-            check_nesting(&body)?;
+            document::check(&body)?;
             Ok(Arc::new(body))
         }
         _ => Err(Error::internal(format!("a document of {} is not an object", T::COLLECTION))),

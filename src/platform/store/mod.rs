@@ -5,6 +5,7 @@
 //! may be named outside this folder.
 
 pub mod dao;
+pub mod document;
 mod fields;
 mod json_file;
 mod memory;
@@ -17,28 +18,14 @@ pub mod write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
 
 use crate::platform::error::{Error, Result, StartError};
 
 pub use dao::{Dao, Entity, Stored};
+pub use document::{Body, Document};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
 pub use setting::{Settings, StoreUrl};
 pub use write::{Change, Expected, Patch, Write, Written};
-
-/// The fields of a document, in the order in which they were sent.
-pub type Body = Map<String, Value>;
-
-/// What is stored under one id.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Document {
-    /// Unique in its collection; any text of 1 to 1024 bytes.
-    pub id: String,
-    /// 1 when the document is made, and one more at each write.
-    pub version: u64,
-    /// The fields; shared, so that a copy of the document is cheap.
-    pub body: Arc<Body>,
-}
 
 /// A named set of documents and the paths that its queries use.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -117,6 +117,8 @@ contract! {
         an_id_that_is_empty_or_too_long_is_refused
         a_document_nested_too_deeply_is_refused
         a_document_of_the_deepest_nesting_comes_back
+        a_key_that_serde_json_would_interpret_is_refused
+        keys_that_other_formats_interpret_are_kept
         collections_do_not_meet
         a_document_that_is_not_the_entity_is_our_fault
         the_store_answers_a_ping

@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use serde_json::Value;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
@@ -25,8 +26,9 @@ use sqlx::{ConnectOptions, Row, SqliteConnection};
 
 use super::query::{Filter, Query};
 use super::write::{Write, Written};
-use super::{Body, Collection, Document, DocumentStore, Settings, damaged};
+use super::{Collection, Document, DocumentStore, Settings, damaged};
 use crate::platform::error::{Error, Kind, Result, StartError};
+use crate::platform::json;
 use place::Place;
 use sql::Sql;
 use writer::{Task, Writer};
@@ -184,7 +186,11 @@ fn document(collection: &Collection, row: &SqliteRow) -> Result<Document> {
     let text: &str = row.try_get("body").map_err(failure)?;
     let place = || format!("{} {id:?}", collection.name());
     let version = u64::try_from(version).map_err(|cause| damaged(place(), cause))?;
-    let body: Body = serde_json::from_str(text).map_err(|cause| damaged(place(), cause))?;
+    let body = match json::parse(text.as_bytes()) {
+        Ok(Value::Object(body)) => body,
+        Ok(_) => return Err(damaged(place(), "it is not an object")),
+        Err(cause) => return Err(damaged(place(), cause)),
+    };
     Ok(Document { id, version, body: Arc::new(body) })
 }
 

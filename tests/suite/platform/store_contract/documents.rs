@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use server::platform::error::Kind;
-use server::platform::store::{Dao, DocumentStore, Entity, Filter};
+use server::platform::store::{Body, Dao, DocumentStore, Entity, Expected, Filter, Patch};
 
 use super::{Anything, anything, people, person, things};
 
@@ -141,6 +141,41 @@ pub(super) async fn a_document_of_the_deepest_nesting_comes_back(store: Arc<dyn 
     let things = things(&store);
     let id = things.insert(&anything(nested(100))).await.unwrap();
     assert_eq!(things.get(&id).await.unwrap().unwrap().value, anything(nested(100)));
+}
+
+pub(super) async fn a_key_that_serde_json_would_interpret_is_refused(store: Arc<dyn DocumentStore>) {
+    let things = things(&store);
+    let id = things.insert(&anything(json!({"a": 1}))).await.unwrap();
+    for key in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
+        // Built by the program itself: a body with such a key is refused before.
+        let mut object = Body::new();
+        object.insert(key.to_owned(), json!("[1]"));
+        let value = Value::Array(vec![Value::Object(object)]);
+        let mut bad = Anything(Body::new());
+        bad.0.insert("a".to_owned(), value.clone());
+        for error in [
+            things.insert(&bad).await.unwrap_err(),
+            things.insert_many(&[anything(json!({})), bad.clone()]).await.unwrap_err(),
+            things.upsert(Filter::all(), &bad).await.unwrap_err(),
+            things.replace(&id, Expected::Any, &bad).await.unwrap_err(),
+            things.update(&id, Expected::Any, Patch::new().set("a", value)).await.unwrap_err(),
+        ] {
+            assert_eq!((error.kind(), error.reason()), (Kind::BadRequest, "Invalid Document"));
+            assert_eq!(error.errors()[0].pointer, format!("/a/0/{key}"));
+        }
+    }
+    let all = things.get_all(Filter::all()).await.unwrap();
+    assert_eq!((all.len(), &all[0].value), (1, &anything(json!({"a": 1}))));
+}
+
+pub(super) async fn keys_that_other_formats_interpret_are_kept(store: Arc<dyn DocumentStore>) {
+    let things = things(&store);
+    // toml, MongoDB's extended JSON, YAML; the control: almost a key of serde_json.
+    for key in ["$__toml_private_datetime", "$oid", "$numberLong", "<<", "serde_json::private::RawValue"] {
+        let sent = anything(json!({"a": {key: "1"}, key: {"b": "2"}}));
+        let id = things.insert(&sent).await.unwrap();
+        assert_eq!(things.get(&id).await.unwrap().unwrap().value, sent);
+    }
 }
 
 pub(super) async fn collections_do_not_meet(store: Arc<dyn DocumentStore>) {
