@@ -1,6 +1,7 @@
 //! What a slice sees of the store: typed values in, typed values out. It knows no engine and no HTTP.
 //!
-//! Everything that a caller can get wrong is checked here, once for all engines: ids, paths, sizes.
+//! Everything that a caller can get wrong is checked here, once for all engines: ids, documents, paths, sizes. No engine is
+//! given a text with NUL.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -18,8 +19,6 @@ use super::write::{Change, Expected, Patch, Write, Written};
 use super::{Body, Collection, Document, DocumentStore};
 use crate::platform::error::{Error, Result};
 
-/// The longest id in bytes; below the 2,704 at which PostgreSQL refuses an index entry.
-pub const MAX_ID: usize = 1024;
 /// How many documents [`Dao::stream`] holds at a time.
 const STREAM_PAGE: u64 = 256;
 
@@ -93,6 +92,9 @@ impl<T: Entity> Dao<T> {
 
     /// The value of this id.
     pub async fn get(&self, id: &str) -> Result<Option<Stored<T>>> {
+        if document::check_id(id).is_err() {
+            return Ok(None);
+        }
         self.store.get(Self::COLLECTION, id).await?.map(decode).transpose()
     }
 
@@ -141,28 +143,27 @@ impl<T: Entity> Dao<T> {
 
     /// How many match.
     pub async fn count(&self, filter: Filter) -> Result<u64> {
-        filter.check()?;
-        self.store.count(Self::COLLECTION, filter).await
+        self.store.count(Self::COLLECTION, checked(filter)?).await
     }
 
     /// Whether one matches.
     pub async fn exists(&self, filter: Filter) -> Result<bool> {
-        let query = Query { filter, sort: Sort::by_id(), page: Page::first(1) };
-        query.filter.check()?;
+        let query = Query { filter: checked(filter)?, sort: Sort::by_id(), page: Page::first(1) };
         Ok(!self.store.find(Self::COLLECTION, query).await?.is_empty())
     }
 
-    /// Stores a value under a new id, and returns the id.
+    /// Stores a value under a new id, and returns the id. Like all that store a value, it fails with `BadRequest` for
+    /// one that cannot be kept (`document::check`); the error has a JSON pointer for each wrong field.
     pub async fn insert(&self, value: &T) -> Result<String> {
         let id = new_id();
         self.insert_with_id(&id, value).await?;
         Ok(id)
     }
 
-    /// Stores a value under an id of the caller's. `Conflict` when it is taken, `BadRequest` when it is empty or
-    /// longer than [`MAX_ID`].
+    /// Stores a value under an id of the caller's. `Conflict` when it is taken, `BadRequest` when it is empty,
+    /// longer than [`document::MAX_ID`] bytes or contains NUL.
     pub async fn insert_with_id(&self, id: &str, value: &T) -> Result<()> {
-        check_id(id)?;
+        document::check_id(id)?;
         self.write(Write::Insert(vec![(id.to_owned(), encode(value)?)])).await.map(drop)
     }
 
@@ -186,7 +187,7 @@ impl<T: Entity> Dao<T> {
             Filter::Ids(ids) if ids.len() == 1 => ids[0].clone(),
             _ => new_id(),
         };
-        check_id(&id)?;
+        document::check_id(&id)?;
         let written = self.write(Write::Upsert { filter, id, body: encode(value)? }).await?;
         let document = written.document.ok_or_else(|| Error::internal("an upsert answered no document"))?;
         Ok(Upserted { id: document.id, version: document.version, created: written.created })
@@ -235,7 +236,7 @@ impl<T: Entity> Dao<T> {
     }
 
     async fn find(&self, filter: Filter, sort: Sort, page: Page) -> Result<Vec<Stored<T>>> {
-        filter.check()?;
+        let filter = checked(filter)?;
         sort.check()?;
         let found = self.store.find(Self::COLLECTION, Query { filter, sort, page }).await?;
         found.into_iter().map(decode).collect()
@@ -247,10 +248,10 @@ impl<T: Entity> Dao<T> {
         written.document.map(decode).transpose()
     }
 
-    async fn write(&self, write: Write) -> Result<Written> {
-        match &write {
+    async fn write(&self, mut write: Write) -> Result<Written> {
+        match &mut write {
             Write::Change { filter, .. } | Write::Upsert { filter, .. } | Write::DeleteAll(filter) => {
-                filter.check()?;
+                *filter = checked(std::mem::replace(filter, Filter::All))?;
             }
             Write::Insert(_) => {}
         }
@@ -258,12 +259,10 @@ impl<T: Entity> Dao<T> {
     }
 }
 
-fn check_id(id: &str) -> Result<()> {
-    match id.len() {
-        0 => Err(Error::bad_request("Empty Id")),
-        1..=MAX_ID => Ok(()),
-        _ => Err(Error::bad_request("Id Too Long")),
-    }
+/// A filter within its bounds, as an engine is given it.
+fn checked(filter: Filter) -> Result<Filter> {
+    filter.check()?;
+    Ok(filter.without_nul())
 }
 
 fn encode<T: Entity>(value: &T) -> Result<Arc<Body>> {

@@ -17,10 +17,16 @@ pub const MAX_NESTING: usize = 100;
 /// The most refused fields that one error names: a bound on the response to a hostile document.
 const MAX_ERRORS: usize = 100;
 
+/// What a caller is told of a text or a key with NUL, which PostgreSQL cannot keep: so no engine is given one.
+const NUL: &str = "must not contain the character NUL (U+0000)";
+
+/// The longest id in bytes; below the 2,704 at which PostgreSQL refuses an index entry.
+pub const MAX_ID: usize = 1024;
+
 /// What is stored under one id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// Unique in its collection; any text of 1 to 1024 bytes.
+    /// Unique in its collection; any text of 1 to [`MAX_ID`] bytes without NUL.
     pub id: String,
     /// 1 when the document is made, and one more at each write.
     pub version: u64,
@@ -32,6 +38,18 @@ impl Document {
     /// A new document.
     pub(super) fn first_version(id: String, body: Arc<Body>) -> Self {
         Self { id, version: 1, body }
+    }
+}
+
+/// `BadRequest` when no document can have this id.
+pub(super) fn check_id(id: &str) -> Result<()> {
+    match id.len() {
+        0 => Err(Error::bad_request("Empty Id")),
+        // The pointer is where the id stands in most bodies.
+        1..=MAX_ID if id.contains('\0') => Err(Error::bad_request("Id With NUL")
+            .with_errors(vec![FieldError { pointer: "/id".to_owned(), message: NUL.to_owned() }])),
+        1..=MAX_ID => Ok(()),
+        _ => Err(Error::bad_request("Id Too Long")),
     }
 }
 
@@ -78,6 +96,7 @@ impl Check {
         match value {
             Value::Object(fields) => self.object(fields, at, levels),
             Value::Array(items) => self.array(items, at, levels),
+            Value::String(text) if text.contains('\0') => self.refuse(at, NUL),
             _ => {}
         }
     }
@@ -88,6 +107,9 @@ impl Check {
             let step = Step { outer: at, segment: Segment::Key(key) };
             if json::is_reserved_key(key) {
                 self.refuse(Some(&step), json::RESERVED_KEY);
+            }
+            if key.contains('\0') {
+                self.refuse(Some(&step), NUL);
             }
             self.value(value, Some(&step), levels);
         }

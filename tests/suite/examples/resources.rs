@@ -67,12 +67,24 @@ async fn an_id_that_is_a_query_is_refused() {
 #[tokio::test]
 async fn ids_that_are_path_tricks_stay_ids() {
     let app = TestApp::start().await;
-    for (id, path) in [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\0", "%00"), ("Ä", "%C3%84"), ("a b", "a%20b")]
+    for (id, path) in
+        [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\u{1}", "%01"), ("Ä", "%C3%84"), ("a b", "a%20b")]
     {
         let resource = json!({"id": id, "name": "n", "value": 1});
         assert_eq!(app.post("/resources", &resource).await.status, 200, "{id}");
         assert_eq!(app.get(&format!("/resources/{path}")).await.json(), resource);
     }
+}
+
+#[tokio::test]
+async fn an_id_with_nul_is_refused_and_names_no_resource() {
+    let app = TestApp::start().await;
+    let answer = app.post("/resources", json!({"id": "a\0", "name": "n", "value": 1})).await;
+    assert_eq!(answer.status_line(), "400 Id With NUL");
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/id");
+    assert_eq!(app.get("/resources/a%00").await.status, 404);
+    let answer = app.post("/resources", json!({"id": "a", "name": "n", "value": ["\0"]})).await;
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/value/0");
 }
 
 /// JSON in a string in JSON, so many times: each level is a key that `serde_json` can take as a mark of its own, within

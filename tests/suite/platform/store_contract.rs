@@ -119,6 +119,8 @@ contract! {
         a_document_of_the_deepest_nesting_comes_back
         a_key_that_serde_json_would_interpret_is_refused
         keys_that_other_formats_interpret_are_kept
+        nul_in_a_document_is_refused_with_its_pointer
+        nul_in_an_id_is_refused_and_names_no_document
         collections_do_not_meet
         a_document_that_is_not_the_entity_is_our_fault
         the_store_answers_a_ping
@@ -148,6 +150,7 @@ contract! {
         numbers_are_compared_exactly
         null_missing_and_present_are_told_apart
         texts_are_compared_bytewise
+        an_operand_with_nul_is_compared_as_any_other
         a_filter_combines
         a_page_beyond_the_end_is_empty
         a_path_may_have_any_letters_that_are_allowed
