@@ -10,7 +10,7 @@ mod fields;
 mod json_file;
 mod memory;
 pub mod query;
-mod setting;
+mod settings;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod write;
@@ -24,7 +24,7 @@ use crate::platform::error::{Error, Result, StartError};
 pub use dao::{Dao, Entity, Stored};
 pub use document::{Body, Document};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
-pub use setting::{Settings, StoreUrl};
+pub use settings::{Settings, SqliteSettings, StoreUrl};
 pub use write::{Change, Expected, Patch, Write, Written};
 
 /// A named set of documents and the paths that its queries use.
@@ -104,13 +104,13 @@ pub trait DocumentStore: Send + Sync {
 /// Opens the store of the settings. `memory:` is refused when several processes are to share it.
 pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
     settings.url.check_shared(processes)?;
-    match setting::Engine::of(&settings.url)? {
-        setting::Engine::Memory => Ok(Arc::new(memory::MemoryStore::default())),
-        setting::Engine::File(folder) => {
+    match settings::Engine::of(&settings.url)? {
+        settings::Engine::Memory => Ok(Arc::new(memory::MemoryStore::default())),
+        settings::Engine::File(folder) => {
             Ok(Arc::new(json_file::JsonFileStore::open(folder, settings.timeout.get()).await?))
         }
         #[cfg(feature = "sqlite")]
-        setting::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
+        settings::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
     }
 }
 
