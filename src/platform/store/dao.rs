@@ -19,8 +19,8 @@ use super::write::{Change, Expected, Patch, Write, Written};
 use super::{Body, Collection, Document, DocumentStore};
 use crate::platform::error::{Error, Result};
 
-/// How many documents [`Dao::stream`] holds at a time.
-const STREAM_PAGE: u64 = 256;
+/// How many documents [`Dao::stream`] reads at a time.
+const STREAM_CHUNK: u64 = 256;
 
 /// A type that is stored as one document.
 pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -48,6 +48,15 @@ pub struct Listing<T> {
     pub items: Vec<Stored<T>>,
     /// How many there are on all pages; counted after the page was read, so a write may come between.
     pub total: u64,
+}
+
+/// A part of a walk through all values by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk<T> {
+    /// The values, by id.
+    pub items: Vec<Stored<T>>,
+    /// The id after which the next chunk begins; `None` when this is the last one.
+    pub next: Option<String>,
 }
 
 /// What [`Dao::upsert`] did.
@@ -120,22 +129,37 @@ impl<T: Entity> Dao<T> {
         Ok(Listing { items, total: self.count(filter).await? })
     }
 
-    /// All values that match, by id, a few at a time, so that memory stays bounded. A value that is written
+    /// The values that match and whose id is greater than `after`, by id, at most `limit` of them. A walk that passes
+    /// on `next` sees each value at most once, whatever is written meanwhile, and costs the same at every chunk, which
+    /// an offset does not. A `limit` of 0 gives nothing, and no `next`.
+    pub async fn get_page_after(&self, filter: Filter, after: Option<&str>, limit: u64) -> Result<Chunk<T>> {
+        if limit == 0 {
+            return Ok(Chunk { items: Vec::new(), next: None });
+        }
+        let filter = match after {
+            Some(id) => Filter::And(vec![Filter::After(id.to_owned()), filter]),
+            None => filter,
+        };
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        // One more than is wanted tells whether there is a next chunk.
+        let mut items = self.find(filter, Sort::by_id(), Page::first(limit.saturating_add(1))).await?;
+        let more = items.len() > wanted;
+        items.truncate(wanted);
+        let next = if more { items.last().map(|last| last.id.clone()) } else { None };
+        Ok(Chunk { items, next })
+    }
+
+    /// All values that match, by id, read in chunks, so that memory stays bounded. A value that is written
     /// meanwhile may or may not be seen; each is seen at most once.
     pub fn stream(&self, filter: Filter) -> impl Stream<Item = Result<Stored<T>>> + Send + 'static {
         let dao = self.clone();
-        stream::try_unfold(Some(filter.clone()), move |next| {
+        // Every id is greater than the empty text.
+        stream::try_unfold(Some(String::new()), move |position| {
             let (dao, filter) = (dao.clone(), filter.clone());
             async move {
-                let Some(wanted) = next else { return Ok::<_, Error>(None) };
-                let found = dao.find(wanted, Sort::by_id(), Page::first(STREAM_PAGE)).await?;
-                let next = match found.last() {
-                    Some(last) if found.len() as u64 == STREAM_PAGE => {
-                        Some(Filter::And(vec![Filter::After(last.id.clone()), filter]))
-                    }
-                    _ => None,
-                };
-                Ok(Some((stream::iter(found).map(Ok), next)))
+                let Some(after) = position else { return Ok::<_, Error>(None) };
+                let chunk = dao.get_page_after(filter, Some(&after), STREAM_CHUNK).await?;
+                Ok(Some((stream::iter(chunk.items).map(Ok), chunk.next)))
             }
         })
         .try_flatten()

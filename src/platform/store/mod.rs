@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 use crate::platform::error::{Error, Result, StartError};
 
-pub use dao::{Dao, Entity, Stored};
+pub use dao::{Chunk, Dao, Entity, Stored};
 pub use document::{Body, Document};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
 pub use settings::{Settings, SqliteSettings, StoreUrl};

@@ -141,6 +141,9 @@ contract! {
         delete_with_ids_counts_what_was_there
         replace_changes_what_is_there_and_makes_nothing
         a_page_comes_with_the_size_of_the_whole
+        a_walk_in_chunks_sees_each_document_once
+        a_walk_in_chunks_goes_on_beside_writes
+        a_chunk_says_whether_there_is_a_next_one
         a_stream_ends_after_the_last
         count_and_exists_agree
         an_empty_collection_answers_everything
