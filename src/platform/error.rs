@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::Location;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// 400: the request cannot be understood or breaks a rule.
     BadRequest,
+    /// 401: the caller has not said who it is, or not in a way that holds.
+    Unauthorized,
     /// 403: understood, and refused.
     Forbidden,
     /// 404: there is no such thing.
@@ -29,10 +32,16 @@ pub enum Kind {
     RequestTimeout,
     /// 409: it clashes with what is stored.
     Conflict,
+    /// 412: a condition of the request (`If-Match`) does not hold.
+    PreconditionFailed,
     /// 413: the body is larger than the limit.
     PayloadTooLarge,
     /// 415: the body is encoded in a way the server does not read.
     UnsupportedMediaType,
+    /// 422: well formed, and against a rule of the application.
+    Unprocessable,
+    /// 429: the caller has sent too many requests.
+    TooManyRequests,
     /// 431: too many headers, or too large.
     HeadersTooLarge,
     /// 500: our fault; the caller learns nothing of the cause.
@@ -48,13 +57,17 @@ impl Kind {
     pub fn from_status(status: u16) -> Self {
         match status {
             400 => Self::BadRequest,
+            401 => Self::Unauthorized,
             403 => Self::Forbidden,
             404 => Self::NotFound,
             405 => Self::MethodNotAllowed,
             408 => Self::RequestTimeout,
             409 => Self::Conflict,
+            412 => Self::PreconditionFailed,
             413 => Self::PayloadTooLarge,
             415 => Self::UnsupportedMediaType,
+            422 => Self::Unprocessable,
+            429 => Self::TooManyRequests,
             431 => Self::HeadersTooLarge,
             500 => Self::Internal,
             503 => Self::Unavailable,
@@ -66,13 +79,17 @@ impl Kind {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
+            Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::Conflict => 409,
+            Self::PreconditionFailed => 412,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
+            Self::Unprocessable => 422,
+            Self::TooManyRequests => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::Unavailable => 503,
@@ -84,13 +101,17 @@ impl Kind {
     pub fn phrase(self) -> &'static str {
         match self {
             Self::BadRequest => "Bad Request",
+            Self::Unauthorized => "Unauthorized",
             Self::Forbidden => "Forbidden",
             Self::NotFound => "Not Found",
             Self::MethodNotAllowed => "Method Not Allowed",
             Self::RequestTimeout => "Request Timeout",
             Self::Conflict => "Conflict",
+            Self::PreconditionFailed => "Precondition Failed",
             Self::PayloadTooLarge => "Payload Too Large",
             Self::UnsupportedMediaType => "Unsupported Media Type",
+            Self::Unprocessable => "Unprocessable Content",
+            Self::TooManyRequests => "Too Many Requests",
             Self::HeadersTooLarge => "Request Header Fields Too Large",
             Self::Internal => "Internal Server Error",
             Self::Unavailable => "Service Unavailable",
@@ -114,6 +135,7 @@ pub struct Error {
     reason: &'static str,
     message: Cow<'static, str>,
     errors: Vec<FieldError>,
+    headers: Vec<(&'static str, String)>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     location: &'static Location<'static>,
 }
@@ -127,6 +149,7 @@ impl Error {
             reason: kind.phrase(),
             message: Cow::Borrowed(kind.phrase()),
             errors: Vec::new(),
+            headers: Vec::new(),
             source: None,
             location: Location::caller(),
         }
@@ -136,6 +159,18 @@ impl Error {
     #[track_caller]
     pub fn bad_request(message: &'static str) -> Self {
         Self::new(Kind::BadRequest).with_reason(message)
+    }
+
+    /// 401 with its challenge, which RFC 9110 (section 11.6.1) requires: `Bearer realm="api"`.
+    #[track_caller]
+    pub fn unauthorized(challenge: impl Into<String>) -> Self {
+        Self::new(Kind::Unauthorized).with_header("www-authenticate", challenge)
+    }
+
+    /// 403 with a fixed message, which is also the reason phrase.
+    #[track_caller]
+    pub fn forbidden(message: &'static str) -> Self {
+        Self::new(Kind::Forbidden).with_reason(message)
     }
 
     /// 404 with a fixed message, which is also the reason phrase.
@@ -148,6 +183,25 @@ impl Error {
     #[track_caller]
     pub fn conflict(message: &'static str) -> Self {
         Self::new(Kind::Conflict).with_reason(message)
+    }
+
+    /// 412: a condition of the request does not hold, such as the version in `If-Match`.
+    #[track_caller]
+    pub fn precondition_failed() -> Self {
+        Self::new(Kind::PreconditionFailed)
+    }
+
+    /// 422 with a fixed message, which is also the reason phrase. Add the fields by [`Self::with_errors`].
+    #[track_caller]
+    pub fn unprocessable(message: &'static str) -> Self {
+        Self::new(Kind::Unprocessable).with_reason(message)
+    }
+
+    /// 429, with the time after which the caller may try again: `Retry-After`, in whole seconds, rounded up.
+    #[track_caller]
+    pub fn too_many_requests(retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
+        Self::new(Kind::TooManyRequests).with_header("retry-after", seconds.to_string())
     }
 
     /// 500: the cause goes to the log, the caller is told only that it is our fault.
@@ -179,6 +233,12 @@ impl Error {
     /// Adds the fields that were refused.
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// Adds a header to the response; several of one name are all sent. One that is no HTTP header is left out.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 
@@ -219,6 +279,11 @@ impl Error {
     /// The fields that were refused.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
+    }
+
+    /// The headers of the response, in the order in which they were added.
+    pub fn headers(&self) -> &[(&'static str, String)] {
+        &self.headers
     }
 
     /// The causes on one line, outermost first, for the log; empty when the message says it all.
@@ -318,6 +383,30 @@ mod tests {
         assert_eq!(error.message(), "Internal Server Error");
         assert_eq!(error.cause(), "password=hunter2");
         assert!(error.trace().contains("caused by: password=hunter2"));
+    }
+
+    #[test]
+    fn a_kind_is_the_one_of_its_status() {
+        for status in 400..600 {
+            assert_eq!(Kind::from_status(status).status(), status);
+        }
+        assert_eq!(Kind::from_status(422), Kind::Unprocessable);
+        assert_eq!(Kind::from_status(418), Kind::Other(418));
+    }
+
+    #[test]
+    fn an_error_carries_the_headers_that_its_status_needs() {
+        let error = Error::unauthorized("Bearer").with_header("www-authenticate", "Basic");
+        assert_eq!((error.status(), error.reason()), (401, "Unauthorized"));
+        let expected = [("www-authenticate", "Bearer".to_owned()), ("www-authenticate", "Basic".to_owned())];
+        assert_eq!(error.headers(), expected);
+        for (wait, seconds) in [(0, "0"), (1, "1"), (1_000, "1"), (1_001, "2")] {
+            let error = Error::too_many_requests(Duration::from_millis(wait));
+            assert_eq!((error.status(), error.headers()), (429, &[("retry-after", seconds.to_owned())][..]));
+        }
+        assert_eq!(Error::precondition_failed().status(), 412);
+        assert_eq!(Error::unprocessable("Past Due Date").status(), 422);
+        assert!(Error::forbidden("Not Yours").headers().is_empty());
     }
 
     #[test]

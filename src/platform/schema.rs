@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::error::{Error, FieldError, Result, StartError};
+use super::json;
 
 /// Field errors told at most: enough to mend a body by, and a bound on the answer to a hostile one.
 const MAX_ERRORS: usize = 100;
@@ -18,7 +19,7 @@ impl Schema {
     /// Compiles the text of a schema; `name` is what the error calls it.
     pub fn parse(name: &str, text: &str) -> Result<Self, StartError> {
         let failed = |why: String| StartError::failed(format!("schema {name}: {why}"));
-        let schema: Value = serde_json::from_str(text).map_err(|error| failed(error.to_string()))?;
+        let schema = json::parse(text.as_bytes()).map_err(|invalid| failed(invalid.to_string()))?;
         let validator = jsonschema::draft7::options()
             .should_validate_formats(true)
             .build(&schema)

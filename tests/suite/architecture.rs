@@ -10,7 +10,7 @@ use paths::{module_of, named};
 /// The rooms of the platform, from the ground up. A file imports from lower rows, and from its own room; two
 /// rooms of one row do not import each other.
 const RANKS: [&[&str]; 7] = [
-    &["error", "secret", "setting", "shutdown"],
+    &["error", "json", "secret", "setting", "shutdown"],
     &["cli", "logging", "schema", "store", "views"],
     &["services"],
     &["http"],

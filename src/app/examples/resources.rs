@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::app::AppState;
 use crate::platform::error::{Error, Kind, Result};
-use crate::platform::http::{Json, Path, Route, Routes};
+use crate::platform::http::{Json, PageRequest, Paged, Path, Route, Routes};
 use crate::platform::store::{Dao, Entity, Expected, Filter, Patch, Stored};
 
 /// The routes of the example.
@@ -59,9 +59,9 @@ impl From<Stored<Content>> for Resource {
     }
 }
 
-async fn list(resources: Dao<Content>) -> Result<Json<Vec<Resource>>> {
-    let all = resources.get_all(Filter::all()).await?;
-    Ok(Json(all.into_iter().map(Resource::from).collect()))
+async fn list(resources: Dao<Content>, page: PageRequest) -> Result<Paged<Vec<Resource>>> {
+    let found = resources.get_page_after(Filter::all(), page.after.as_deref(), page.limit).await?;
+    Ok(page.respond(found.next, found.items.into_iter().map(Resource::from).collect()))
 }
 
 async fn create(resources: Dao<Content>, Json(resource): Json<Resource>) -> Result<()> {

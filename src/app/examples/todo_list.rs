@@ -9,7 +9,7 @@ use serde_json::Number;
 
 use crate::app::AppState;
 use crate::platform::error::{Error, Result};
-use crate::platform::http::{Created, Json, NoContent, Path, Route, Routes};
+use crate::platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
 use crate::platform::store::{Dao, Entity, Expected, Filter};
 
 const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
@@ -57,9 +57,10 @@ impl Entity for Task {
     const COLLECTION: &'static str = "tasks";
 }
 
-async fn list(tasks: Dao<Task>) -> Result<Json<BTreeMap<String, Task>>> {
-    let tasks = tasks.get_all(Filter::all()).await?;
-    Ok(Json(tasks.into_iter().map(|task| (task.id, task.value)).collect()))
+async fn list(tasks: Dao<Task>, page: PageRequest) -> Result<Paged<BTreeMap<String, Task>>> {
+    let found = tasks.get_page_after(Filter::all(), page.after.as_deref(), page.limit).await?;
+    let by_id = found.items.into_iter().map(|task| (task.id, task.value)).collect();
+    Ok(page.respond(found.next, by_id))
 }
 
 async fn create(tasks: Dao<Task>, Json(task): Json<Task>) -> Result<Created> {

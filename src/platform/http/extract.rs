@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
-use super::{context, json};
+use super::context;
 use crate::platform::error::{Error, FieldError, Result};
+use crate::platform::json;
 use crate::platform::services::Services;
 use crate::platform::store::{Dao, Entity};
 
@@ -35,8 +36,9 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts, body).await?;
-        let document =
-            json::parse(&bytes).map_err(|why| invalid(String::new(), why.clone()).with_source(why))?;
+        let document = json::parse_exact(&bytes).map_err(|json::Invalid { pointer, message }| {
+            invalid(pointer, message.clone()).with_source(message)
+        })?;
         if let Some(schema) = context::of(&parts)?.schema(&parts.method) {
             schema.check(&document)?;
         }
@@ -77,8 +79,7 @@ async fn read(parts: &Parts, body: Body) -> Result<Bytes> {
 fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     let mut pointer = String::new();
     for segment in error.path() {
-        pointer.push('/');
-        pointer.push_str(&segment.to_string().replace('~', "~0").replace('/', "~1"));
+        json::push_segment(&mut pointer, &segment.to_string());
     }
     invalid(pointer, error.inner().to_string())
 }

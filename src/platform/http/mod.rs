@@ -15,7 +15,6 @@ mod etag;
 mod exchange;
 mod extract;
 pub mod health;
-mod json;
 mod layer;
 mod middleware;
 mod paging;

@@ -1,6 +1,7 @@
 //! What a slice sees of the store: typed values in, typed values out. It knows no engine and no HTTP.
 //!
-//! Everything that a caller can get wrong is checked here, once for all engines: ids, paths, sizes.
+//! Everything that a caller can get wrong is checked here, once for all engines: ids, documents, paths, sizes. No engine is
+//! given a text with NUL.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,16 +12,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::document;
 use super::fields::Fields;
 use super::query::{Filter, Page, Query, Sort};
-use super::write::{Change, Expected, Patch, Write, Written, check_nesting};
+use super::write::{Change, Expected, Patch, Write, Written};
 use super::{Body, Collection, Document, DocumentStore};
 use crate::platform::error::{Error, Result};
 
-/// The longest id in bytes; below the 2,704 at which PostgreSQL refuses an index entry.
-pub const MAX_ID: usize = 1024;
-/// How many documents [`Dao::stream`] holds at a time.
-const STREAM_PAGE: u64 = 256;
+/// How many documents [`Dao::stream`] reads at a time.
+const STREAM_CHUNK: u64 = 256;
 
 /// A type that is stored as one document.
 pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -48,6 +48,15 @@ pub struct Listing<T> {
     pub items: Vec<Stored<T>>,
     /// How many there are on all pages; counted after the page was read, so a write may come between.
     pub total: u64,
+}
+
+/// A part of a walk through all values by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk<T> {
+    /// The values, by id.
+    pub items: Vec<Stored<T>>,
+    /// The id after which the next chunk begins; `None` when this is the last one.
+    pub next: Option<String>,
 }
 
 /// What [`Dao::upsert`] did.
@@ -92,6 +101,9 @@ impl<T: Entity> Dao<T> {
 
     /// The value of this id.
     pub async fn get(&self, id: &str) -> Result<Option<Stored<T>>> {
+        if document::check_id(id).is_err() {
+            return Ok(None);
+        }
         self.store.get(Self::COLLECTION, id).await?.map(decode).transpose()
     }
 
@@ -117,22 +129,37 @@ impl<T: Entity> Dao<T> {
         Ok(Listing { items, total: self.count(filter).await? })
     }
 
-    /// All values that match, by id, a few at a time, so that memory stays bounded. A value that is written
+    /// The values that match and whose id is greater than `after`, by id, at most `limit` of them. A walk that passes
+    /// on `next` sees each value at most once, whatever is written meanwhile, and costs the same at every chunk, which
+    /// an offset does not. A `limit` of 0 gives nothing, and no `next`.
+    pub async fn get_page_after(&self, filter: Filter, after: Option<&str>, limit: u64) -> Result<Chunk<T>> {
+        if limit == 0 {
+            return Ok(Chunk { items: Vec::new(), next: None });
+        }
+        let filter = match after {
+            Some(id) => Filter::And(vec![Filter::After(id.to_owned()), filter]),
+            None => filter,
+        };
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        // One more than is wanted tells whether there is a next chunk.
+        let mut items = self.find(filter, Sort::by_id(), Page::first(limit.saturating_add(1))).await?;
+        let more = items.len() > wanted;
+        items.truncate(wanted);
+        let next = if more { items.last().map(|last| last.id.clone()) } else { None };
+        Ok(Chunk { items, next })
+    }
+
+    /// All values that match, by id, read in chunks, so that memory stays bounded. A value that is written
     /// meanwhile may or may not be seen; each is seen at most once.
     pub fn stream(&self, filter: Filter) -> impl Stream<Item = Result<Stored<T>>> + Send + 'static {
         let dao = self.clone();
-        stream::try_unfold(Some(filter.clone()), move |next| {
+        // Every id is greater than the empty text.
+        stream::try_unfold(Some(String::new()), move |position| {
             let (dao, filter) = (dao.clone(), filter.clone());
             async move {
-                let Some(wanted) = next else { return Ok::<_, Error>(None) };
-                let found = dao.find(wanted, Sort::by_id(), Page::first(STREAM_PAGE)).await?;
-                let next = match found.last() {
-                    Some(last) if found.len() as u64 == STREAM_PAGE => {
-                        Some(Filter::And(vec![Filter::After(last.id.clone()), filter]))
-                    }
-                    _ => None,
-                };
-                Ok(Some((stream::iter(found).map(Ok), next)))
+                let Some(after) = position else { return Ok::<_, Error>(None) };
+                let chunk = dao.get_page_after(filter, Some(&after), STREAM_CHUNK).await?;
+                Ok(Some((stream::iter(chunk.items).map(Ok), chunk.next)))
             }
         })
         .try_flatten()
@@ -140,28 +167,27 @@ impl<T: Entity> Dao<T> {
 
     /// How many match.
     pub async fn count(&self, filter: Filter) -> Result<u64> {
-        filter.check()?;
-        self.store.count(Self::COLLECTION, filter).await
+        self.store.count(Self::COLLECTION, checked(filter)?).await
     }
 
     /// Whether one matches.
     pub async fn exists(&self, filter: Filter) -> Result<bool> {
-        let query = Query { filter, sort: Sort::by_id(), page: Page::first(1) };
-        query.filter.check()?;
+        let query = Query { filter: checked(filter)?, sort: Sort::by_id(), page: Page::first(1) };
         Ok(!self.store.find(Self::COLLECTION, query).await?.is_empty())
     }
 
-    /// Stores a value under a new id, and returns the id.
+    /// Stores a value under a new id, and returns the id. Like all that store a value, it fails with `BadRequest` for
+    /// one that cannot be kept (`document::check`); the error has a JSON pointer for each wrong field.
     pub async fn insert(&self, value: &T) -> Result<String> {
         let id = new_id();
         self.insert_with_id(&id, value).await?;
         Ok(id)
     }
 
-    /// Stores a value under an id of the caller's. `Conflict` when it is taken, `BadRequest` when it is empty or
-    /// longer than [`MAX_ID`].
+    /// Stores a value under an id of the caller's. `Conflict` when it is taken, `BadRequest` when it is empty,
+    /// longer than [`document::MAX_ID`] bytes or contains NUL.
     pub async fn insert_with_id(&self, id: &str, value: &T) -> Result<()> {
-        check_id(id)?;
+        document::check_id(id)?;
         self.write(Write::Insert(vec![(id.to_owned(), encode(value)?)])).await.map(drop)
     }
 
@@ -185,7 +211,7 @@ impl<T: Entity> Dao<T> {
             Filter::Ids(ids) if ids.len() == 1 => ids[0].clone(),
             _ => new_id(),
         };
-        check_id(&id)?;
+        document::check_id(&id)?;
         let written = self.write(Write::Upsert { filter, id, body: encode(value)? }).await?;
         let document = written.document.ok_or_else(|| Error::internal("an upsert answered no document"))?;
         Ok(Upserted { id: document.id, version: document.version, created: written.created })
@@ -234,7 +260,7 @@ impl<T: Entity> Dao<T> {
     }
 
     async fn find(&self, filter: Filter, sort: Sort, page: Page) -> Result<Vec<Stored<T>>> {
-        filter.check()?;
+        let filter = checked(filter)?;
         sort.check()?;
         let found = self.store.find(Self::COLLECTION, Query { filter, sort, page }).await?;
         found.into_iter().map(decode).collect()
@@ -246,10 +272,10 @@ impl<T: Entity> Dao<T> {
         written.document.map(decode).transpose()
     }
 
-    async fn write(&self, write: Write) -> Result<Written> {
-        match &write {
+    async fn write(&self, mut write: Write) -> Result<Written> {
+        match &mut write {
             Write::Change { filter, .. } | Write::Upsert { filter, .. } | Write::DeleteAll(filter) => {
-                filter.check()?;
+                *filter = checked(std::mem::replace(filter, Filter::All))?;
             }
             Write::Insert(_) => {}
         }
@@ -257,18 +283,16 @@ impl<T: Entity> Dao<T> {
     }
 }
 
-fn check_id(id: &str) -> Result<()> {
-    match id.len() {
-        0 => Err(Error::bad_request("Empty Id")),
-        1..=MAX_ID => Ok(()),
-        _ => Err(Error::bad_request("Id Too Long")),
-    }
+/// A filter within its bounds, as an engine is given it.
+fn checked(filter: Filter) -> Result<Filter> {
+    filter.check()?;
+    Ok(filter.without_nul())
 }
 
 fn encode<T: Entity>(value: &T) -> Result<Arc<Body>> {
     match serde_json::to_value(value).map_err(Error::internal)? {
         Value::Object(body) => {
-            check_nesting(&body)?;
+            document::check(&body)?;
             Ok(Arc::new(body))
         }
         _ => Err(Error::internal(format!("a document of {} is not an object", T::COLLECTION))),

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use async_trait::async_trait;
 
 use super::query::{Filter, Query, select};
-use super::write::{Write, Written, first_version, taken};
+use super::write::{Write, Written, taken};
 use super::{Collection, Document, DocumentStore};
 use crate::platform::error::Result;
 
@@ -54,7 +54,7 @@ fn apply(documents: &mut Documents, write: Write) -> Result<Written> {
                 if documents.contains_key(&id) || added.contains_key(&id) {
                     return Err(taken());
                 }
-                added.insert(id.clone(), first_version(id, body));
+                added.insert(id.clone(), Document::first_version(id, body));
             }
             let written = Written::counted(added.len());
             // Not `append`, which builds the whole map anew.
@@ -77,7 +77,7 @@ fn apply(documents: &mut Documents, write: Write) -> Result<Written> {
                     (Document { id: before.id.clone(), version: before.version + 1, body }, false)
                 }
                 None if documents.contains_key(&id) => return Err(taken()),
-                None => (first_version(id, body), true),
+                None => (Document::first_version(id, body), true),
             };
             documents.insert(document.id.clone(), document.clone());
             Ok(Written::one(document, created))

@@ -5,11 +5,12 @@
 //! may be named outside this folder.
 
 pub mod dao;
+pub mod document;
 mod fields;
 mod json_file;
 mod memory;
 pub mod query;
-mod setting;
+mod settings;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod write;
@@ -17,28 +18,14 @@ pub mod write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
 
 use crate::platform::error::{Error, Result, StartError};
 
-pub use dao::{Dao, Entity, Stored};
+pub use dao::{Chunk, Dao, Entity, Stored};
+pub use document::{Body, Document};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
-pub use setting::{Settings, StoreUrl};
+pub use settings::{Settings, SqliteSettings, StoreUrl};
 pub use write::{Change, Expected, Patch, Write, Written};
-
-/// The fields of a document, in the order in which they were sent.
-pub type Body = Map<String, Value>;
-
-/// What is stored under one id.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Document {
-    /// Unique in its collection; any text of 1 to 1024 bytes.
-    pub id: String,
-    /// 1 when the document is made, and one more at each write.
-    pub version: u64,
-    /// The fields; shared, so that a copy of the document is cheap.
-    pub body: Arc<Body>,
-}
 
 /// A named set of documents and the paths that its queries use.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -117,13 +104,13 @@ pub trait DocumentStore: Send + Sync {
 /// Opens the store of the settings. `memory:` is refused when several processes are to share it.
 pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
     settings.url.check_shared(processes)?;
-    match setting::Engine::of(&settings.url)? {
-        setting::Engine::Memory => Ok(Arc::new(memory::MemoryStore::default())),
-        setting::Engine::File(folder) => {
+    match settings::Engine::of(&settings.url)? {
+        settings::Engine::Memory => Ok(Arc::new(memory::MemoryStore::default())),
+        settings::Engine::File(folder) => {
             Ok(Arc::new(json_file::JsonFileStore::open(folder, settings.timeout.get()).await?))
         }
         #[cfg(feature = "sqlite")]
-        setting::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
+        settings::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
     }
 }
 

@@ -4,13 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::document::{self, Body, Document};
 use super::query::{self, Filter};
-use super::{Body, Document};
 use crate::platform::error::{Error, Result};
-
-/// The most levels of objects and arrays in a document: MongoDB's limit, and below the 128 at which
-/// `serde_json` stops reading, so that what was written can be read.
-pub const MAX_NESTING: usize = 100;
 
 /// One atomic write.
 #[derive(Clone, Debug)]
@@ -98,11 +94,6 @@ impl Change {
     }
 }
 
-/// The document that an insert makes.
-pub(super) fn first_version(id: String, body: Arc<Body>) -> Document {
-    Document { id, version: 1, body }
-}
-
 /// An insert or upsert of an id that is taken.
 pub(super) fn taken() -> Error {
     Error::conflict("Document Exists")
@@ -135,11 +126,15 @@ impl Patch {
         self
     }
 
-    /// `BadRequest` when a path is none, or two of them meet.
+    /// `BadRequest` when a path is none, when two of them meet, or when a value cannot be kept (its JSON pointer is in
+    /// the error).
     pub fn check(&self) -> Result<()> {
         let mut paths: Vec<Vec<&str>> = Vec::with_capacity(self.steps.len());
-        for (path, _) in &self.steps {
+        for (path, value) in &self.steps {
             query::check_path(path)?;
+            if let Some(value) = value {
+                document::check_at(path, value)?;
+            }
             paths.push(path.split('.').collect());
         }
         // Sorted by segments, a path stands directly before the paths that it contains.
@@ -174,25 +169,8 @@ impl Patch {
                 (None, _) => {}
             }
         }
-        check_nesting(&body)?;
+        document::check(&body)?;
         Ok(body)
-    }
-}
-
-/// `BadRequest` when a document is nested deeper than [`MAX_NESTING`].
-pub(super) fn check_nesting(body: &Body) -> Result<()> {
-    if body.values().all(|value| fits(value, MAX_NESTING - 1)) {
-        Ok(())
-    } else {
-        Err(Error::bad_request("Document Nested Too Deeply"))
-    }
-}
-
-fn fits(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Object(fields) => levels > 0 && fields.values().all(|value| fits(value, levels - 1)),
-        Value::Array(items) => levels > 0 && items.iter().all(|value| fits(value, levels - 1)),
-        _ => true,
     }
 }
 
@@ -229,12 +207,5 @@ mod tests {
         assert!(Patch::new().set("a", 1).set("a", 2).check().is_err());
         assert!(Patch::new().set("a", 1).set("ab", 2).unset("b.a").check().is_ok());
         assert!(Patch::new().set("a..b", 1).check().is_err());
-    }
-
-    #[test]
-    fn a_document_is_nested_a_hundred_levels_and_no_more() {
-        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"in": inner}));
-        assert!(check_nesting(&body(nested(MAX_NESTING))).is_ok());
-        assert!(check_nesting(&body(nested(MAX_NESTING + 1))).is_err());
     }
 }

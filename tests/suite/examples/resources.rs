@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::TestApp;
+use crate::support::{TestApp, TestServer};
 
 #[tokio::test]
 async fn a_resource_can_be_made_read_changed_and_removed() {
@@ -67,10 +67,49 @@ async fn an_id_that_is_a_query_is_refused() {
 #[tokio::test]
 async fn ids_that_are_path_tricks_stay_ids() {
     let app = TestApp::start().await;
-    for (id, path) in [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\0", "%00"), ("Ä", "%C3%84"), ("a b", "a%20b")]
+    for (id, path) in
+        [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\u{1}", "%01"), ("Ä", "%C3%84"), ("a b", "a%20b")]
     {
         let resource = json!({"id": id, "name": "n", "value": 1});
         assert_eq!(app.post("/resources", &resource).await.status, 200, "{id}");
         assert_eq!(app.get(&format!("/resources/{path}")).await.json(), resource);
     }
+}
+
+#[tokio::test]
+async fn an_id_with_nul_is_refused_and_names_no_resource() {
+    let app = TestApp::start().await;
+    let answer = app.post("/resources", json!({"id": "a\0", "name": "n", "value": 1})).await;
+    assert_eq!(answer.status_line(), "400 Id With NUL");
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/id");
+    assert_eq!(app.get("/resources/a%00").await.status, 404);
+    let answer = app.post("/resources", json!({"id": "a", "name": "n", "value": ["\0"]})).await;
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/value/0");
+}
+
+/// JSON in a string in JSON, so many times: each level is a key that `serde_json` can take as a mark of its own, within
+/// so many brackets. Backslashes and quotes are written as `\u005c` and `\u0022`, which grows by a few bytes a level.
+fn nested_in_strings(levels: usize, key: &str, brackets: usize) -> String {
+    (0..levels).fold("1".to_owned(), |inner, _| {
+        let text = inner.replace('\\', "\\u005c").replace('"', "\\u0022");
+        format!(r#"{}{{"{key}":"{text}"}}{}"#, "[".repeat(brackets), "]".repeat(brackets))
+    })
+}
+
+#[tokio::test]
+async fn json_in_strings_in_json_does_not_end_the_process() {
+    let mut server = TestServer::start(&["--db_url", "memory:"]);
+    let client = reqwest::Client::new();
+    let post = async |key: &str| {
+        // 90 brackets, which a store takes: together they are 3,600 levels.
+        let value = nested_in_strings(40, key, 90);
+        assert!(value.len() < 64_000, "{}", value.len());
+        let body = format!(r#"{{"id":"r1","name":"n","value":{value}}}"#);
+        client.post(server.url("/resources")).body(body).send().await
+    };
+    let refused = post("$serde_json::private::RawValue").await.unwrap();
+    assert_eq!(refused.status(), 400);
+    let kept = post("any other key").await.unwrap();
+    assert_eq!(kept.status(), 200);
+    assert!(!server.has_ended());
 }

@@ -6,6 +6,8 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use bytes::Bytes;
 use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use server::platform::http::{Json, Route, Routes};
 use server::platform::services::Services;
 
@@ -15,12 +17,23 @@ async fn axums_own(body: Bytes) -> Json<usize> {
     Json(body.len())
 }
 
+#[derive(Deserialize, Serialize)]
+struct Holder {
+    value: Value,
+}
+
+/// Answers with the JSON that it got, through a type that holds a `Value`.
+async fn hold(Json(body): Json<Holder>) -> Json<Holder> {
+    Json(body)
+}
+
 fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/length").post(length))
         .route(Route::at("/bytes").post(axums_own))
         .route(Route::at("/large").post(length).body_limit(10 << 20))
         .route(Route::at("/echo").post(echo))
+        .route(Route::at("/hold").post(hold))
 }
 
 async fn app() -> TestApp {
@@ -154,4 +167,52 @@ async fn a_gzip_body_of_several_members_is_read_whole() {
     // RFC 1952, section 2.2.
     let (app, body) = (app().await, [gzip(b"abc"), gzip(b"defg")].concat());
     assert_eq!(post(&app, "/length", "gzip", body).await.json(), 7);
+}
+
+#[tokio::test]
+async fn a_key_that_serde_json_would_interpret_is_refused_with_its_pointer() {
+    let app = app().await;
+    for name in ["RawValue", "Number"] {
+        // Read as JSON, this text would lose its first `a`.
+        let magic = json!({format!("$serde_json::private::{name}"): r#"{"a":1,"a":2}"#});
+        let value = json!([{"~/": magic}]);
+        for (path, body, at) in [("/echo", value.clone(), ""), ("/hold", json!({ "value": value }), "/value")]
+        {
+            let answer = app.post(path, &body).await;
+            assert_eq!(
+                answer.status_line(),
+                "400 Invalid JSON body",
+                "{body} came back as {:?}",
+                answer.body
+            );
+            let pointer = format!("{at}/0/~0~1/$serde_json::private::{name}");
+            assert_eq!(answer.json()["errors"][0]["pointer"], pointer);
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_that_other_formats_interpret_come_back_as_they_were_sent() {
+    let app = app().await;
+    for key in [
+        // toml, serde_spanned
+        "$__toml_private_datetime",
+        "$__serde_spanned_private_value",
+        // MongoDB's extended JSON
+        "$oid",
+        "$numberLong",
+        "$date",
+        "$ref",
+        // serde-saphyr, serde_yaml
+        "!tag",
+        "<<",
+        // The control of the test above: almost the key.
+        "serde_json::private::RawValue",
+        "$serde_json::public::RawValue",
+    ] {
+        let body = json!({"value": [{key: "1"}, {key: {"a": 1}}]});
+        for path in ["/echo", "/hold"] {
+            assert_eq!(app.post(path, &body).await.json(), body);
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod connections;
 mod endings;
 mod errors;
 mod lifecycle;
+mod lists;
 mod methods;
 mod representations;
 mod request_log;

@@ -45,7 +45,8 @@ impl Place {
 }
 
 async fn open(url: &str, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
-    let settings = json!({"url": url, "timeout": "10s", "connections": 4, "queue": 1024, "group": 256});
+    let sqlite = json!({"connections": 4, "queue": 1024, "group": 256});
+    let settings = json!({"url": url, "timeout": "10s", "sqlite": sqlite});
     store::open(&serde_json::from_value(settings).unwrap(), processes).await
 }
 
@@ -117,6 +118,10 @@ contract! {
         an_id_that_is_empty_or_too_long_is_refused
         a_document_nested_too_deeply_is_refused
         a_document_of_the_deepest_nesting_comes_back
+        a_key_that_serde_json_would_interpret_is_refused
+        keys_that_other_formats_interpret_are_kept
+        nul_in_a_document_is_refused_with_its_pointer
+        nul_in_an_id_is_refused_and_names_no_document
         collections_do_not_meet
         a_document_that_is_not_the_entity_is_our_fault
         the_store_answers_a_ping
@@ -136,6 +141,9 @@ contract! {
         delete_with_ids_counts_what_was_there
         replace_changes_what_is_there_and_makes_nothing
         a_page_comes_with_the_size_of_the_whole
+        a_walk_in_chunks_sees_each_document_once
+        a_walk_in_chunks_goes_on_beside_writes
+        a_chunk_says_whether_there_is_a_next_one
         a_stream_ends_after_the_last
         count_and_exists_agree
         an_empty_collection_answers_everything
@@ -146,6 +154,7 @@ contract! {
         numbers_are_compared_exactly
         null_missing_and_present_are_told_apart
         texts_are_compared_bytewise
+        an_operand_with_nul_is_compared_as_any_other
         a_filter_combines
         a_page_beyond_the_end_is_empty
         a_path_may_have_any_letters_that_are_allowed

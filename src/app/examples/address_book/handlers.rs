@@ -9,7 +9,7 @@ use super::model::Entry;
 use super::service::AddressBook;
 use crate::app::AppState;
 use crate::platform::error::{Error, Result};
-use crate::platform::http::{Created, Json, NoContent, Path, Route, Routes};
+use crate::platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
 use crate::platform::services::Services;
 
 const SCHEMA: &str = include_str!("../../../../schema/address-book-v1.0.json");
@@ -34,8 +34,9 @@ where
     }
 }
 
-async fn list(book: AddressBook) -> Result<Json<BTreeMap<String, Entry>>> {
-    Ok(Json(book.list().await?))
+async fn list(book: AddressBook, page: PageRequest) -> Result<Paged<BTreeMap<String, Entry>>> {
+    let (entries, next) = book.list(page.after.as_deref(), page.limit).await?;
+    Ok(page.respond(next, entries))
 }
 
 async fn create(book: AddressBook, Json(entry): Json<Entry>) -> Result<Created> {

@@ -26,10 +26,14 @@ impl AddressBook {
         Ok(entry.value)
     }
 
-    /// All entries by id.
-    pub async fn list(&self) -> Result<BTreeMap<String, Entry>> {
-        let entries = self.entries.get_all(Filter::all()).await?;
-        Ok(entries.into_iter().map(|entry| (entry.id, entry.value)).collect())
+    /// The entries after this id, at most `limit` of them, and the id after which the next ones come.
+    pub async fn list(
+        &self,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<(BTreeMap<String, Entry>, Option<String>)> {
+        let found = self.entries.get_page_after(Filter::all(), after, limit).await?;
+        Ok((found.items.into_iter().map(|entry| (entry.id, entry.value)).collect(), found.next))
     }
 
     pub async fn update(&self, id: &str, entry: Entry) -> Result<()> {

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::super::query::Filter;
-use super::super::write::{Write, Written, first_version, taken};
+use super::super::write::{Write, Written, taken};
 use super::super::{Body, Collection, Document, damaged};
 use super::disk::{self, OwnDisk};
 use crate::platform::error::{Error, Result};
+use crate::platform::json;
 
 /// The lock that the writers of all processes take.
 const LOCK: &str = ".lock";
@@ -103,7 +104,8 @@ impl Folder {
         let _lock = self.lock(deadline)?;
         match write {
             Write::Insert(new) => {
-                let new: Vec<Document> = new.into_iter().map(|(id, body)| first_version(id, body)).collect();
+                let new: Vec<Document> =
+                    new.into_iter().map(|(id, body)| Document::first_version(id, body)).collect();
                 self.insert(&new)?;
                 Ok(Written::counted(new.len()))
             }
@@ -125,7 +127,7 @@ impl Folder {
                     self.put(std::slice::from_ref(&after))?;
                     Ok(Written::one(after, false))
                 } else {
-                    let new = first_version(id, body);
+                    let new = Document::first_version(id, body);
                     self.insert(std::slice::from_ref(&new))?;
                     Ok(Written::one(new, true))
                 }
@@ -165,7 +167,8 @@ impl Folder {
         let place = || self.path.join(name).display().to_string();
         // Some editors begin a file of UTF-8 with a byte order mark.
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let record: Record<'_> = serde_json::from_slice(text).map_err(|cause| damaged(place(), cause))?;
+        let record = json::parse(text).map_err(|cause| damaged(place(), cause))?;
+        let record: Record<'_> = serde_json::from_value(record).map_err(|cause| damaged(place(), cause))?;
         let own = file_name(&record.id);
         if own != name {
             return Err(damaged(place(), format!("its id {:?} belongs into {own}", record.id)));

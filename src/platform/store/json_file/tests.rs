@@ -63,6 +63,35 @@ async fn a_damaged_file_is_named_and_never_passed_over() {
 }
 
 #[tokio::test]
+async fn a_file_written_by_hand_is_read_and_never_interpreted() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), PATIENT).await;
+    store.write(ITEMS, insert("x")).await.unwrap();
+    // The file has one level of its own around the document.
+    let nested = |levels: usize| format!("{}{{}}{}", r#"{"in":"#.repeat(levels - 2), "}".repeat(levels - 2));
+    let reserved = r#"{"a":{"$serde_json::private::RawValue":"[1]"}}"#;
+    for (body, damage) in [
+        (nested(crate::platform::json::MAX_DEPTH).as_str(), None),
+        (&nested(crate::platform::json::MAX_DEPTH + 1), Some("recursion limit exceeded")),
+        (r#"{"a":1,"b":0.69999999999999996}"#, None),
+        (r#"{"a":1,"a":2}"#, Some("/body/a: duplicate field `a`")),
+        (reserved, Some("/body/a/$serde_json::private::RawValue: a key must not begin with")),
+    ] {
+        fs::write(root.path().join("items/x.json"), format!(r#"{{"id":"x","version":1,"body":{body}}}"#))
+            .unwrap();
+        match (store.get(ITEMS, "x").await, damage) {
+            (Ok(found), None) => assert!(found.is_some(), "{body}"),
+            (Err(error), Some(damage)) => {
+                let cause = error.cause();
+                assert_eq!(error.status(), 500);
+                assert!(cause.contains(&format!("items/x.json is damaged: {damage}")), "{cause}");
+            }
+            (read, _) => panic!("{body}: {read:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_killed_writer_has_left_is_removed_at_the_start_when_no_writer_lives() {
     let root = tempfile::tempdir().unwrap();
     open(root.path(), PATIENT).await.write(ITEMS, insert("ada")).await.unwrap();

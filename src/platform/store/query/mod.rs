@@ -12,13 +12,15 @@
 //! * **Numbers** are compared by their value, `1` equals `1.0`, and 64-bit integers and floats exactly. A
 //!   stored integer above 2⁶³−1 counts as the nearest float. (SQLite reads a float of more than about 10⁶⁰
 //!   or less than 10⁻⁶⁰ up to two units off in its last place, so that two neighbours there may be equal.)
-//! * **Texts** are compared byte by byte in UTF-8: no letter case, no language, no Unicode form.
+//! * **Texts** are compared byte by byte in UTF-8: no letter case, no language, no Unicode form. No stored text holds
+//!   NUL (U+0000); an operand that does is compared as any other, and so equals nothing.
 //! * A **sort** puts null and missing first, then numbers, texts, objects, arrays, `false`, `true` (MongoDB's
 //!   order of types). Two objects tie, and two arrays. Ties, and a query without sort, are in the order of
 //!   the id, bytewise.
 
 mod filter;
 mod key;
+mod nul;
 mod path;
 mod scalar;
 

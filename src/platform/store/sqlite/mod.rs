@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use serde_json::Value;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
@@ -25,8 +26,9 @@ use sqlx::{ConnectOptions, Row, SqliteConnection};
 
 use super::query::{Filter, Query};
 use super::write::{Write, Written};
-use super::{Body, Collection, Document, DocumentStore, Settings, damaged};
+use super::{Collection, Document, DocumentStore, Settings, damaged};
 use crate::platform::error::{Error, Kind, Result, StartError};
+use crate::platform::json;
 use place::Place;
 use sql::Sql;
 use writer::{Task, Writer};
@@ -62,7 +64,7 @@ impl SqliteStore {
         let first = connect(&name, &options, timeout).await?;
         let place = Place::of(path).map_err(|error| unopened(&name, error))?;
         let readers = SqlitePoolOptions::new()
-            .max_connections(u32::try_from(settings.connections.get()).unwrap_or(u32::MAX))
+            .max_connections(u32::try_from(settings.sqlite.connections.get()).unwrap_or(u32::MAX))
             .acquire_timeout(timeout)
             // A connection to a file does not go away while nobody looks.
             .test_before_acquire(false)
@@ -184,7 +186,11 @@ fn document(collection: &Collection, row: &SqliteRow) -> Result<Document> {
     let text: &str = row.try_get("body").map_err(failure)?;
     let place = || format!("{} {id:?}", collection.name());
     let version = u64::try_from(version).map_err(|cause| damaged(place(), cause))?;
-    let body: Body = serde_json::from_str(text).map_err(|cause| damaged(place(), cause))?;
+    let body = match json::parse(text.as_bytes()) {
+        Ok(Value::Object(body)) => body,
+        Ok(_) => return Err(damaged(place(), "it is not an object")),
+        Err(cause) => return Err(damaged(place(), cause)),
+    };
     Ok(Document { id, version, body: Arc::new(body) })
 }
 

@@ -14,7 +14,8 @@ const OTHERS: &Collection = &Collection::new("others", &[]);
 
 fn settings(path: &Path, group: u64, timeout: &str) -> Settings {
     let url = format!("sqlite:{}", path.display());
-    let settings = json!({"url": url, "timeout": timeout, "connections": 2, "queue": 1000, "group": group});
+    let settings =
+        json!({"url": url, "timeout": timeout, "sqlite": {"connections": 2, "queue": 1000, "group": group}});
     serde_json::from_value(settings).unwrap()
 }
 
@@ -32,7 +33,7 @@ async fn open(folder: &TempDir, group: u64) -> SqliteStore {
     SqliteStore::open(path.clone(), &settings(&path, group, "5s")).await.unwrap()
 }
 
-fn new(id: &str, body: serde_json::Value) -> (String, Arc<Body>) {
+fn new(id: &str, body: serde_json::Value) -> (String, Arc<super::super::Body>) {
     (id.to_owned(), Arc::new(serde_json::from_value(body).unwrap()))
 }
 
@@ -252,6 +253,34 @@ async fn a_damaged_document_is_named_and_troubles_no_other() {
     assert_eq!(error.status(), 500);
     assert!(error.cause().contains("items \"bad\" is damaged"), "{}", error.cause());
     assert!(store.get(ITEMS, "good").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_document_written_by_hand_is_read_and_never_interpreted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.prepare(ITEMS).await.unwrap();
+    let mut hand = by_hand(&file(&folder)).await;
+    let nested = |levels: usize| format!("{}{{}}{}", r#"{"in":"#.repeat(levels - 1), "}".repeat(levels - 1));
+    let reserved = r#"{"a":{"$serde_json::private::RawValue":"[1]"}}"#;
+    for (body, damage) in [
+        (nested(json::MAX_DEPTH).as_str(), None),
+        (&nested(json::MAX_DEPTH + 1), Some("recursion limit exceeded")),
+        (r#"{"a":1,"b":0.69999999999999996}"#, None),
+        (r#"{"a":1,"a":2}"#, Some("/a: duplicate field `a`")),
+        (reserved, Some("/a/$serde_json::private::RawValue: a key must not begin with")),
+    ] {
+        sqlx::query("REPLACE INTO items VALUES ('x', 1, ?)").bind(body).execute(&mut hand).await.unwrap();
+        match (store.get(ITEMS, "x").await, damage) {
+            (Ok(found), None) => assert!(found.is_some(), "{body}"),
+            (Err(error), Some(damage)) => {
+                let cause = error.cause();
+                assert_eq!(error.status(), 500);
+                assert!(cause.contains(&format!("items \"x\" is damaged: {damage}")), "{cause}");
+            }
+            (read, _) => panic!("{body}: {read:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::write::{Write, Written, first_version, taken};
+use super::super::write::{Write, Written, taken};
 use super::super::{Body, Collection, Document, Settings};
 use super::place::Place;
 use super::sql::{self, Sql};
@@ -52,9 +52,9 @@ impl Writer {
         place: Place,
         settings: &Settings,
     ) -> Self {
-        let (queue, messages) = mpsc::channel(settings.queue.as_usize());
+        let (queue, messages) = mpsc::channel(settings.sqlite.queue.as_usize());
         let commits = Arc::new(AtomicU64::new(0));
-        let group = settings.group.as_usize();
+        let group = settings.sqlite.group.as_usize();
         let connection = Some(connection);
         let work = Work { connection, options, place, group, commits: Arc::clone(&commits) };
         tokio::spawn(work.run(messages));
@@ -294,7 +294,7 @@ async fn perform(
                 sql.query().execute(connection).await?;
                 Ok(Written::one(after, false))
             } else {
-                let new = first_version(id, body);
+                let new = Document::first_version(id, body);
                 insert_one(connection, collection, &new).await?;
                 Ok(Written::one(new, true))
             }
@@ -314,7 +314,7 @@ async fn insert(
 ) -> Result<Written, Trouble> {
     let count = new.len();
     for (id, body) in new {
-        insert_one(connection, collection, &first_version(id, body)).await?;
+        insert_one(connection, collection, &Document::first_version(id, body)).await?;
     }
     Ok(Written::counted(count))
 }

@@ -156,6 +156,66 @@ pub(super) async fn a_page_comes_with_the_size_of_the_whole(store: Arc<dyn Docum
     assert_eq!(listing.items.into_iter().map(|stored| stored.value.age).collect::<Vec<_>>(), [5, 4, 3]);
 }
 
+pub(super) async fn a_walk_in_chunks_sees_each_document_once(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    people.insert_many(&(0..25).map(|age| person("P", age)).collect::<Vec<_>>()).await.unwrap();
+    for (filter, expected) in
+        [(Filter::all(), 0..25), (field("age").gte(7), 7..25), (field("age").gt(99), 0..0)]
+    {
+        for limit in [1, 5, 7, 25, 26, u64::MAX] {
+            let (mut ages, mut after, mut chunks) = (Vec::new(), None, 0);
+            loop {
+                let chunk = people.get_page_after(filter.clone(), after.as_deref(), limit).await.unwrap();
+                assert!(chunk.items.len() as u64 <= limit);
+                ages.extend(chunk.items.into_iter().map(|stored| stored.value.age));
+                chunks += 1;
+                after = chunk.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(ages, expected.clone().collect::<Vec<_>>(), "{limit}");
+            assert_eq!(chunks, (expected.clone().count() as u64).div_ceil(limit).max(1), "{limit}");
+        }
+    }
+}
+
+pub(super) async fn a_walk_in_chunks_goes_on_beside_writes(store: Arc<dyn DocumentStore>) {
+    let things = things(&store);
+    for id in ["b", "d", "f", "h"] {
+        things.insert_with_id(id, &anything(serde_json::json!({}))).await.unwrap();
+    }
+    let first = things.get_page_after(Filter::all(), None, 2).await.unwrap();
+    assert_eq!(first.next.as_deref(), Some("d"));
+    // The document at which the next chunk begins may be gone, and others may have come on both sides of it.
+    things.delete_with_ids(&["d"]).await.unwrap();
+    for id in ["a", "e"] {
+        things.insert_with_id(id, &anything(serde_json::json!({}))).await.unwrap();
+    }
+    let second = things.get_page_after(Filter::all(), first.next.as_deref(), 9).await.unwrap();
+    assert_eq!(second.items.iter().map(|stored| stored.id.as_str()).collect::<Vec<_>>(), ["e", "f", "h"]);
+    assert_eq!(second.next, None);
+}
+
+pub(super) async fn a_chunk_says_whether_there_is_a_next_one(store: Arc<dyn DocumentStore>) {
+    let (people, ids) = three(&store).await;
+    let chunk = async |after: Option<&str>, limit| {
+        let chunk = people.get_page_after(Filter::all(), after, limit).await.unwrap();
+        (chunk.items.len(), chunk.next)
+    };
+    assert_eq!(chunk(None, 2).await, (2, Some(ids[1].clone())));
+    // As many as there are: there is no next one.
+    assert_eq!(chunk(None, 3).await, (3, None));
+    assert_eq!(chunk(Some(&ids[0]), 2).await, (2, None));
+    assert_eq!(chunk(Some(&ids[2]), 2).await, (0, None));
+    assert_eq!(chunk(None, 0).await, (0, None));
+    // `after` is any text, and needs not be an id: "z" is greater than any of these.
+    assert_eq!(chunk(Some(""), 9).await, (3, None));
+    assert_eq!(chunk(Some("z\0"), 9).await, (0, None));
+    let error = people.get_page_after(field("a..b").eq(1), None, 1).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::BadRequest);
+}
+
 pub(super) async fn a_stream_ends_after_the_last(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
     // Twice the page of a stream, so that the last page is a full one.
