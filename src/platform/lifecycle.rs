@@ -8,11 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use clap::Parser as _;
-
 use super::cli::{Cli, Command};
 use super::config::server::DebugMode;
-use super::config::{self, Config, Loaded};
+use super::config::{self, Config, Loaded, Service};
 use super::error::StartError;
 use super::http::{self, Routes, Stack};
 use super::logging::{Identity, Level, Logging, Threshold};
@@ -46,21 +44,24 @@ impl App {
 pub type Build<A> = fn(Services, A) -> Result<App, StartError>;
 
 /// The whole program: what `main` returns.
-pub fn main<A: Clone + DeserializeOwned + Serialize>(build: Build<A>) -> ExitCode {
-    let cli = Cli::parse();
+pub fn main<A: Clone + DeserializeOwned + Serialize>(service: &Service, build: Build<A>) -> ExitCode {
     let run = || {
-        let loaded = config::load::<A>(&cli.flags, std::env::vars_os(), config::DEFAULTS)?;
+        let cli = Cli::read(service.name, service.version, &config::flag_defaults(service)?);
+        if cli.command == Some(Command::Config { manual: true }) {
+            return printed(config::write_manual(service, &mut io::stdout().lock()));
+        }
+        let loaded = config::load::<A>(&cli.flags, std::env::vars_os(), service)?;
         match cli.command {
-            Some(Command::Config) => print_config(&loaded),
+            Some(Command::Config { .. }) => print_config(&loaded),
             Some(Command::Routes) => runtime()?.block_on(print_routes(loaded.config, build)),
             None => {
                 loaded.check_servable()?;
-                runtime()?.block_on(run(loaded.config, build))
+                runtime()?.block_on(run(loaded.config, service.version, build))
             }
         }
     };
     run().unwrap_or_else(|error: StartError| {
-        eprintln!("server: {error}");
+        eprintln!("{}: {error}", service.name);
         ExitCode::from(error.exit_code)
     })
 }
@@ -108,7 +109,7 @@ async fn open_services<A>(config: &Config<A>, processes: u64) -> Result<Services
     .await
 }
 
-async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, StartError> {
+async fn run<A: Clone>(config: Config<A>, version: &str, build: Build<A>) -> Result<ExitCode, StartError> {
     let mut signals =
         Signals::take().map_err(|error| StartError::failed(format!("cannot take signals: {error}")))?;
     let debug = config.server.debug != DebugMode::Off;
@@ -131,7 +132,7 @@ async fn run<A: Clone>(config: Config<A>, build: Build<A>) -> Result<ExitCode, S
         target: "server",
         url = %format_args!("http://{}:{port}", host.in_url()),
         name = config.server.name,
-        version = env!("CARGO_PKG_VERSION"),
+        version,
         store = %config.store.url,
         "listening"
     );

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::platform::setting::{Count, Span};
 
-/// The section `server`. Units, defaults and reasons stand in `configs/default.yaml`.
+/// The section `server`. `defaults/server.yaml` explains each key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

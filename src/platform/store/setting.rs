@@ -17,6 +17,14 @@ pub struct Settings {
     pub url: StoreUrl,
     /// The longest that a caller waits for the store.
     pub timeout: Span<10, 60_000>,
+    /// The settings of SQLite.
+    pub sqlite: SqliteSettings,
+}
+
+/// The section `store.sqlite` of the configuration.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteSettings {
     /// Connections that read.
     pub connections: Count<1, 64>,
     /// Writes that may wait.

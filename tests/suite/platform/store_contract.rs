@@ -45,7 +45,8 @@ impl Place {
 }
 
 async fn open(url: &str, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
-    let settings = json!({"url": url, "timeout": "10s", "connections": 4, "queue": 1024, "group": 256});
+    let settings =
+        json!({"url": url, "timeout": "10s", "sqlite": {"connections": 4, "queue": 1024, "group": 256}});
     store::open(&serde_json::from_value(settings).unwrap(), processes).await
 }
 

@@ -62,7 +62,7 @@ impl SqliteStore {
         let first = connect(&name, &options, timeout).await?;
         let place = Place::of(path).map_err(|error| unopened(&name, error))?;
         let readers = SqlitePoolOptions::new()
-            .max_connections(u32::try_from(settings.connections.get()).unwrap_or(u32::MAX))
+            .max_connections(u32::try_from(settings.sqlite.connections.get()).unwrap_or(u32::MAX))
             .acquire_timeout(timeout)
             // A connection to a file does not go away while nobody looks.
             .test_before_acquire(false)

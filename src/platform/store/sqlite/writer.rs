@@ -52,9 +52,9 @@ impl Writer {
         place: Place,
         settings: &Settings,
     ) -> Self {
-        let (queue, messages) = mpsc::channel(settings.queue.as_usize());
+        let (queue, messages) = mpsc::channel(settings.sqlite.queue.as_usize());
         let commits = Arc::new(AtomicU64::new(0));
-        let group = settings.group.as_usize();
+        let group = settings.sqlite.group.as_usize();
         let connection = Some(connection);
         let work = Work { connection, options, place, group, commits: Arc::clone(&commits) };
         tokio::spawn(work.run(messages));
