@@ -8,6 +8,7 @@ pub mod dao;
 mod fields;
 mod json_file;
 mod memory;
+mod mongodb_url;
 pub mod query;
 mod setting;
 #[cfg(feature = "sqlite")]
@@ -22,6 +23,7 @@ use serde_json::{Map, Value};
 use crate::platform::error::{Error, Result, StartError};
 
 pub use dao::{Dao, Entity, Stored};
+pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
 pub use setting::{Settings, StoreUrl};
 pub use write::{Change, Expected, Patch, Write, Written};
