@@ -30,12 +30,15 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use server::app;
 use server::platform::cli::Flags;
-use server::platform::config;
+use server::platform::config::{self, Service};
 use server::platform::http::{Peer, Stack};
 use server::platform::logging::{Identity, Logging};
 use tower::ServiceExt as _;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The app, as `main` hands it to the platform.
+const SERVICE: Service = Service { name: "bench", version: "0.0.0", defaults: app::DEFAULTS };
 
 /// The requests of the two runs. Enough for the cost of growing maps to even out, and seconds under callgrind.
 const FEW: u64 = 500;
@@ -171,7 +174,7 @@ impl Real {
         let given = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SERVER__"));
         let environment: Vec<_> = given.chain(ours).collect();
         let config =
-            config::load::<app::settings::Settings>(&Flags::default(), environment, config::DEFAULTS)?.config;
+            config::load::<app::settings::Settings>(&Flags::default(), environment, &SERVICE)?.config;
         let logging = Logging::start(&config.logging, &Identity { service: config.server.name.clone() })?;
         let stack = app::app().open(&config, logging).await?.stack();
         Ok(Self(stack, Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)))))

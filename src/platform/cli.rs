@@ -1,38 +1,40 @@
 //! The command line: its flags, its subcommands and the text of `--help`.
 //!
-//! It reads words and nothing more: which key a flag sets, and whether its value is right, is decided in
-//! `config`, so that a flag, a variable and a line of a file are refused in the same words.
+//! It does not check values: which key a flag sets, and whether its value is right, is decided in `config`, so that
+//! a flag, a variable and a line of a file are refused with the same message.
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::platform::secret::Secret;
 
 /// What `--help` says below the flags.
 const CONFIGURATION: &str = "\
 Configuration, each level wins over the one before it:
-  1. the defaults built into the server (configs/default.yaml, the manual of every key)
-  2. the YAML file given with --config; it holds only the keys that differ
-  3. the environment: SERVER__<SECTION>__<KEY>, for example SERVER__HTTP__BODY_LIMIT=2MiB;
-     PORT is the port, and where MONGODB_HOST is set it is --db_host, and so with MONGODB_PORT,
-     MONGODB_NAME, MONGODB_USER and MONGODB_PASSWORD
-  4. the flags above; each is also accepted with - for _
+  1. the defaults of the platform, built into the program
+  2. the service's own configuration (configs/default.yaml), built into the program
+  3. the YAML file given with --config; it holds only the keys that differ
+  4. the environment: SERVER__<SECTION>__<KEY>, for example SERVER__HTTP__BODY_LIMIT=2MiB;
+     PORT is the port. If MONGODB_HOST is set, it is --db_host, and so are MONGODB_PORT,
+     MONGODB_NAME, MONGODB_USER and MONGODB_PASSWORD for the other flags of MongoDB
+  5. the flags above; each is also accepted with - for _
 
-`server config` prints the configuration in effect and where each value comes from.
-Exit codes: 0 a clean stop, 1 the machine refused (port in use), 2 the configuration is wrong.";
+The subcommand `config` prints the values in effect and where each of them comes from;
+`config --manual` prints every key with its default and its description.
+Exit codes: 0 a clean stop, 1 the start failed (port in use), 2 the configuration is wrong.";
 
 const DB_URL: &str = "\
-Where documents are kept [default: sqlite:var/server.sqlite];
-also memory:, file:DIR, mongodb://..., postgres://...";
+Where documents are kept: sqlite:PATH, memory:, file:DIR,
+mongodb://... or postgres://...";
 
 const DB_PASSWORD: &str = "\
 MongoDB password [default: none]; `ps` shows it to every user of
-the machine, so prefer the environment: MONGODB_PASSWORD";
+the machine, so prefer the variable MONGODB_PASSWORD";
 
 /// A server with pluggable infrastructure: store, locks, log sinks and TLS by configuration alone.
 #[derive(Debug, Parser)]
-#[command(name = "server", version, after_help = CONFIGURATION, disable_help_subcommand = true)]
+#[command(after_help = CONFIGURATION, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do; nothing given means: run the server.
+    /// What to do; without a subcommand the server runs.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The settings given on the command line.
@@ -40,11 +42,67 @@ pub struct Cli {
     pub flags: Flags,
 }
 
+/// What the command line asks for.
+pub enum Invocation {
+    /// The server, or a subcommand of the platform.
+    Platform(Cli),
+    /// A subcommand of the app.
+    App {
+        /// The settings given on the command line.
+        flags: Flags,
+        /// The name of the subcommand.
+        name: String,
+        /// What was given to it.
+        matches: ArgMatches,
+    },
+}
+
+impl Invocation {
+    /// Reads the command line of this process; `--help`, `--version` and a mistake end the process. The name and the
+    /// version are those of the service; `defaults` has the flags with the defaults that `--help` shows; `commands` are
+    /// the subcommands of the app.
+    pub fn read<'a>(
+        name: &'static str,
+        version: &'static str,
+        defaults: &[(&str, String)],
+        commands: impl Iterator<Item = &'a clap::Command>,
+    ) -> Self {
+        let command = command(name, version, defaults).subcommands(commands);
+        Self::of(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand() {
+            Some((name, of_app)) if !Command::has_subcommand(name) => Ok(Self::App {
+                flags: Flags::from_arg_matches(matches)?,
+                name: name.to_owned(),
+                matches: of_app.clone(),
+            }),
+            _ => Cli::from_arg_matches(matches).map(Self::Platform),
+        }
+    }
+}
+
+/// The definition of the command line.
+fn command(name: &'static str, version: &'static str, defaults: &[(&str, String)]) -> clap::Command {
+    let shown = |flag: &str| defaults.iter().find(|(name, _)| name.strip_prefix("--") == Some(flag));
+    Cli::command().name(name).version(version).mut_args(|argument| {
+        let Some((_, default)) = argument.get_long().and_then(shown) else { return argument };
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = format!("{help} [default: {default}]");
+        argument.help(help)
+    })
+}
+
 /// What the program does instead of running the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Print the configuration in effect, the origin of each value, and secrets as ***
-    Config,
+    Config {
+        /// Print every key with its default and its description instead
+        #[arg(long)]
+        manual: bool,
+    },
     /// Print the route table
     Routes,
 }
@@ -57,30 +115,30 @@ pub struct Flags {
     /// YAML file with the keys that differ from the defaults
     #[arg(long, global = true, value_name = "FILE", help_heading = "Server")]
     pub config: Option<std::path::PathBuf>,
-    /// Address or name to listen on; 0.0.0.0 is every interface [default: localhost]
+    /// Address or name to listen on; 0.0.0.0 is every interface
     #[arg(long, global = true, value_name = "ADDR", help_heading = "Server")]
     pub host: Option<String>,
-    /// TCP port to listen on; 0 takes any free one [default: 5000]
+    /// TCP port to listen on; 0 takes any free one
     #[arg(long, global = true, value_name = "PORT", help_heading = "Server")]
     pub port: Option<String>,
-    /// Processes that serve, 0 is one per core [default: 1]; not in this
-    /// version yet: more than 1 is refused
+    /// Processes that serve, 0 is one per core; not in this version
+    /// yet: more than 1 is refused
     #[arg(verbatim_doc_comment)]
     #[arg(long, global = true, value_name = "N", help_heading = "Server")]
     pub proc: Option<String>,
-    /// Name of the environment, for the application [default: development]
+    /// Name of the environment, for the application
     #[arg(long, global = true, value_name = "NAME", help_heading = "Server")]
     pub env: Option<String>,
-    /// Serve HTTPS [default: false]; not in this version yet: refused
+    /// Serve HTTPS; not in this version yet: refused
     #[arg(long, global = true, value_name = "BOOL", help_heading = "Server")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ssl: Option<String>,
     /// Put traces into error bodies and log more; give it twice to allow
-    /// that on an address that other machines can reach [default: off]
+    /// that on an address that other machines can reach
     #[arg(long, global = true, verbatim_doc_comment, help_heading = "Server", action = ArgAction::Count)]
     pub debug: u8,
 
-    /// Send the log to this host by UDP syslog too [default: none]
+    /// Send the log to this host by UDP syslog too
     #[arg(
         long = "log_host",
         alias = "log-host",
@@ -89,7 +147,7 @@ pub struct Flags {
         help_heading = "Logging"
     )]
     pub log_host: Option<String>,
-    /// UDP port of that host [default: 514]
+    /// UDP port of that host
     #[arg(
         long = "log_port",
         alias = "log-port",
@@ -147,17 +205,17 @@ pub struct Flags {
     #[arg(value_parser = secret, help_heading = "Database", help = DB_PASSWORD)]
     pub db_password: Option<Secret>,
 
-    /// Use an etcd server for locks [default: false]; not in this version
-    /// yet: refused
+    /// Use an etcd server for locks; not in this version yet:
+    /// refused
     #[arg(verbatim_doc_comment)]
     #[arg(long = "lock_server", alias = "lock-server", global = true, help_heading = "Lock server")]
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub lock_server: Option<String>,
-    /// etcd host [default: localhost]
+    /// etcd host
     #[arg(long = "lock_server_host", alias = "lock-server-host", global = true, value_name = "HOST")]
     #[arg(help_heading = "Lock server")]
     pub lock_server_host: Option<String>,
-    /// etcd port [default: 2379]
+    /// etcd port
     #[arg(long = "lock_server_port", alias = "lock-server-port", global = true, value_name = "PORT")]
     #[arg(help_heading = "Lock server")]
     pub lock_server_port: Option<String>,
@@ -170,7 +228,6 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -199,9 +256,45 @@ mod tests {
         Cli::try_parse_from(std::iter::once("server").chain(words.iter().copied()))
     }
 
+    fn help(defaults: &[(&str, String)]) -> String {
+        command("orders", "1.2.3", defaults).render_long_help().to_string()
+    }
+
+    #[test]
+    fn a_subcommand_of_the_app_comes_with_the_flags_of_the_platform() {
+        let seed = clap::Command::new("seed").arg(clap::Arg::new("count"));
+        let command = command("server", "1.0.0", &[]).subcommands([seed]);
+        let of = |words: &[&str]| {
+            let words = std::iter::once("server").chain(words.iter().copied());
+            Invocation::of(&command.clone().try_get_matches_from(words).unwrap()).unwrap()
+        };
+        for words in [["seed", "3", "--port", "1"], ["--port", "1", "seed", "3"]] {
+            let Invocation::App { flags, name, matches } = of(&words) else { panic!("{words:?}") };
+            let count = matches.get_one::<String>("count").map(String::as_str);
+            assert_eq!((name.as_str(), count, flags.port.as_deref()), ("seed", Some("3"), Some("1")));
+        }
+        // The control: a subcommand of the platform.
+        let Invocation::Platform(cli) = of(&["routes"]) else { panic!("routes") };
+        assert_eq!(cli.command, Some(Command::Routes));
+    }
+
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        command("orders", "1.2.3", &[]).debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_the_service_and_shows_the_defaults_that_it_is_given() {
+        let port = |defaults: &[(&str, String)]| {
+            let help = help(defaults);
+            let start = help.find("--port <PORT>").unwrap();
+            help[start..].split("--proc").next().unwrap().to_owned()
+        };
+        assert!(port(&[("--port", "8123".to_owned())]).contains("[default: 8123]"));
+        // The control: a default of another flag.
+        assert!(!port(&[("--log_port", "8123".to_owned())]).contains("[default"));
+        assert!(help(&[]).contains("Usage: orders [OPTIONS]"), "{}", help(&[]));
+        assert_eq!(command("orders", "1.2.3", &[]).render_version(), "orders 1.2.3\n");
     }
 
     #[test]
@@ -231,7 +324,7 @@ mod tests {
     #[test]
     fn a_switch_does_not_swallow_the_subcommand_after_it() {
         let cli = parse(&["--ssl", "config"]).unwrap();
-        assert_eq!(cli.command, Some(Command::Config));
+        assert_eq!(cli.command, Some(Command::Config { manual: false }));
     }
 
     #[test]
@@ -265,7 +358,8 @@ mod tests {
 
     #[test]
     fn the_help_lists_each_flag_once_within_100_columns() {
-        let help = Cli::command().render_long_help().to_string();
+        let longest = ("--db_url", "sqlite:var/server.sqlite".to_owned());
+        let help = help(&[longest]);
         for line in help.lines() {
             assert!(line.chars().count() <= 100, "{line}");
         }

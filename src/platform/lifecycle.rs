@@ -4,13 +4,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::App;
-use super::cli::{Cli, Command, Flags};
-use super::config::{self, Config, Loaded};
+use super::cli::{Command, Invocation};
+use super::config::{self, Config, Loaded, Service};
 use super::error::StartError;
 use super::http;
 use super::http::server::Drain;
@@ -21,47 +20,45 @@ use super::shutdown::Signals;
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The whole program: what `main` returns.
-pub fn main<A, S>(app: App<A, S>) -> ExitCode
+pub fn main<A, S>(service: &Service, app: App<A, S>) -> ExitCode
 where
     A: Clone + DeserializeOwned + Serialize + Send + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    dispatch(app).unwrap_or_else(|error| {
-        eprintln!("server: {error}");
+    dispatch(service, app).unwrap_or_else(|error| {
+        eprintln!("{}: {error}", service.name);
         ExitCode::from(error.exit_code)
     })
 }
 
-fn dispatch<A, S>(app: App<A, S>) -> Result<ExitCode, StartError>
+fn dispatch<A, S>(service: &Service, app: App<A, S>) -> Result<ExitCode, StartError>
 where
     A: Clone + DeserializeOwned + Serialize + Send + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    let matches = Cli::command().subcommands(app.commands()).get_matches();
-    let flags = Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let loaded: Loaded<A> = config::load(&flags, std::env::vars_os(), config::DEFAULTS)?;
-    if let Some((name, matches)) = matches.subcommand().filter(|(name, _)| is_of_app(&app, name)) {
-        loaded.check_servable()?;
-        let running = app.run_command(name, matches.clone(), &loaded.config);
-        return runtime()?.block_on(running).map(|()| ExitCode::SUCCESS);
-    }
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    match cli.command {
-        Some(Command::Config) => print_config(&loaded),
-        Some(Command::Routes) => print_routes(&loaded.config, app),
-        None => {
+    let shown = config::flag_defaults(service)?;
+    let invocation = Invocation::read(service.name, service.version, &shown, app.commands());
+    let load = |flags| config::load::<A>(flags, std::env::vars_os(), service);
+    match invocation {
+        Invocation::Platform(cli) => match cli.command {
+            Some(Command::Config { manual: true }) => {
+                printed(config::write_manual(service, &mut io::stdout().lock()))
+            }
+            Some(Command::Config { manual: false }) => print_config(&load(&cli.flags)?),
+            Some(Command::Routes) => print_routes(&load(&cli.flags)?.config, app),
+            None => {
+                let loaded = load(&cli.flags)?;
+                loaded.check_servable()?;
+                runtime()?.block_on(run(loaded.config, service.version, app))
+            }
+        },
+        Invocation::App { flags, name, matches } => {
+            let loaded = load(&flags)?;
             loaded.check_servable()?;
-            runtime()?.block_on(run(loaded.config, app))
+            let running = app.run_command(&name, matches, &loaded.config);
+            runtime()?.block_on(running).map(|()| ExitCode::SUCCESS)
         }
     }
-}
-
-fn is_of_app<A, S>(app: &App<A, S>, name: &str) -> bool
-where
-    A: Clone + Send + 'static,
-    S: Clone + Send + Sync + 'static,
-{
-    app.commands().any(|command| command.get_name() == name)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
@@ -92,7 +89,7 @@ fn printed(result: io::Result<()>) -> Result<ExitCode, StartError> {
     }
 }
 
-async fn run<A, S>(config: Config<A>, app: App<A, S>) -> Result<ExitCode, StartError>
+async fn run<A, S>(config: Config<A>, version: &str, app: App<A, S>) -> Result<ExitCode, StartError>
 where
     A: Clone + Send + 'static,
     S: Clone + Send + Sync + 'static,
@@ -116,7 +113,7 @@ where
         target: "server",
         url = %format_args!("http://{}:{port}", host.in_url()),
         name = config.server.name,
-        version = env!("CARGO_PKG_VERSION"),
+        version,
         store = %config.store.url,
         "listening"
     );

@@ -1,7 +1,9 @@
-//! Types of settings: a number, a time span and a size that know their bounds.
+//! Types of settings: a number, a duration, a size and a host.
 //!
-//! The bounds are part of the type, so that a value out of range is refused while the configuration is read,
-//! with the file, the line and the key, and never reaches the code that uses it.
+//! The bounds are part of the type: a value out of range is refused while the configuration is read, with its file,
+//! line and key, and never reaches the code that uses it.
+
+mod host;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+
+pub use host::Host;
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use twox_hash::XxHash3_128;
 
 use super::error::StartError;
 
-/// Section `views`; `configs/default.yaml` explains each key.
+/// Section `views`; `defaults/views.yaml` explains each key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

@@ -1,12 +1,12 @@
-//! The database URL from its parts: `--db_host`, `--db_port` ... of the original server, and the `MONGODB_...`
-//! variables of its Heroku set-up. They mean MongoDB; any other engine is named by `store.url` itself.
+//! The parts of a MongoDB URL with their origins: the flags `--db_host` ... `--db_password` of the original server, and
+//! the `MONGODB_...` variables of its Heroku set-up. The store makes the URL of them.
 
-use super::server::Host;
 use super::tree::Origin;
 use super::wording::short;
 use crate::platform::cli::Flags;
 use crate::platform::error::StartError;
 use crate::platform::secret::Secret;
+use crate::platform::store::{MongodbParts, WrongPart, mongodb_url};
 
 /// The key that the parts set.
 pub(super) const KEY: &str = "store.url";
@@ -81,45 +81,26 @@ impl<'a> Parts<'a> {
         parts.into_iter().flatten().next().map(|part| part.origin.clone())
     }
 
-    /// `mongodb://user:password@host:port/name`, with the original's defaults for what was not given.
+    /// The URL; an error names the origin of the part that is wrong.
     pub(super) fn url(&self) -> Result<String, StartError> {
-        let host = match &self.host {
-            Some(part) => {
-                Host::parse(part.value).map_err(|error| part.origin.wrong(short(&error, 200)))?.in_url()
-            }
-            None => "localhost".to_owned(),
+        let value = |part: &Option<Part<'a>>| part.as_ref().map(|part| part.value);
+        let parts = MongodbParts {
+            host: value(&self.host),
+            port: value(&self.port),
+            name: value(&self.name),
+            user: value(&self.user),
+            password: value(&self.password),
         };
-        let port = match &self.port {
-            Some(part) => part.value.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| {
-                let value = short(part.value, 60);
-                part.origin.wrong(format_args!("'{value}' is not a port, expected 1 to 65535"))
-            })?,
-            None => 27_017,
-        };
-        let name =
-            self.name.as_ref().map_or_else(|| "axum_boilerplate".to_owned(), |part| encoded(part.value));
-        let credentials = match (&self.user, &self.password) {
-            (None, None) => String::new(),
-            (Some(user), None) => format!("{}@", encoded(user.value)),
-            (Some(user), Some(password)) => format!("{}:{}@", encoded(user.value), encoded(password.value)),
-            (None, Some(password)) => {
-                return Err(password.origin.wrong("a password needs a user (--db_user or MONGODB_USER)"));
-            }
-        };
-        Ok(format!("mongodb://{credentials}{host}:{port}/{name}"))
+        mongodb_url(parts).map_err(|wrong| {
+            let (part, message) = match wrong {
+                WrongPart::Host(message) => (&self.host, message),
+                WrongPart::Port(message) => (&self.port, message),
+                WrongPart::Password(message) => (&self.password, message),
+            };
+            let message = short(&message, 200);
+            part.as_ref().map_or_else(|| StartError::config(&message), |part| part.origin.wrong(&message))
+        })
     }
-}
-
-/// Percent-encoded, all but the unreserved characters of RFC 3986, section 2.3.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut url, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            url.push(char::from(byte));
-        } else {
-            url.extend(format!("%{byte:02X}").chars());
-        }
-        url
-    })
 }
 
 #[cfg(test)]
@@ -147,19 +128,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_has_the_defaults_of_the_original() {
-        assert_eq!(url(&[]), "mongodb://localhost:27017/axum_boilerplate");
-        assert_eq!(url(&[("host", "db"), ("port", "1"), ("name", "x")]), "mongodb://db:1/x");
-        assert_eq!(url(&[("host", "::1")]), "mongodb://[::1]:27017/axum_boilerplate");
-    }
-
-    #[test]
-    fn user_and_password_are_percent_encoded() {
-        let url = url(&[("user", "a@b"), ("password", "p:/?#%é")]);
-        assert_eq!(url, "mongodb://a%40b:p%3A%2F%3F%23%25%C3%A9@localhost:27017/axum_boilerplate");
-    }
-
-    #[test]
     fn a_part_that_is_wrong_names_its_flag_and_shows_no_password() {
         assert_eq!(url(&[("port", "70000")]), "flag --db_port: '70000' is not a port, expected 1 to 65535");
         assert!(url(&[("host", "h/x")]).starts_with("flag --db_host: 'h/x' is not a host"));
@@ -168,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_kubernetes_made_is_not_ours() {
+    fn a_port_variable_that_kubernetes_has_set_is_ignored() {
         let variables = [("MONGODB_HOST", "db"), ("MONGODB_PORT", "tcp://10.0.0.1:27017")];
         let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
         assert_eq!(Parts::from_environment(find).url().unwrap(), "mongodb://db:27017/axum_boilerplate");

@@ -1,11 +1,13 @@
-//! What the flags of the command line set: one line per flag; the defaults say what type a value has.
+//! Which key each flag of the command line sets, and with which value.
+
+use serde_json::Value as Json;
 
 use super::database;
 use super::keys;
 use super::tree::{Node, Origin};
 use crate::platform::cli::Flags;
 use crate::platform::error::StartError;
-use crate::platform::secret::Secret;
+use crate::platform::secret::{Secret, mask_url};
 
 /// The flags that set one key each: the flag, the key, the value.
 fn rows(flags: &Flags) -> [(&'static str, &'static str, Option<&str>); 12] {
@@ -28,6 +30,17 @@ fn rows(flags: &Flags) -> [(&'static str, &'static str, Option<&str>); 12] {
         ("--lock_server_host", "lock.host", flags.lock_server_host.as_deref()),
         ("--lock_server_port", "lock.port", flags.lock_server_port.as_deref()),
     ]
+}
+
+/// The default of each flag in [`rows`], as `--help` shows it.
+pub(super) fn defaults(values: &Node) -> Vec<(&'static str, String)> {
+    let shown = |key: &str| match values.find(&keys::split(key)).map(Node::to_json) {
+        None | Some(Json::Null) => "none".to_owned(),
+        Some(Json::String(text)) if text.is_empty() => "none".to_owned(),
+        Some(Json::String(text)) => mask_url(&text),
+        Some(other) => other.to_string(),
+    };
+    rows(&Flags::default()).map(|(flag, key, _)| (flag, shown(key))).to_vec()
 }
 
 /// Lays what the flags set over the tree. `database` has the parts of a database URL that the environment gave:
@@ -58,12 +71,12 @@ pub(super) fn overlay(
 mod tests {
     use super::*;
     use crate::platform::cli::Cli;
-    use crate::platform::config::{DEFAULTS, yaml};
-    use clap::{CommandFactory, Parser};
+    use crate::platform::config::defaults::platform;
+    use clap::Parser;
 
     #[test]
     fn every_flag_sets_a_key_that_the_defaults_have() {
-        let defaults = yaml::parse(DEFAULTS.text, &Origin::file(DEFAULTS.name)).unwrap();
+        let defaults = platform().unwrap();
         let flags = Flags::default();
         for (flag, key, _) in rows(&flags) {
             assert!(defaults.find(&keys::split(key)).is_some(), "{flag} sets {key}");
@@ -71,25 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn the_help_tells_the_defaults_of_the_default_file() {
-        let defaults = yaml::parse(DEFAULTS.text, &Origin::file(DEFAULTS.name)).unwrap();
-        let flags = Flags::default();
-        for (flag, key, _) in rows(&flags) {
-            let value = defaults.find(&keys::split(key)).unwrap().to_json();
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let shown = if value.is_empty() { "none".to_owned() } else { value };
-            let command = Cli::command();
-            let argument =
-                command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--")).unwrap();
-            let help = argument.get_long_help().or(argument.get_help()).unwrap().to_string();
-            assert!(help.contains(&format!("[default: {shown}]")), "{flag}: {help}, in the file {shown}");
-        }
-    }
-
-    #[test]
     fn a_url_and_a_part_of_a_url_are_refused_together() {
         let flags = Cli::parse_from(["server", "--db_url", "memory:", "--db_user", "ada"]).flags;
-        let defaults = yaml::parse(DEFAULTS.text, &Origin::file(DEFAULTS.name)).unwrap();
+        let defaults = platform().unwrap();
         let error =
             overlay(&mut defaults.clone(), &defaults, &flags, &database::Parts::default()).unwrap_err();
         assert_eq!(error.to_string(), "flag --db_user: give either --db_url or this, not both");

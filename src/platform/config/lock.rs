@@ -1,18 +1,17 @@
-//! The settings of the section `lock`, until the room `lock` owns them.
+//! The settings of the section `lock`. They move to the part of the platform that takes locks, once there is one.
 
 use serde::{Deserialize, Serialize};
 
-use super::server::Host;
-use crate::platform::setting::Count;
+use crate::platform::setting::{Count, Host};
 
 /// The section `lock`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Locks are kept by an etcd server.
+    /// Whether an etcd server keeps the locks.
     pub server: bool,
-    /// Where that server is.
+    /// The host of the etcd server.
     pub host: Host,
-    /// Its port.
+    /// The port of the etcd server.
     pub port: Count<1, 65_535>,
 }

@@ -1,13 +1,15 @@
-//! The configuration: defaults < file < environment < flags, each value with its origin.
+//! The configuration: platform defaults < service's own < file < environment < flags, each value with its origin.
 //!
-//! It collects the sections of the rooms, reads the four levels, and refuses what is wrong in one line. It is
-//! the only place that knows of environment variables, and it gives no defaults of its own: those stand in
-//! `configs/default.yaml`.
+//! It collects the sections of all parts of the platform, reads the five levels, and refuses what is wrong with an
+//! error of one line. It is the only part that reads environment variables. It has no default values in its code:
+//! those are in `defaults/*.yaml`, one file for each section.
 //!
-//! A value's way: `yaml` or `environment` or `flags` make a `tree`; `keys` refuses what the defaults do not
-//! have; the trees are laid over each other; serde makes `Config` of the result; `print` joins both again.
+//! How a value is read: `yaml`, `environment` or `flags` make a `tree`; `keys` refuses keys that the defaults do not
+//! have; the trees are merged, level by level; serde turns the result into a `Config`. `print` takes the values from
+//! the `Config` and the origins from the tree.
 
 mod database;
+mod defaults;
 mod environment;
 mod file;
 mod flags;
@@ -26,17 +28,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use self::defaults::BuiltIn;
+pub use self::defaults::{Defaults, Service};
 use self::server::DebugMode;
-use self::tree::{Node, Origin};
+use self::tree::Node;
 use self::wording::{dotted, may_hold_secret};
 use crate::platform::cli::Flags;
 use crate::platform::error::StartError;
 use crate::platform::secret::MASK;
 use crate::platform::{http, logging, store, views};
 
-/// The sections, each owned by its room; `A` is the application's.
+/// The sections; each type is defined in the part of the platform that uses it. `A` is the application's section.
 ///
-/// To add one: a line here, its keys in `configs/default.yaml`.
+/// To add one: a field here, and a file with its keys in `defaults/`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config<A> {
@@ -55,19 +59,6 @@ pub struct Config<A> {
     /// The application's own settings.
     pub app: A,
 }
-
-/// The text of the defaults, and the name that stands in messages about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Defaults {
-    /// The file's path in the source tree.
-    pub name: &'static str,
-    /// YAML that names every key.
-    pub text: &'static str,
-}
-
-/// The defaults that are built into the server.
-pub const DEFAULTS: Defaults =
-    Defaults { name: "configs/default.yaml", text: include_str!("../../../configs/default.yaml") };
 
 /// A configuration that was accepted, and where each of its values came from.
 #[derive(Debug)]
@@ -110,36 +101,48 @@ impl<A> Loaded<A> {
     }
 }
 
-/// Reads the four levels. The environment is handed in (`std::env::vars_os()` in `main`), and so are the
-/// defaults ([`DEFAULTS`]), so that tests control both. The error is one line and has exit code 2.
+/// Reads the five levels. The environment is handed in (`std::env::vars_os()` in the program), so that tests control
+/// it. The error is one line and has exit code 2.
 pub fn load<A: DeserializeOwned>(
     flags: &Flags,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-    defaults: Defaults,
+    service: &Service,
 ) -> Result<Loaded<A>, StartError> {
-    let mut tree = resolve(flags, environment, defaults)?;
-    let config: Config<A> = typed(&tree)?;
+    let mut tree = resolve(flags, environment, service.defaults)?;
+    let mut config: Config<A> = typed(&tree)?;
+    if config.server.name.is_empty() {
+        service.name.clone_into(&mut config.server.name);
+    }
     refuse_exposed_debug(&config.server, &tree)?;
     tree.forget_values();
     Ok(Loaded { config, origins: tree })
 }
 
-/// The four levels laid over each other.
+/// Writes every key with its default and its comments; what `server config --manual` prints.
+pub fn write_manual(service: &Service, out: &mut impl Write) -> io::Result<()> {
+    defaults::write_manual(service.defaults, out)
+}
+
+/// The flags that set one key each, with the default of that key, for `--help`. A secret is masked.
+pub fn flag_defaults(service: &Service) -> Result<Vec<(&'static str, String)>, StartError> {
+    Ok(flags::defaults(&BuiltIn::read(service.defaults)?.values))
+}
+
+/// The five levels merged.
 fn resolve(
     flags: &Flags,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-    defaults: Defaults,
+    own: Defaults,
 ) -> Result<Node, StartError> {
     let environment = environment::Environment::new(environment)?;
-    let defaults = yaml::parse(defaults.text, &Origin::file(defaults.name))?;
-    let mut tree = defaults.clone();
+    let BuiltIn { known, values: mut tree } = BuiltIn::read(own)?;
     if let Some(path) = &flags.config {
         let file = file::read(path)?;
-        keys::check(&defaults, &file)?;
+        keys::check(&known, &file)?;
         tree.overlay(file);
     }
-    environment.overlay(&mut tree, &defaults)?;
-    flags::overlay(&mut tree, &defaults, flags, &environment.database())?;
+    environment.overlay(&mut tree, &known)?;
+    flags::overlay(&mut tree, &known, flags, &environment.database())?;
     Ok(tree)
 }
 

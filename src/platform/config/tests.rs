@@ -1,4 +1,4 @@
-//! The loader as a whole: four levels, each kind of error, secrets.
+//! The loader as a whole: five levels, each kind of error, secrets.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -27,24 +27,41 @@ struct Small {
     weights: std::collections::BTreeMap<String, u8>,
 }
 
-const SMALL: &str = "  title: hello
+/// The configuration of a service, with the section above, and with a key that it sets otherwise than the platform.
+const SERVICE: Service = Service {
+    name: "orders",
+    version: "1.2.3",
+    defaults: Defaults {
+        name: "configs/default.yaml",
+        text: "http: {max_headers: 99}
+app:
+  title: hello
   pin: ''
   rate: 0.5
   every: 30s
   limit: 1KiB
   tags: [a, b]
   weights: {}
-";
+",
+    },
+};
 
-/// The platform's defaults, with the section above in place of the empty one.
-fn defaults() -> Defaults {
-    let text = DEFAULTS.text.replace("app: {}", &format!("app:\n{SMALL}"));
-    Defaults { name: DEFAULTS.name, text: Box::leak(text.into_boxed_str()) }
+/// A section of an application without settings.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// A service with this text as its own configuration.
+fn service(text: &'static str) -> Service {
+    Service { defaults: Defaults { name: "configs/default.yaml", text }, ..SERVICE }
 }
 
-/// The line of the default file on which this text stands.
-fn line_of(text: &str) -> usize {
-    1 + defaults().text.lines().position(|line| line.trim_start().starts_with(text)).unwrap()
+/// The file and the line on which the default of a key stands; the first word of the path names the section.
+fn default_of(path: &[String], key: &str) -> String {
+    let platform = format!("platform/defaults/{}.yaml", path[0]);
+    let file = defaults::PLATFORM.into_iter().find(|file| file.name == platform).unwrap_or(SERVICE.defaults);
+    let line = file.text.lines().position(|line| line.trim_start().starts_with(&format!("{key}: ")));
+    format!("{}:{}", file.name, 1 + line.unwrap())
 }
 
 #[derive(Default)]
@@ -65,7 +82,7 @@ fn load_given(given: &Given) -> Result<Loaded<Small>, StartError> {
     }
     words.extend(given.flags.iter().map(|&word| word.to_owned()));
     let variables = given.variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    load(&Cli::parse_from(words).flags, variables, defaults()).map_err(|error| {
+    load(&Cli::parse_from(words).flags, variables, &SERVICE).map_err(|error| {
         assert_eq!(error.exit_code, 2);
         StartError::config(relative(&error, &path))
     })
@@ -108,13 +125,81 @@ fn shown(given: &Given, key: &str) -> (String, String) {
 }
 
 #[test]
-fn the_defaults_alone_are_a_configuration() {
-    #[derive(Debug, Deserialize, Serialize)]
-    #[serde(deny_unknown_fields)]
-    struct Nothing {}
-    let loaded: Loaded<Nothing> = load(&Flags::default(), [], DEFAULTS).unwrap();
-    assert_eq!(loaded.config.server.port.get(), 5000);
-    assert!(loaded.config.server.host.is_loopback());
+fn the_defaults_of_the_platform_alone_are_a_configuration() {
+    for text in ["", "app: {}", "app:"] {
+        let loaded: Loaded<Nothing> = load(&Flags::default(), [], &service(text)).unwrap();
+        assert_eq!(loaded.config.server.port.get(), 5000, "{text}");
+        assert!(loaded.config.server.host.is_loopback(), "{text}");
+    }
+}
+
+#[test]
+fn a_service_without_a_name_of_its_own_has_the_name_of_its_package() {
+    let name = |text, variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        load::<Nothing>(&Flags::default(), variables, &service(text)).unwrap().config.server.name
+    };
+    assert_eq!(name("", &[]), "orders");
+    assert_eq!(name("server: {name: shop}", &[]), "shop");
+    assert_eq!(name("server: {name: shop}", &[("SERVER__SERVER__NAME", "x")]), "x");
+    assert_eq!(name("server: {name: shop}", &[("SERVER__SERVER__NAME", "")]), "orders");
+}
+
+#[test]
+fn what_the_service_sets_wins_over_the_platform_and_loses_to_every_other_level() {
+    let mut given = Given::default();
+    assert_eq!(shown(&given, "max_headers"), ("99".to_owned(), "configs/default.yaml:1".to_owned()));
+    given.file = Some(b"http: {max_headers: 98}");
+    assert_eq!(shown(&given, "max_headers"), ("98".to_owned(), "my.yaml:1".to_owned()));
+    // The control: a key that the service does not set.
+    let path = keys::split("http.max_header_size");
+    let origin = default_of(&path, "max_header_size");
+    assert!(origin.starts_with("platform/defaults/http.yaml:"), "{origin}");
+    assert_eq!(shown(&given, "max_header_size"), ("32KiB".to_owned(), origin));
+}
+
+#[test]
+fn an_unknown_key_of_the_services_own_file_is_refused_as_in_any_file() {
+    for (text, expected) in [
+        (
+            "app: {}\nhttp:\n  body_limt: 1MiB",
+            "configs/default.yaml:3: unknown key 'http.body_limt', did you mean 'http.body_limit'?",
+        ),
+        ("ap: {}", "configs/default.yaml:1: unknown key 'ap', did you mean 'app'?"),
+        (
+            "\nhttp: {body_limit: x}",
+            "configs/default.yaml:2: http.body_limit: 'x' is not a size such as 64KiB, 1MiB or 100MB",
+        ),
+    ] {
+        let error = load::<Nothing>(&Flags::default(), [], &service(text)).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.exit_code), (expected, 2));
+    }
+}
+
+#[test]
+fn the_manual_is_yaml_with_comments_and_loads_to_the_built_in_values() {
+    let mut out = Vec::new();
+    write_manual(&SERVICE, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let documents: Vec<_> = text.split("\n---\n").collect();
+    let [platform, own] = documents[..] else { panic!("{text}") };
+    let parse = |text| yaml::parse(text, &tree::Origin::file("manual.yaml")).unwrap();
+    let mut tree = parse(platform);
+    tree.overlay(parse(own));
+    assert_eq!(tree.to_json(), BuiltIn::read(SERVICE.defaults).unwrap().values.to_json());
+    for file in defaults::PLATFORM.iter().chain([&SERVICE.defaults]) {
+        assert!(text.contains(&format!("# {}\n\n{}", file.name, file.text)), "{}", file.name);
+    }
+    assert!(text.starts_with("# The manual") && text.ends_with('\n'), "{text}");
+}
+
+#[test]
+fn the_defaults_of_the_flags_are_those_of_the_service_and_show_no_password() {
+    let text = "server: {port: 8123}\nstore: {url: 'redis://u:hunter2@h'}";
+    let defaults = flag_defaults(&service(text)).unwrap();
+    let of = |flag| defaults.iter().find(|(name, _)| *name == flag).unwrap().1.as_str();
+    assert_eq!((of("--port"), of("--log_host"), of("--ssl")), ("8123", "none", "false"));
+    assert_eq!(of("--db_url"), "redis://u:***@h");
 }
 
 /// One row per kind of value: its key, its line in the default file, then default, file, variable and flag.
@@ -133,7 +218,7 @@ fn each_level_wins_over_the_one_before_it_and_is_named_as_origin() {
         let path: Vec<_> = name.split("__").skip(1).map(str::to_lowercase).collect();
         let yaml = path.iter().rev().fold(file.to_owned(), |below, key| format!("{{{key}: {below}}}"));
         let mut given = Given::default();
-        let default_line = format!("configs/default.yaml:{}", line_of(&format!("{key}: ")));
+        let default_line = default_of(&path, key);
         assert_eq!(shown(&given, key), (default.to_owned(), default_line.clone()));
         if key == "weights" {
             continue;
@@ -172,7 +257,7 @@ fn the_plain_port_variable_is_honoured_and_empty_is_unset() {
         shown(&Given { variables: &variables, ..Given::default() }, "port")
     };
     assert_eq!(with("8080"), ("8080".to_owned(), "environment PORT".to_owned()));
-    assert_eq!(with(""), ("5000".to_owned(), format!("configs/default.yaml:{}", line_of("port: 5000"))));
+    assert_eq!(with(""), ("5000".to_owned(), default_of(&keys::split("server.port"), "port")));
 }
 
 #[test]
@@ -262,13 +347,10 @@ fn a_wrong_variable_or_flag_is_named() {
 /// With an application that the defaults mark as a free map, serde is what finds the unknown key.
 #[test]
 fn an_unknown_key_of_an_undescribed_section_has_its_line_too() {
-    #[derive(Debug, Deserialize, Serialize)]
-    #[serde(deny_unknown_fields)]
-    struct Nothing {}
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "\napp:\n  colour: red\n").unwrap();
     let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
-    let error = load::<Nothing>(&flags, [], DEFAULTS).unwrap_err();
+    let error = load::<Nothing>(&flags, [], &service("app: {}")).unwrap_err();
     let message = relative(&error, file.path());
     assert_eq!(message, "my.yaml:3: app.colour: unknown key 'colour', known here: none");
 }

@@ -12,7 +12,7 @@ const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 const MIB: u64 = 1 << 20;
 
-/// Section `http`; `configs/default.yaml` explains each key.
+/// Section `http`; `defaults/http.yaml` explains each key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

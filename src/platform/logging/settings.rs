@@ -1,5 +1,5 @@
 //! The `logging:` section: where records go, how loud each sink is and in which format. The defaults and the
-//! words for the reader are in `configs/default.yaml`.
+//! words for the reader are in `defaults/logging.yaml`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

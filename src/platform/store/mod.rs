@@ -9,6 +9,7 @@ pub mod document;
 mod fields;
 mod json_file;
 mod memory;
+mod mongodb_url;
 pub mod query;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -23,6 +24,7 @@ use crate::platform::error::{Error, Result, StartError};
 
 pub use dao::{Chunk, Dao, Entity, Stored};
 pub use document::{Body, Document};
+pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
 pub use settings::{Settings, SqliteSettings, StoreUrl};
 pub use write::{Change, Expected, Patch, Write, Written};

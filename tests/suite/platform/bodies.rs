@@ -37,7 +37,7 @@ fn routes() -> Routes<Services> {
 }
 
 async fn app() -> TestApp {
-    TestApp::with_routes(routes(), &[]).await
+    TestApp::with_routes(routes(), &[("SERVER__HTTP__BODY_LIMIT", "1MiB")]).await
 }
 
 fn gzip(plain: &[u8]) -> Vec<u8> {

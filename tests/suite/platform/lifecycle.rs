@@ -18,7 +18,8 @@ fn a_port_in_use_says_what_to_do_and_exits_with_1() {
         run_to_end(folder.path(), &["--host", "127.0.0.1", "--port", &port, "--db_url", "memory:"], &[]);
     assert_eq!(second.status.code(), Some(1));
     let text = stderr(&second);
-    assert!(text.starts_with(&format!("server: port {port} is in use")) && text.contains("--port"), "{text}");
+    let expected = format!("{}: port {port} is in use", env!("CARGO_PKG_NAME"));
+    assert!(text.starts_with(&expected) && text.contains("--port"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 
@@ -47,7 +48,9 @@ fn a_mistake_in_the_configuration_is_one_line_and_exit_code_2() {
 #[test]
 fn the_configuration_is_printed_with_origins_and_without_secrets() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["config", "--port", "8080", "--db_url", "postgres://ada:hunter2@db/app"];
+    fs::write(folder.path().join("mine.yaml"), "http:\n  request_timeout: 7s\n").unwrap();
+    let url = "postgres://ada:hunter2@db/app";
+    let arguments = ["config", "--config", "mine.yaml", "--port", "8080", "--db_url", url];
     let output = run_to_end(folder.path(), &arguments, &[("SERVER__HTTP__BODY_LIMIT", "2MiB")]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -55,8 +58,31 @@ fn the_configuration_is_printed_with_origins_and_without_secrets() {
         |key: &str| text.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{key}: {text}"));
     assert!(line(" port: 8080").contains("--port"), "{text}");
     assert!(line("body_limit: 2MiB").contains("SERVER__HTTP__BODY_LIMIT"), "{text}");
-    assert!(line("request_timeout:").contains("configs/default.yaml"), "{text}");
+    assert!(line("request_timeout: 7s").contains("mine.yaml:2"), "{text}");
+    let defaults = text.lines().filter(|line| line.contains("# platform/defaults/")).count();
+    assert!(defaults > 0, "{text}");
     assert!(!text.contains("hunter2") && line("url:").contains("***"), "{text}");
+}
+
+#[test]
+fn the_manual_is_printed_with_its_comments() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run_to_end(folder.path(), &["config", "--manual"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in
+        ["# platform/defaults/http.yaml", "\n  # The TCP port", "\n---\n# configs/default.yaml", "\napp:"]
+    {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+#[test]
+fn the_program_has_the_name_and_the_version_of_its_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run_to_end(folder.path(), &["--version"], &[]);
+    let expected = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }
 
 #[test]

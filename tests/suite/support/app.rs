@@ -14,12 +14,15 @@ use serde_json::Value;
 use server::app;
 use server::platform::App;
 use server::platform::cli::Flags;
-use server::platform::config::{self, Config};
+use server::platform::config::{self, Config, Service};
 use server::platform::http::server::{self as sockets, Drain};
 use server::platform::http::{self, Routes, Stack};
 use server::platform::logging::{Logging, MemoryLog};
 use server::platform::services::Services;
 use tokio::task::JoinHandle;
+
+/// The app under test, as `main` hands it to the platform.
+const SERVICE: Service = Service { name: "test", version: "0.0.0", defaults: app::DEFAULTS };
 
 /// A server without a socket.
 pub struct TestApp {
@@ -130,7 +133,7 @@ fn configuration(environment: &[(&str, &str)]) -> Config<app::settings::Settings
     let memory = [("SERVER__STORE__URL", "memory:")];
     let pairs = memory.iter().chain(environment);
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    config::load(&Flags::default(), pairs.collect::<Vec<_>>(), config::DEFAULTS).unwrap().config
+    config::load(&Flags::default(), pairs.collect::<Vec<_>>(), &SERVICE).unwrap().config
 }
 
 /// An answer, read to its end.

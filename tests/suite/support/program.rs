@@ -11,12 +11,25 @@ use tempfile::TempDir;
 
 use super::{Connection, PATIENCE};
 
+/// What the tests read of a running server. Set here, so that a service may choose other values for itself.
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("SERVER__LOGGING__CONSOLE__ENABLED", "true"),
+    ("SERVER__LOGGING__CONSOLE__LEVEL", "info"),
+    ("SERVER__LOGGING__CONSOLE__FORMAT", "human"),
+    ("SERVER__LOGGING__CONSOLE__STREAM", "stderr"),
+    ("SERVER__LOGGING__FILE__ENABLED", "true"),
+    ("SERVER__LOGGING__FILE__PATH", "logs/server.log"),
+    ("SERVER__LOGGING__FILE__LEVEL", "info"),
+    ("SERVER__LOGGING__FILE__FORMAT", "logfmt"),
+    ("SERVER__LOGGING__FILE__ROTATION", "size"),
+];
+
 /// The program, in an environment without variables of the person who runs the tests.
 pub fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
     // Where `make coverage` collects what was run.
     let coverage = std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE");
-    command.env_clear().envs(coverage).current_dir(folder).stdin(Stdio::null());
+    command.env_clear().envs(coverage).envs(ENVIRONMENT).current_dir(folder).stdin(Stdio::null());
     command
 }
 
