@@ -28,11 +28,11 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
+use platform::cli::Flags;
+use platform::config::{self, Service};
+use platform::http::{Peer, Stack};
+use platform::logging::{Identity, Logging};
 use server::app;
-use server::platform::cli::Flags;
-use server::platform::config::{self, Service};
-use server::platform::http::{Peer, Stack};
-use server::platform::logging::{Identity, Logging};
 use tower::ServiceExt as _;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;

@@ -5,16 +5,11 @@ pub mod settings;
 
 use axum::extract::FromRef;
 
-use crate::platform::App;
-use crate::platform::config::Defaults;
-use crate::platform::error::StartError;
-use crate::platform::http::{Routes, assets, health};
-use crate::platform::services::Services;
+use platform::App;
+use platform::error::StartError;
+use platform::http::{Routes, assets, health};
+use platform::services::Services;
 use settings::Settings;
-
-/// The service's own configuration, built into the program.
-pub const DEFAULTS: Defaults =
-    Defaults { name: "configs/default.yaml", text: include_str!("../../configs/default.yaml") };
 
 /// What handlers can ask for. Add a field for what your handlers share; `FromRef` makes it an extractor.
 #[derive(Clone, FromRef)]

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{TestServer, run_to_end};
+use platform::testing::TestServer;
+
+use crate::support::PROGRAM;
 
 /// The lines of the `sh` blocks of one document.
 fn commands(text: &str) -> Vec<&str> {
@@ -93,12 +95,12 @@ fn check_make(command: &str, ci: &str) -> Result<(), String> {
         let ends = ["config", "routes", "--help"].contains(&arguments[0]);
         if ends {
             let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-            let output = run_to_end(folder.path(), &arguments, &[]);
+            let output = PROGRAM.run(folder.path(), &arguments, &[]);
             return if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) };
         }
         let without_port: Vec<&str> =
             arguments.chunks(2).filter(|pair| pair[0] != "--port").flatten().copied().collect();
-        drop(TestServer::start(&without_port));
+        drop(PROGRAM.start(&without_port));
         return Ok(());
     }
     let known = ci.split(|c: char| c.is_whitespace() || "\"';)".contains(c)).collect::<Vec<_>>();
@@ -114,7 +116,7 @@ fn every_command_of_the_documents_works() {
     let ci: String = scripts.map(|script| fs::read_to_string(root().join(script)).unwrap()).concat();
     let mut failures = Vec::new();
     for (document, text) in documents() {
-        let server = TestServer::start(&[]);
+        let server = PROGRAM.start(&[]);
         let mut id = "none".to_owned();
         for command in commands(&text) {
             let result = match command.split_whitespace().next().unwrap() {
@@ -140,7 +142,7 @@ fn every_command_of_the_documents_works() {
 #[test]
 fn a_command_that_does_not_work_is_found() {
     // The control of the test above.
-    let server = TestServer::start(&[]);
+    let server = PROGRAM.start(&[]);
     let wrong = "curl -si localhost:5000/nowhere # 200";
     assert!(run_curl(wrong, &server, &mut String::new()).is_err());
     assert!(run_curl("curl -si localhost:5000/nowhere # 404", &server, &mut String::new()).is_ok());

@@ -1,9 +1,9 @@
-//! All tests that go through the public face of the server: one binary, so that it links once.
+//! The tests of the app and of the program: one binary, so that it links once.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architecture;
 mod documents;
 mod examples; // examples
-mod platform;
+mod lifecycle;
 mod support;

@@ -1,7 +1,7 @@
 //! `/cors`: a route that pages of other sites may call. The others may not be: CORS is off unless a route asks.
 
 use crate::app::AppState;
-use crate::platform::http::{Cors, Route, Routes};
+use platform::http::{Cors, Route, Routes};
 
 /// The routes of the example.
 pub fn routes() -> Routes<AppState> {

@@ -4,8 +4,8 @@ use askama::Template;
 use axum::http::Method;
 
 use crate::app::AppState;
-use crate::platform::http::{Context, Html, Route, RouteInfo, Routes, State};
-use crate::platform::services::Services;
+use platform::http::{Context, Html, Route, RouteInfo, Routes, State};
+use platform::services::Services;
 
 /// The routes of the example.
 pub fn routes() -> Routes<AppState> {

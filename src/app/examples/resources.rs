@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::app::AppState;
-use crate::platform::error::{Error, Kind, Result};
-use crate::platform::http::{Json, PageRequest, Paged, Path, Route, Routes};
-use crate::platform::store::{Dao, Entity, Expected, Filter, Patch, Stored};
+use platform::error::{Error, Kind, Result};
+use platform::http::{Json, PageRequest, Paged, Path, Route, Routes};
+use platform::store::{Dao, Entity, Expected, Filter, Patch, Stored};
 
 /// The routes of the example.
 pub fn routes() -> Routes<AppState> {

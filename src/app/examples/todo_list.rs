@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use crate::app::AppState;
-use crate::platform::error::{Error, Result};
-use crate::platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
-use crate::platform::store::{Dao, Entity, Expected, Filter};
+use platform::error::{Error, Result};
+use platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
+use platform::store::{Dao, Entity, Expected, Filter};
 
 const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
 

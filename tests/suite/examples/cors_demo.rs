@@ -3,11 +3,11 @@
 use axum::body::Body;
 use axum::http::Method;
 
-use crate::support::TestApp;
+use crate::support::app;
 
 #[tokio::test]
 async fn the_route_is_open_to_every_site() {
-    let app = TestApp::start().await;
+    let app = app().await;
     let origin = ("origin", "https://anywhere.example");
     for method in [Method::GET, Method::POST] {
         let answer = app.call(method, "/cors", &[origin], Body::empty()).await;

@@ -1,10 +1,10 @@
 //! The home page: HTML that lists the routes, with a stylesheet that can be kept for ever.
 
-use crate::support::TestApp;
+use crate::support::app;
 
 #[tokio::test]
 async fn the_page_lists_the_routes_and_names_the_version_of_its_stylesheet() {
-    let app = TestApp::start().await;
+    let app = app().await;
     let page = app.get("/").await;
     assert_eq!(page.status, 200);
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));

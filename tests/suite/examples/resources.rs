@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{TestApp, TestServer};
+use crate::support::{PROGRAM, app};
 
 #[tokio::test]
 async fn a_resource_can_be_made_read_changed_and_removed() {
-    let app = TestApp::start().await;
+    let app = app().await;
     assert_eq!(app.get("/resources").await.json(), json!([]));
     let resource = json!({"id": "r1", "name": "one", "value": {"a": [1, null]}});
     let made = app.post("/resources", &resource).await;
@@ -22,7 +22,7 @@ async fn a_resource_can_be_made_read_changed_and_removed() {
 
 #[tokio::test]
 async fn an_id_that_exists_is_409_and_one_that_does_not_404() {
-    let app = TestApp::start().await;
+    let app = app().await;
     let resource = json!({"id": "r1", "name": "one", "value": 1});
     app.post("/resources", &resource).await;
     let again = app.post("/resources", &resource).await;
@@ -41,7 +41,7 @@ async fn an_id_that_exists_is_409_and_one_that_does_not_404() {
 
 #[tokio::test]
 async fn what_is_missing_in_a_request_is_named() {
-    let app = TestApp::start().await;
+    let app = app().await;
     let answer = app.patch("/resources", json!({"name": "x"})).await;
     assert_eq!(answer.status_line(), "400 Resource ID is compulsory for this service.");
     let answer = app.delete("/resources").await;
@@ -57,7 +57,7 @@ async fn what_is_missing_in_a_request_is_named() {
 #[tokio::test]
 async fn an_id_that_is_a_query_is_refused() {
     // The original handed it to MongoDB, where it matches everything.
-    let app = TestApp::start().await;
+    let app = app().await;
     let answer = app.post("/resources", json!({"id": {"$ne": null}, "name": "n", "value": 1})).await;
     assert_eq!(answer.status, 400);
     assert_eq!(answer.json()["errors"][0]["pointer"], "/id");
@@ -66,7 +66,7 @@ async fn an_id_that_is_a_query_is_refused() {
 
 #[tokio::test]
 async fn ids_that_are_path_tricks_stay_ids() {
-    let app = TestApp::start().await;
+    let app = app().await;
     for (id, path) in
         [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\u{1}", "%01"), ("Ä", "%C3%84"), ("a b", "a%20b")]
     {
@@ -78,7 +78,7 @@ async fn ids_that_are_path_tricks_stay_ids() {
 
 #[tokio::test]
 async fn an_id_with_nul_is_refused_and_names_no_resource() {
-    let app = TestApp::start().await;
+    let app = app().await;
     let answer = app.post("/resources", json!({"id": "a\0", "name": "n", "value": 1})).await;
     assert_eq!(answer.status_line(), "400 Id With NUL");
     assert_eq!(answer.json()["errors"][0]["pointer"], "/id");
@@ -98,7 +98,7 @@ fn nested_in_strings(levels: usize, key: &str, brackets: usize) -> String {
 
 #[tokio::test]
 async fn json_in_strings_in_json_does_not_end_the_process() {
-    let mut server = TestServer::start(&["--db_url", "memory:"]);
+    let mut server = PROGRAM.start(&["--db_url", "memory:"]);
     let client = reqwest::Client::new();
     let post = async |key: &str| {
         // 90 brackets, which a store takes: together they are 3,600 levels.

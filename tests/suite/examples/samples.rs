@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use platform::schema::Schema;
 use serde_json::{Value, json};
-use server::platform::schema::Schema;
 
 /// The documents of a folder of the project.
 pub fn samples(folder: &str) -> Vec<Value> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::samples;
-use crate::support::{TestApp, TestServer};
+use crate::support::{PROGRAM, app};
 
 const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
 
@@ -18,7 +18,7 @@ fn the_sample_data_meets_the_schema() {
 
 #[tokio::test]
 async fn the_endpoints_work_as_in_the_tutorial() {
-    let server = TestServer::start(&[]);
+    let server = PROGRAM.start(&[]);
     let client = reqwest::Client::new();
     let all = server.url("/tasks");
     let read = async |url: &str| {
@@ -42,7 +42,7 @@ async fn the_endpoints_work_as_in_the_tutorial() {
 
 #[tokio::test]
 async fn every_sample_comes_back_as_it_was_sent() {
-    let app = TestApp::start().await;
+    let app = app().await;
     for task in samples() {
         let made = app.post("/tasks", &task).await;
         assert_eq!(made.status, 201);
@@ -52,7 +52,7 @@ async fn every_sample_comes_back_as_it_was_sent() {
 
 #[tokio::test]
 async fn a_task_that_breaks_the_schema_is_refused() {
-    let app = TestApp::start().await;
+    let app = app().await;
     for task in
         [json!({}), json!({"title": ""}), json!({"title": "t", "priority": "now"}), json!({"title": 1})]
     {

@@ -8,9 +8,9 @@ use axum::http::request::Parts;
 use super::model::Entry;
 use super::service::AddressBook;
 use crate::app::AppState;
-use crate::platform::error::{Error, Result};
-use crate::platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
-use crate::platform::services::Services;
+use platform::error::{Error, Result};
+use platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
+use platform::services::Services;
 
 const SCHEMA: &str = include_str!("../../../../schema/address-book-v1.0.json");
 

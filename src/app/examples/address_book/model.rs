@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use crate::platform::store::Entity;
+use platform::store::Entity;
 
 /// A person and how to reach them.
 #[derive(Clone, Debug, Deserialize, Serialize)]

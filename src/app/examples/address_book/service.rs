@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::model::Entry;
-use crate::platform::error::{Error, FieldError, Result};
-use crate::platform::store::{Dao, Expected, Filter};
+use platform::error::{Error, FieldError, Result};
+use platform::store::{Dao, Expected, Filter};
 
 /// The address book.
 pub struct AddressBook {

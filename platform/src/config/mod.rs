@@ -1,0 +1,198 @@
+//! The configuration: platform defaults < service's own < file < environment < flags, each value with its origin.
+//!
+//! It collects the sections of all parts of the platform, reads the five levels, and refuses what is wrong with an
+//! error of one line. It is the only part that reads environment variables. It has no default values in its code:
+//! those are in `defaults/*.yaml`, one file for each section.
+//!
+//! How a value is read: `yaml`, `environment` or `flags` make a `tree`; `keys` refuses keys that the defaults do not
+//! have; the trees are merged, level by level; serde turns the result into a `Config`. `print` takes the values from
+//! the `Config` and the origins from the tree.
+
+mod database;
+mod defaults;
+mod environment;
+mod file;
+mod flags;
+mod keys;
+pub mod lock;
+mod print;
+pub mod server;
+mod tree;
+mod wording;
+mod yaml;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use self::defaults::BuiltIn;
+pub use self::defaults::{Defaults, Service};
+use self::server::DebugMode;
+use self::tree::Node;
+use self::wording::{dotted, may_hold_secret};
+use crate::cli::Flags;
+use crate::error::StartError;
+use crate::secret::MASK;
+use crate::{http, logging, store, views};
+
+/// The sections; each type is defined in the part of the platform that uses it. `A` is the application's section.
+///
+/// To add one: a field here, and a file with its keys in `defaults/`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config<A> {
+    /// The process: name, address, debug, shutdown.
+    pub server: server::Settings,
+    /// What a request may cost and what an answer carries.
+    pub http: http::Settings,
+    /// The sinks and their levels.
+    pub logging: logging::Settings,
+    /// Where documents are kept.
+    pub store: store::Settings,
+    /// HTML pages and static files.
+    pub views: views::Settings,
+    /// Who keeps the locks.
+    pub lock: lock::Settings,
+    /// The application's own settings.
+    pub app: A,
+}
+
+/// A configuration that was accepted, and where each of its values came from.
+#[derive(Debug)]
+pub struct Loaded<A> {
+    /// The values.
+    pub config: Config<A>,
+    /// The keys with their origins; it holds no values.
+    origins: Node,
+}
+
+impl<A: Serialize> Loaded<A> {
+    /// Writes the configuration as YAML, one value a line with its origin, secrets as `***`.
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        print::write(&self.origins, &serde_json::to_value(&self.config)?, out)
+    }
+}
+
+impl<A> Loaded<A> {
+    /// Refuses what can be printed and not be served: a store that this build does not have, and what this version
+    /// does not do yet. It is said, and not silently left out.
+    pub fn check_servable(&self) -> Result<(), StartError> {
+        let origin = |key: &str| &self.origins.nearest(&keys::split(key)).origin;
+        let missing = |key: &str, what: &str| {
+            Err(origin(key).wrong(format_args!("{key}: {what} is not in this version of the server yet")))
+        };
+        self.config.store.url.check().map_err(|error| origin("store.url").wrong(error))?;
+        if self.config.server.ssl {
+            return missing("server.ssl", "HTTPS (--ssl)");
+        }
+        if self.config.lock.server {
+            return missing("lock.server", "a lock server (--lock_server)");
+        }
+        let processes = self.config.server.process_count();
+        let shared = self.config.store.url.check_shared(processes);
+        shared.map_err(|error| origin("server.processes").wrong(error))?;
+        if processes > 1 {
+            return missing("server.processes", "serving with several processes (--proc)");
+        }
+        Ok(())
+    }
+}
+
+/// Reads the five levels. The environment is handed in (`std::env::vars_os()` in the program), so that tests control
+/// it. The error is one line and has exit code 2.
+pub fn load<A: DeserializeOwned>(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    service: &Service,
+) -> Result<Loaded<A>, StartError> {
+    let mut tree = resolve(flags, environment, service.defaults)?;
+    let mut config: Config<A> = typed(&tree)?;
+    if config.server.name.is_empty() {
+        service.name.clone_into(&mut config.server.name);
+    }
+    refuse_exposed_debug(&config.server, &tree)?;
+    tree.forget_values();
+    Ok(Loaded { config, origins: tree })
+}
+
+/// Writes every key with its default and its comments; what `server config --manual` prints.
+pub fn write_manual(service: &Service, out: &mut impl Write) -> io::Result<()> {
+    defaults::write_manual(service.defaults, out)
+}
+
+/// The flags that set one key each, with the default of that key, for `--help`. A secret is masked.
+pub fn flag_defaults(service: &Service) -> Result<Vec<(&'static str, String)>, StartError> {
+    Ok(flags::defaults(&BuiltIn::read(service.defaults)?.values))
+}
+
+/// The five levels merged.
+fn resolve(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    own: Defaults,
+) -> Result<Node, StartError> {
+    let environment = environment::Environment::new(environment)?;
+    let BuiltIn { known, values: mut tree } = BuiltIn::read(own)?;
+    if let Some(path) = &flags.config {
+        let file = file::read(path)?;
+        keys::check(&known, &file)?;
+        tree.overlay(file);
+    }
+    environment.overlay(&mut tree, &known)?;
+    flags::overlay(&mut tree, &known, flags, &environment.database())?;
+    Ok(tree)
+}
+
+/// The tree as a value of `C`; the error names the origin and the key of the value that does not fit.
+fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
+    // What `server config` printed was pasted back: the stars would become the password.
+    tree.each_scalar(&mut Vec::new(), &mut |path, node| match &node.value {
+        tree::Value::Scalar(Json::String(text)) if is_masked(text) => {
+            let key = dotted(path);
+            Err(node
+                .origin
+                .wrong(format_args!("{key}: {MASK} only stands for a secret, expected the secret itself")))
+        }
+        _ => Ok(()),
+    })?;
+    serde_path_to_error::deserialize(tree.to_json()).map_err(|error| {
+        let path: Vec<String> = error.path().iter().map(segment).collect();
+        let node = tree.nearest(&path);
+        let value = node.to_json();
+        let message = wording::plain(&error.inner().to_string(), may_hold_secret(&path).then_some(&value));
+        node.origin.wrong(format_args!("{}: {message}", dotted(&path)))
+    })
+}
+
+fn is_masked(text: &str) -> bool {
+    text == MASK || text.contains(&format!(":{MASK}@")) || text.contains(&format!("={MASK}"))
+}
+
+fn segment(segment: &serde_path_to_error::Segment) -> String {
+    use serde_path_to_error::Segment;
+    match segment {
+        Segment::Seq { index } => index.to_string(),
+        Segment::Map { key } => key.clone(),
+        Segment::Enum { variant } => variant.clone(),
+        Segment::Unknown => "?".to_owned(),
+    }
+}
+
+/// Traces tell a stranger how the server is built; who wants them on a public address has to say so.
+fn refuse_exposed_debug(server: &server::Settings, tree: &Node) -> Result<(), StartError> {
+    if server.debug != DebugMode::On || server.host.is_loopback() {
+        return Ok(());
+    }
+    let path = keys::split("server.debug");
+    Err(tree.nearest(&path).origin.wrong(format_args!(
+        "server.debug: would show traces to all who reach host '{}'; if you mean it, give --debug twice \
+         (server.debug: exposed)",
+        server.host
+    )))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The settings of the process as a whole: its name, where it listens, how it ends.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::setting::{Count, Host, Span};
+
+/// The section `server`. `defaults/server.yaml` explains each key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How the server names itself, in logs.
+    pub name: String,
+    /// Where it listens.
+    pub host: Host,
+    /// TCP port; 0 lets the system choose.
+    pub port: Count<0, 65_535>,
+    /// Name of the environment, for the application.
+    pub env: String,
+    /// Processes that serve; 0 is one per core. 1,024 is far above any machine's cores: a typing error.
+    pub processes: Count<0, 1_024>,
+    /// How much of its inside the server shows.
+    pub debug: DebugMode,
+    /// Serve HTTPS.
+    pub ssl: bool,
+    /// How it ends.
+    pub shutdown: Shutdown,
+}
+
+impl Settings {
+    /// How many processes are asked for; 0 is one for each core.
+    pub fn process_count(&self) -> u64 {
+        match self.processes.get() {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+            count => count,
+        }
+    }
+}
+
+/// The section `server.shutdown`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long new requests are still taken after the signal.
+    pub linger: Span<0, 300_000>,
+    /// How long requests in flight may take after that before they are cut.
+    pub deadline: Span<0, 3_600_000>,
+}
+
+/// How much of its inside the server shows to callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DebugMode {
+    /// Nothing.
+    Off,
+    /// Traces in error bodies, for callers on this machine only.
+    On,
+    /// Traces in error bodies, for whoever can connect.
+    Exposed,
+}
+
+impl DebugMode {
+    /// Whether traces are shown at all.
+    pub fn is_on(self) -> bool {
+        self != Self::Off
+    }
+}
+
+impl<'de> Deserialize<'de> for DebugMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = DebugMode;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("off, on or exposed")
+            }
+            // Tools that speak YAML 1.1 turn a bare `on` into `true` when they rewrite a file.
+            fn visit_bool<E>(self, on: bool) -> Result<DebugMode, E> {
+                Ok(if on { DebugMode::On } else { DebugMode::Off })
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<DebugMode, E> {
+                match word {
+                    "off" => Ok(DebugMode::Off),
+                    "on" => Ok(DebugMode::On),
+                    "exposed" => Ok(DebugMode::Exposed),
+                    _ => Err(E::invalid_type(de::Unexpected::Str(word), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json, to_value};
+
+    #[test]
+    fn debug_is_one_of_three_words_or_a_boolean() {
+        for (given, expected) in [
+            (json!("off"), DebugMode::Off),
+            (json!("on"), DebugMode::On),
+            (json!("exposed"), DebugMode::Exposed),
+            (json!(true), DebugMode::On),
+            (json!(false), DebugMode::Off),
+        ] {
+            assert_eq!(from_value::<DebugMode>(given).unwrap(), expected);
+        }
+        assert_eq!(to_value(DebugMode::Exposed).unwrap(), json!("exposed"));
+        assert!(
+            from_value::<DebugMode>(json!("yes")).unwrap_err().to_string().contains("off, on or exposed")
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! What becomes of an accepted connection: the deadlines and the error bodies around its stream, once it is known
+//! which protocol it speaks.
+//!
+//! Generic over the stream: TLS is decrypted below it.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::watch;
+
+use super::middleware::Stack;
+use super::peer::Peer;
+use super::refusal::{Refuse, WithErrorBodies};
+use super::settings::Settings;
+use super::timed::{Deadlines, Timed};
+use crate::shutdown::Shutdown;
+
+/// A connection as hyper sees it.
+pub type Connection<S> = WithErrorBodies<S>;
+
+/// How long a connection that has sent nothing is kept once the server drains: its first bytes may be on the way.
+/// Browsers open connections ahead of need; to wait `first_byte_timeout` for those would delay every shutdown.
+const DRAIN_FIRST_BYTE_GRACE: Duration = Duration::from_millis(100);
+
+/// How much is read to tell HTTP/1 from HTTP/2: most request heads as a whole, and the preface of HTTP/2 in any case.
+const SNIFF: usize = 1024;
+
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What holds for every connection.
+#[derive(Clone)]
+pub(super) struct ConnectionConfig {
+    first_byte_timeout: Duration,
+    deadlines: Deadlines,
+    draining: watch::Receiver<bool>,
+    refuse: Refuse,
+}
+
+impl ConnectionConfig {
+    pub(super) fn new(stack: Arc<Stack>, settings: &Settings, shutdown: &Shutdown) -> Self {
+        let draining = shutdown.subscribe();
+        Self {
+            first_byte_timeout: settings.first_byte_timeout.get(),
+            deadlines: Deadlines::new(settings, draining.clone(), shutdown.deadline()),
+            draining,
+            refuse: Arc::new(move |peer, status, date| stack.refuse(peer, status, date)),
+        }
+    }
+
+    /// Waits until the client has shown which protocol it speaks. A connection that sends nothing, or only a part of
+    /// the preface of HTTP/2, would stay for ever with hyper alone (hyper#3756).
+    pub(super) async fn connect<S>(self, mut stream: S, peer: Peer) -> io::Result<Connection<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut draining = self.draining;
+        let mut read_ahead = BytesMut::with_capacity(SNIFF);
+        let grace_is_over = async {
+            // An error means that the server is gone.
+            let _ = draining.wait_for(|started| *started).await;
+            tokio::time::sleep(DRAIN_FIRST_BYTE_GRACE).await;
+        };
+        let sniffed =
+            tokio::time::timeout(self.first_byte_timeout, speaks_http2(&mut stream, &mut read_ahead));
+        let http2 = tokio::select! {
+            sniffed = sniffed => sniffed.map_err(|_| ErrorKind::TimedOut)??,
+            () = grace_is_over => return Err(ErrorKind::ConnectionAborted.into()),
+        };
+        let timed = Timed::new(stream, peer, self.deadlines, http2, read_ahead);
+        Ok(WithErrorBodies::new(timed, self.refuse))
+    }
+}
+
+/// Reads until the bytes are the whole preface of HTTP/2, or cannot be.
+async fn speaks_http2(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        if stream.read_buf(read).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let known = read.len().min(PREFACE.len());
+        if read[..known] != PREFACE[..known] {
+            return Ok(false);
+        }
+        if known == PREFACE.len() {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sniffed(pieces: &[&[u8]]) -> (bool, Vec<u8>) {
+        let mut stream = tokio_test_stream(pieces);
+        let mut read = BytesMut::with_capacity(SNIFF);
+        let http2 = speaks_http2(&mut stream, &mut read).await.unwrap();
+        (http2, read.to_vec())
+    }
+
+    /// A stream that gives one piece at each read.
+    fn tokio_test_stream(pieces: &[&[u8]]) -> impl AsyncRead + Unpin + use<> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, io::Error>(BytesMut::from(*piece))).collect();
+        tokio_util::io::StreamReader::new(futures_util::stream::iter(pieces))
+    }
+
+    #[tokio::test]
+    async fn the_preface_is_known_in_any_pieces_and_nothing_that_was_read_is_lost() {
+        for split in 1..PREFACE.len() {
+            let (start, end) = PREFACE.split_at(split);
+            assert_eq!(sniffed(&[start, end]).await, (true, PREFACE.to_vec()), "{split}");
+        }
+        for head in [&b"G"[..], b"GET / HTTP/1.1\r\n", b"PRI * HTTP/2.1", b"PUT / HTTP/1.1\r\n\r\n"] {
+            assert_eq!(sniffed(&[head]).await, (false, head.to_vec()));
+        }
+        assert_eq!(sniffed(&[b"P", b"UT /"]).await, (false, b"PUT /".to_vec()));
+    }
+}

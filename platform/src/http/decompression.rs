@@ -1,0 +1,97 @@
+//! Undoes the compression of a request body.
+//!
+//! By `async-compression` directly and not by tower-http's layer over it, which takes a body of several gzip members
+//! for its first one and drops the rest, passes over what follows the end, and sets no bound to zstd's window.
+
+use std::io;
+
+use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use axum::response::{IntoResponse, Response};
+use futures_util::TryStreamExt as _;
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use crate::error::{Error, Kind};
+
+/// The encodings of a request body that are read, as `Accept-Encoding` of a 415 tells them (RFC 9110, section 12.5.3).
+const ENCODINGS: &str = "gzip, br, zstd, deflate";
+
+/// The window of zstd that a decoder must have and an encoder may use, 8 MiB (RFC 9659, section 3).
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Gzip,
+    Brotli,
+    Zstd,
+    /// zlib; what HTTP calls deflate.
+    Deflate,
+}
+
+impl Encoding {
+    /// What the headers say; the refusal of one that is not read, or of several.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Unsupported> {
+        let mut lines = headers.get_all(CONTENT_ENCODING).iter();
+        let Some(line) = lines.next() else { return Ok(None) };
+        let name = line.as_bytes().to_ascii_lowercase();
+        match &name[..] {
+            _ if lines.next().is_some() => Err(Unsupported),
+            b"gzip" | b"x-gzip" => Ok(Some(Self::Gzip)),
+            b"br" => Ok(Some(Self::Brotli)),
+            b"zstd" => Ok(Some(Self::Zstd)),
+            b"deflate" => Ok(Some(Self::Deflate)),
+            b"identity" => Ok(None),
+            _ => Err(Unsupported),
+        }
+    }
+
+    /// The body as it was before; its size is bounded by nothing yet. Not inlined, so that the decoders take no room on
+    /// the stack of the requests that need none.
+    #[inline(never)]
+    pub(super) fn undo(self, body: Body) -> Body {
+        let compressed = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
+        match self {
+            Self::Gzip => {
+                let mut decoder = GzipDecoder::new(compressed);
+                decoder.multiple_members(true);
+                read(decoder)
+            }
+            Self::Brotli => {
+                let mut decoder = BrotliDecoder::new(compressed);
+                decoder.multiple_members(true);
+                read(decoder)
+            }
+            Self::Zstd => {
+                let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+                let mut decoder = ZstdDecoder::with_params(compressed, &[window]);
+                decoder.multiple_members(true);
+                read(decoder)
+            }
+            Self::Deflate => {
+                let mut decoder = ZlibDecoder::new(compressed);
+                decoder.multiple_members(true);
+                read(decoder)
+            }
+        }
+    }
+}
+
+fn read(decoder: impl AsyncRead + Send + 'static) -> Body {
+    Body::from_stream(ReaderStream::new(decoder))
+}
+
+/// 415 for any other encoding.
+pub(super) struct Unsupported;
+
+impl IntoResponse for Unsupported {
+    fn into_response(self) -> Response {
+        let error = Error::new(Kind::UnsupportedMediaType)
+            .with_message(format!("The body's Content-Encoding is none of {ENCODINGS}"));
+        ([(ACCEPT_ENCODING, ENCODINGS)], error).into_response()
+    }
+}

@@ -1,0 +1,188 @@
+//! The body of every error response, whoever made the error: the one JSON shape, its RFC 9457 form, or the app's own.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::{BodyExt as _, Collected, Limited};
+use hyper::ext::ReasonPhrase;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, FieldError, Kind};
+
+/// The longest text of a foreign error response that is taken for its message: 16 KiB.
+const MAX_MESSAGE: usize = 16 << 10;
+
+/// Reshapes the JSON body of every error response to a form of the app's own. The status stays.
+pub type ErrorFormat = fn(&ErrorBody<'_>) -> Value;
+
+/// The body of an error response. `code` and `status` are the same number: each of the two originals' clients reads
+/// one of them.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorBody<'a> {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The same.
+    pub code: u16,
+    /// What the caller is told.
+    pub message: &'a str,
+    /// The fixed reason phrase.
+    #[serde(skip)]
+    pub reason: &'static str,
+    /// The method of the request.
+    pub method: &'a str,
+    /// The path of the request, without its query.
+    pub uri: &'a str,
+    /// The id of the request.
+    pub request_id: &'a str,
+    /// The fields that were refused.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub errors: &'a [FieldError],
+    /// The causes, with `--debug` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// The same under the names of RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    method: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
+}
+
+/// An error on its way to the middleware, which alone knows what its body must say of the request.
+#[derive(Clone)]
+pub(super) struct Refusal(pub(super) Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        for (name, value) in self.headers() {
+            // What is no header cannot be sent; the error matters more.
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(*name), HeaderValue::try_from(value)) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        response.extensions_mut().insert(Refusal(Arc::new(self)));
+        response
+    }
+}
+
+/// What an error body says of the request.
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a str,
+    pub(super) uri: &'a str,
+    pub(super) request_id: &'a str,
+    /// The client prefers `application/problem+json`.
+    pub(super) problem: bool,
+    /// `--debug`: the body has the trace.
+    pub(super) debug: bool,
+    /// The app's own form.
+    pub(super) format: Option<ErrorFormat>,
+}
+
+/// Writes the error into the response: body, content type and reason phrase. The other headers stay.
+pub(super) fn write(response: &mut Response, error: &Error, asked: &Asked<'_>) {
+    let trace = asked.debug.then(|| error.trace());
+    let (status, errors) = (error.status(), error.errors());
+    let (method, uri, request_id) = (asked.method, asked.uri, asked.request_id);
+    let (content_type, body) = if asked.problem {
+        let problem = Problem {
+            r#type: "about:blank",
+            title: error.reason(),
+            status,
+            detail: error.message(),
+            instance: uri,
+            method,
+            request_id,
+            errors,
+            trace,
+        };
+        ("application/problem+json", serde_json::to_vec(&problem))
+    } else {
+        let (message, reason) = (error.message(), error.reason());
+        let body =
+            ErrorBody { status, code: status, message, reason, method, uri, request_id, errors, trace };
+        let body = match asked.format {
+            Some(format) => serde_json::to_vec(&format(&body)),
+            None => serde_json::to_vec(&body),
+        };
+        ("application/json", body)
+    };
+    // Strings and numbers only: this cannot fail, and an empty body is better than a panic if it ever does.
+    *response.body_mut() = Body::from(body.unwrap_or_default());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(reason) = ReasonPhrase::try_from(error.reason().as_bytes()) {
+        response.extensions_mut().insert(reason);
+    }
+}
+
+/// The error of an error response that is not ours: its status is kept, and its text is the message. `None` where the
+/// handler wrote the body itself, as JSON or as a page.
+pub(super) fn foreign(response: &mut Response) -> Option<Error> {
+    if has_own_body(response) {
+        None
+    } else {
+        Some(of_status(response.status(), plain_text(response.body_mut())))
+    }
+}
+
+/// Anything but nothing and plain text, as which axum's extractors write their errors.
+fn has_own_body(response: &Response) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|content_type| !content_type.as_bytes().starts_with(b"text/plain"))
+}
+
+/// The text of a body that is there already, as that of axum's extractors is.
+fn plain_text(body: &mut Body) -> Option<String> {
+    let body = Limited::new(std::mem::take(body), MAX_MESSAGE);
+    let bytes = body.collect().now_or_never()?.ok()?.to_bytes();
+    String::from_utf8(bytes.into()).ok().filter(|text| !text.is_empty())
+}
+
+/// An error of this status. What it says of the request goes to the caller, what it says of the server only to the log.
+pub(super) fn of_status(status: StatusCode, text: Option<String>) -> Error {
+    let phrase = status.canonical_reason().unwrap_or("Request Failed");
+    let error = Error::new(Kind::from_status(status.as_u16())).with_reason(phrase);
+    match text {
+        Some(text) if status.is_client_error() => error.with_message(text),
+        Some(text) => error.with_source(text),
+        None => error,
+    }
+}
+
+/// A response whose body is there already, as HTTP/1.1 sends it: for what hyper rejects by itself.
+pub(super) fn to_bytes(response: Response) -> Bytes {
+    let (parts, body) = response.into_parts();
+    let body =
+        body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
+    let reason = parts.extensions.get::<ReasonPhrase>().map_or(&b""[..], |reason| reason.as_bytes());
+    let mut bytes = format!("HTTP/1.1 {} ", parts.status.as_u16()).into_bytes();
+    bytes.extend_from_slice(reason);
+    for (name, value) in &parts.headers {
+        for piece in [b"\r\n", name.as_str().as_bytes(), b": ", value.as_bytes()] {
+            bytes.extend_from_slice(piece);
+        }
+    }
+    bytes.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.into()
+}

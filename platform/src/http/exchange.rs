@@ -1,0 +1,242 @@
+//! One request and its response, from the request head to the line in the log.
+//!
+//! The line is written exactly once: when the response is complete, when its body has been sent or given up, when an
+//! upgraded connection ends, or when the client goes away before there is a response.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as Task, Poll, ready};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, Method};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::context::Context;
+use super::peer::{InFlight, Peer};
+use super::request_headers::RequestHeaders;
+use crate::error::Error;
+use crate::logging::{Canonical, Logging, Value, level_of};
+
+/// What nginx logs for a client that closed its connection before there was a response.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What the middleware keeps of a request once the handler has taken it.
+pub(super) struct Exchange {
+    pub(super) context: Context,
+    logging: Logging,
+    pub(super) started: Instant,
+    pub(super) method: Method,
+    pub(super) accept_encoding: Option<HeaderValue>,
+    pub(super) if_none_match: Option<HeaderValue>,
+    pub(super) origin: Option<HeaderValue>,
+    /// The client asked for `application/problem+json`.
+    pub(super) problem: bool,
+    /// The request target; none for what has no path.
+    target: Option<PathAndQuery>,
+    peer: Option<InFlight>,
+    error: OnceLock<Arc<Error>>,
+    status: u16,
+    bytes: u64,
+    aborted: bool,
+    written: bool,
+}
+
+impl Exchange {
+    pub(super) fn begin(
+        request: &Request,
+        headers: &RequestHeaders<'_>,
+        context: Context,
+        peer: Option<Peer>,
+        logging: Logging,
+    ) -> Self {
+        Self {
+            context,
+            logging,
+            started: Instant::now(),
+            method: request.method().clone(),
+            accept_encoding: headers.accept_encoding.joined(),
+            if_none_match: headers.if_none_match.joined(),
+            origin: headers.origin.first().cloned(),
+            problem: headers.accept.iter().any(asks_for_problem),
+            target: request.uri().path_and_query().cloned(),
+            peer: peer.map(Peer::begin),
+            error: OnceLock::new(),
+            status: CLIENT_CLOSED_REQUEST,
+            bytes: 0,
+            aborted: true,
+            written: false,
+        }
+    }
+
+    /// The method whose handler is called: that of GET for HEAD.
+    pub(super) fn handled_as(&self) -> &Method {
+        if self.method == Method::HEAD { &Method::GET } else { &self.method }
+    }
+
+    /// The other end of the connection.
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref().map(InFlight::peer)
+    }
+
+    /// The path of the request, without its query.
+    pub(super) fn path(&self) -> &str {
+        self.target.as_ref().map_or("-", PathAndQuery::path)
+    }
+
+    /// An exchange whose request could not be read: it has neither method nor path.
+    pub(super) fn unreadable(mut self) -> Self {
+        self.method = Method::from_bytes(b"-").unwrap_or_default();
+        self.target = None;
+        self
+    }
+
+    /// Keeps the error for the line.
+    pub(super) fn failed(&self, error: Arc<Error>) {
+        // A response has one error; a second one is a consequence of the first.
+        let _ = self.error.set(error);
+    }
+
+    /// Notes the response. True when nothing of it is still to come, so that its line can be written.
+    pub(super) fn conclude(&mut self, response: &Response) -> bool {
+        self.status = response.status().as_u16();
+        let length = response.body().size_hint().exact();
+        self.bytes = length.unwrap_or(0);
+        self.aborted = length.is_none();
+        !self.aborted
+    }
+
+    /// Has the line written when the connection that a handler has taken over ends. Without a socket there is no such
+    /// end, and the line is written now.
+    pub(super) fn follow_upgrade(self) {
+        if let Some(peer) = self.peer().cloned() {
+            peer.upgrade(self);
+        }
+    }
+
+    /// Has the line written at the end of a body whose length is not known yet.
+    pub(super) fn follow_body(self, response: Response) -> Response {
+        let declared =
+            response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        response.map(|body| Body::new(LoggedBody { inner: body, declared, exchange: self }))
+    }
+
+    fn write_line(&mut self) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let route = self.context.route();
+        if !route.is_none_or(|route| route.logged) {
+            return;
+        }
+        let mut fields = self.context.take_fields();
+        if self.aborted {
+            fields.push(("aborted".into(), Value::Bool(true)));
+        }
+        let error = self.error.get().map(|error| for_log(error));
+        let forwarded = self.context.forwarded().map(|address| address.to_string());
+        self.logging.canonical(&Canonical {
+            level: level_of(self.status),
+            request_id: self.context.request_id(),
+            method: self.method.as_str(),
+            route: route.map_or("", |route| &route.template),
+            path: self.path(),
+            status: self.status,
+            bytes: self.bytes,
+            duration: self.started.elapsed(),
+            peer: forwarded.as_deref().or(self.peer().map(Peer::as_str)),
+            error: error.as_deref(),
+            fields: &fields,
+            message: None,
+        });
+    }
+}
+
+/// How many of the refused fields the line names.
+const MAX_NAMED_FIELDS: usize = 3;
+
+/// The error for the log: its message, and its causes or the fields that were refused. Of a field only the pointer: its
+/// message may quote the value, which can be personal.
+fn for_log(error: &Error) -> String {
+    let cause = error.cause();
+    if !cause.is_empty() {
+        return format!("{error}: {cause}");
+    }
+    let mut text = error.message().to_owned();
+    let fields = error.errors().iter().filter(|field| !field.pointer.is_empty());
+    for (at, field) in fields.clone().take(MAX_NAMED_FIELDS).enumerate() {
+        text.push_str(if at == 0 { ": " } else { ", " });
+        text.push_str(&field.pointer);
+    }
+    match fields.count().saturating_sub(MAX_NAMED_FIELDS) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+const PROBLEM: &str = "application/problem+json";
+
+/// Whether it is among the media types, and not ruled out by a weight of 0 (RFC 9110, 12.5.1).
+fn asks_for_problem(accept: &HeaderValue) -> bool {
+    if accept.len() < PROBLEM.len() {
+        return false;
+    }
+    let mut types = accept.to_str().unwrap_or_default().split(',');
+    types.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case(PROBLEM))
+            && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.write_line();
+    }
+}
+
+/// A body that is sent piece by piece; its line follows the last piece.
+struct LoggedBody {
+    inner: Body,
+    /// `Content-Length`: hyper does not ask for the end of a body whose last byte it has.
+    declared: Option<u64>,
+    exchange: Exchange,
+}
+
+impl HttpBody for LoggedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
+        match &frame {
+            Some(Ok(frame)) => {
+                self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                let whole = self.declared == Some(self.exchange.bytes) || self.inner.is_end_stream();
+                self.exchange.aborted = !whole;
+            }
+            Some(Err(error)) => self.exchange.failed(Arc::new(Error::internal(error.to_string()))),
+            None => {
+                self.exchange.aborted = false;
+                self.exchange.write_line();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,89 @@
+//! What a handler takes: a JSON body, the bytes of a body, a `Dao<T>`.
+
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+
+use super::context;
+use crate::error::{Error, FieldError, Result};
+use crate::json;
+use crate::services::Services;
+use crate::store::{Dao, Entity};
+
+/// A JSON body, read whatever its content type says (`curl -d` sends a form type) and checked against the
+/// route's schema; as an answer, the value as JSON.
+///
+/// # Errors
+///
+/// 400 `Invalid JSON body` for what is not JSON or not of type `T`, 400 `JSON Schema validation failed` with
+/// all field errors, 408 and 413 for a body that is too slow or too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+/// The bytes of a body, within the limits of the route. Use it in place of axum's `Bytes`, which has a limit
+/// of its own.
+#[derive(Clone, Debug)]
+pub struct RawBody(pub Bytes);
+
+const INVALID: &str = "Invalid JSON body";
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts, body).await?;
+        let document = json::parse_exact(&bytes).map_err(|json::Invalid { pointer, message }| {
+            invalid(pointer, message.clone()).with_source(message)
+        })?;
+        if let Some(schema) = context::of(&parts)?.schema(&parts.method) {
+            schema.check(&document)?;
+        }
+        serde_path_to_error::deserialize(document).map(Self).map_err(|error| typed(&error))
+    }
+}
+
+impl<S: Sync> FromRequest<S> for RawBody {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        read(&parts, body).await.map(Self)
+    }
+}
+
+impl<T: Entity, S: Sync> FromRequestParts<S> for Dao<T>
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Services::from_ref(state).dao())
+    }
+}
+
+async fn read(parts: &Parts, body: Body) -> Result<Bytes> {
+    match body.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(source) => {
+            let failure = context::of(parts)?.take_body_failure();
+            Err(failure.unwrap_or_else(|| Error::bad_request("Malformed Request Body").with_source(source)))
+        }
+    }
+}
+
+fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let mut pointer = String::new();
+    for segment in error.path() {
+        json::push_segment(&mut pointer, &segment.to_string());
+    }
+    invalid(pointer, error.inner().to_string())
+}
+
+fn invalid(pointer: String, message: String) -> Error {
+    Error::bad_request(INVALID).with_errors(vec![FieldError { pointer, message }])
+}

@@ -1,0 +1,460 @@
+//! The one middleware: what happens to every request before and after its handler, top to bottom.
+//!
+//! It is one function and not a stack of layers: each layer costs a boxed future, and ten of them cost six
+//! times the request they wrap (docs/PERFORMANCE.md). Stock parts are entered only by the requests that need
+//! them. It knows no handler and no slice.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::http::header::{
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, ORIGIN,
+};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http_body::Body as _;
+
+use super::body::{self, BoundedBody, Pace};
+use super::compression;
+use super::context::{Client, Context, Core};
+use super::cross_site;
+use super::decompression::Encoding;
+use super::error_body::{self, Asked, ErrorFormat, Refusal};
+use super::etag;
+use super::exchange::Exchange;
+use super::layer::Layers;
+use super::peer::Peer;
+use super::request_headers::RequestHeaders;
+use super::request_id::REQUEST_ID;
+use super::route::{MethodInfo, RouteInfo};
+use super::routes::RouteTable;
+use super::settings::Settings;
+use crate::error::{Error, Kind, StartError};
+use crate::logging::Logging;
+use crate::shutdown::Shutdown;
+
+/// The largest body that is hashed for its `ETag`, 1 MiB; hashing holds it in memory twice.
+const MAX_TAGGED: u64 = 1 << 20;
+
+/// Everything that a request passes through.
+pub struct Stack {
+    core: Arc<Core>,
+    logging: Logging,
+    settings: Settings,
+    fixed_headers: HeaderMap,
+    /// Around all endpoints and all refusals.
+    layers: Layers,
+    error_format: Option<ErrorFormat>,
+    debug: bool,
+}
+
+/// What a [`Stack`] is made of, besides its settings.
+pub(crate) struct Parts {
+    pub(crate) table: RouteTable,
+    pub(crate) layers: Layers,
+    pub(crate) error_format: Option<ErrorFormat>,
+}
+
+impl Stack {
+    /// Makes the fixed headers, and takes the rest as it is.
+    pub(crate) fn new(
+        parts: Parts,
+        settings: &Settings,
+        logging: Logging,
+        debug: bool,
+    ) -> Result<Self, StartError> {
+        let Parts { table, layers, error_format } = parts;
+        let core = Core { table, shutdown: Shutdown::default(), list_limit: settings.list_limit.get() };
+        let fixed_headers = fixed_headers(settings)?;
+        let (core, settings) = (Arc::new(core), settings.clone());
+        Ok(Self { core, logging, settings, fixed_headers, layers, error_format, debug })
+    }
+
+    /// The table of all routes.
+    pub fn routes(&self) -> &RouteTable {
+        &self.core.table
+    }
+
+    /// What handlers wait for to learn that the server drains.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.core.shutdown
+    }
+
+    /// Responds to one request. What needs no waiting is done before there is a future: a future is copied several times
+    /// on its way, and is small when the request is not in it.
+    pub fn respond(
+        self: Arc<Self>,
+        peer: Option<Peer>,
+        mut request: Request,
+    ) -> impl Future<Output = Response> + Send + use<> {
+        let route = self.core.table.find(request.uri().path());
+        let headers = RequestHeaders::of(request.headers());
+        let client = self.client(peer.as_ref(), request.headers());
+        let context = Context::new(headers.request_id.first(), route, client, &self.core);
+        let mut exchange = Exchange::begin(&request, &headers, context, peer, self.logging.clone());
+        if let Some(peer) = exchange.peer() {
+            peer.set_unread_body(!request.body().is_end_stream());
+        }
+        let checked = headers.check(&request, &self.settings);
+        let admitted = self.admit(&exchange, checked, &mut request);
+        let handled = self.call(&exchange, admitted, request);
+        async move {
+            let mut response = match handled {
+                Ok(handled) => self.run(&exchange, handled).await,
+                Err(response) => response,
+            };
+            self.finalize(&exchange, &mut response).await;
+            let complete = exchange.conclude(&response);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                exchange.follow_upgrade();
+                response
+            } else if complete {
+                response
+            } else {
+                exchange.follow_body(response)
+            }
+        }
+    }
+
+    /// Who sent the request: the peer, and the client that it names where it is a trusted proxy.
+    fn client(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Client {
+        let Some(peer) = peer.map(Peer::address) else { return Client::default() };
+        let proxies = &self.settings.trusted_proxies;
+        let forwarded = if proxies.is_empty() { None } else { proxies.client(peer.ip(), headers) };
+        Client { peer: Some(peer), forwarded }
+    }
+
+    /// Calls the handler, or gives the refusal; both through the layer around all, where there is one.
+    #[expect(clippy::result_large_err, reason = "both are the way of a request, and neither is rare")]
+    fn call(
+        &self,
+        exchange: &Exchange,
+        admitted: Result<&MethodInfo, Response>,
+        mut request: Request,
+    ) -> Result<BoxFuture<'static, Response>, Response> {
+        let context = &exchange.context;
+        let handling = match (admitted, self.layers.is_empty()) {
+            (Err(refusal), true) => return Err(refusal),
+            (Ok(handler), true) => {
+                let connect_info = context.route().is_some_and(|route| route.connect_info);
+                let extend = |extensions: &mut Extensions| extend(extensions, context, connect_info);
+                catch_unwind(AssertUnwindSafe(|| handler.endpoint.call(request, extend)))
+            }
+            (admitted, false) => {
+                extend(request.extensions_mut(), context, true);
+                let (context, method) = (context.clone(), exchange.handled_as().clone());
+                let refusal = admitted.err();
+                let inner = move |request| {
+                    let handler = context.route().and_then(|route| route.handler(&method));
+                    match (refusal, handler) {
+                        (None, Some(handler)) => handler.endpoint.call(request, |_| ()),
+                        (refusal, _) => std::future::ready(refusal.unwrap_or_default()).boxed(),
+                    }
+                };
+                catch_unwind(AssertUnwindSafe(|| self.layers.call(request, Box::new(inner))))
+            }
+        };
+        handling.map_err(|panic| panicked(&*panic).into_response())
+    }
+
+    /// Makes the response of a handler, or a refusal, the response to this request.
+    async fn finalize(&self, exchange: &Exchange, response: &mut Response) {
+        self.complete(exchange, response);
+        if self.settings.etag
+            && let Err(error) = tag(exchange, response, &self.settings)
+        {
+            *response = Error::internal(error).into_response();
+            self.complete(exchange, response);
+        }
+        if self.settings.compression {
+            let min_size = self.settings.compression_min_size.get();
+            compression::apply(response, exchange.accept_encoding.as_ref(), min_size).await;
+        }
+        if exchange.method == Method::HEAD {
+            drop_body(response);
+        }
+    }
+
+    /// The response to what hyper rejects before there is a request, as bytes of HTTP/1.1, and its line in the log.
+    pub(super) fn refuse(&self, peer: Peer, status: StatusCode, date: Option<HeaderValue>) -> Bytes {
+        let client = Client { peer: Some(peer.address()), forwarded: None };
+        let context = Context::new(None, None, client, &self.core);
+        let (request, headers) = (Request::default(), RequestHeaders::default());
+        let mut exchange =
+            Exchange::begin(&request, &headers, context, Some(peer), self.logging.clone()).unreadable();
+        let error = match status {
+            // Which of the two bounds it was, hyper does not tell.
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                let (size, count) = (self.settings.max_header_size.get(), self.settings.max_headers.get());
+                let message = format!("The headers are larger than {size} bytes, or more than {count}");
+                Error::new(Kind::HeadersTooLarge).with_message(message)
+            }
+            StatusCode::BAD_REQUEST => Error::bad_request("Malformed Request"),
+            _ => error_body::of_status(status, None),
+        };
+        let mut response = error.into_response();
+        self.complete(&exchange, &mut response);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        if let Some(date) = date {
+            response.headers_mut().insert(DATE, date);
+        }
+        exchange.conclude(&response);
+        error_body::to_bytes(response)
+    }
+
+    /// Finds the handler, and prepares the request for it; or refuses at once what no handler has to see. `checked` is
+    /// the result of the check of the headers.
+    #[expect(clippy::result_large_err, reason = "both are the way of a request, and neither is rare")]
+    fn admit<'a>(
+        &self,
+        exchange: &'a Exchange,
+        checked: Result<(), Error>,
+        request: &mut Request,
+    ) -> Result<&'a MethodInfo, Response> {
+        checked.map_err(Error::into_response)?;
+        let Some(route) = exchange.context.route() else {
+            // RFC 9110, section 9.3.7: a question about the server as a whole. Load balancers send it.
+            let whole = exchange.method == Method::OPTIONS && exchange.path() == "*";
+            let unknown = || Error::not_found("Unknown Endpoint").into_response();
+            return Err(if whole { StatusCode::NO_CONTENT.into_response() } else { unknown() });
+        };
+        let Some(handler) = route.handler(exchange.handled_as()) else {
+            if exchange.method == Method::OPTIONS {
+                return Err(options(route, request));
+            }
+            let error = Error::new(Kind::MethodNotAllowed);
+            return Err(([(ALLOW, route.allow.clone())], error).into_response());
+        };
+        if exchange.method == Method::OPTIONS && route.cors.is_some() {
+            return Err(options(route, request));
+        }
+        if route.cookies && cross_site::is_forged(&exchange.method, request.headers(), route.cors.as_ref()) {
+            return Err(Error::new(Kind::Forbidden)
+                .with_reason("Cross-Site Request Refused")
+                .into_response());
+        }
+        if exchange.method == Method::HEAD && !handler.is_any() {
+            // A handler responds to HEAD as to GET; the body is dropped at the end, when its length is known.
+            *request.method_mut() = Method::GET;
+        }
+        if !request.body().is_end_stream()
+            && let Some(refusal) = self.admit_body(exchange, handler, request)
+        {
+            return Err(refusal);
+        }
+        Ok(handler)
+    }
+
+    /// Bounds the size and the pace of the body, and decompresses it.
+    fn admit_body(
+        &self,
+        exchange: &Exchange,
+        handler: &MethodInfo,
+        request: &mut Request,
+    ) -> Option<Response> {
+        let limit = handler.body_limit.unwrap_or_else(|| self.settings.body_limit.get());
+        let declared = request.body().size_hint().lower();
+        if declared > limit {
+            return Some(body::too_large(limit).into_response());
+        }
+        let encoding = match Encoding::of(request.headers()) {
+            Ok(encoding) => encoding,
+            Err(unsupported) => return Some(unsupported.into_response()),
+        };
+        // This is the limit; that of axum's own extractors, 2 MB, is lifted.
+        DefaultBodyLimit::disable().apply(request);
+        let pace =
+            Pace { grace: self.settings.body_grace.get(), min_rate: self.settings.body_min_rate.get() };
+        let context = &exchange.context;
+        let wire = std::mem::take(request.body_mut());
+        let wire = BoundedBody::new(wire, limit, Some(pace), context.clone()).of(exchange.peer().cloned());
+        *request.body_mut() = match encoding {
+            None => Body::new(wire),
+            Some(encoding) => {
+                request.headers_mut().remove(CONTENT_ENCODING);
+                request.headers_mut().remove(CONTENT_LENGTH);
+                // Bounded again: 500 kB of gzip can be a gigabyte.
+                let inside = encoding.undo(Body::new(wire));
+                Body::new(BoundedBody::new(inside, limit, None, context.clone()))
+            }
+        };
+        None
+    }
+
+    /// Waits for the handler: within its time, and with a panic turned into a response.
+    async fn run(&self, exchange: &Exchange, handling: BoxFuture<'static, Response>) -> Response {
+        let handler = exchange.context.route().and_then(|route| route.handler(exchange.handled_as()));
+        let timeout = handler.and_then(|handler| handler.timeout);
+        let timeout = timeout.unwrap_or_else(|| self.settings.request_timeout.get());
+        let handling = AssertUnwindSafe(handling).catch_unwind();
+        match until(exchange.started + timeout, handling).await {
+            Some(Ok(response)) => response,
+            Some(Err(panic)) => panicked(&*panic).into_response(),
+            None => Error::new(Kind::Unavailable)
+                .with_reason("Request Timed Out")
+                .with_source(format!("the handler took longer than {timeout:?}"))
+                .into_response(),
+        }
+    }
+
+    /// Gives a response what every response has.
+    fn complete(&self, exchange: &Exchange, response: &mut Response) {
+        self.settle_error(exchange, response);
+        self.add_fixed_headers(exchange, response);
+        if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
+            && exchange.method != Method::OPTIONS
+        {
+            cors.answer(exchange.origin.as_ref(), response.headers_mut());
+        }
+    }
+
+    /// Gives every error its body. An error that did not come from us (axum's extractors respond with plain
+    /// text) gets one as well; one that a handler wrote itself, as JSON or as a page, is left as it is, and so are
+    /// those of a mounted router.
+    fn settle_error(&self, exchange: &Exchange, response: &mut Response) {
+        let status = response.status();
+        if !status.is_client_error() && !status.is_server_error() {
+            return;
+        }
+        let refusal = response.extensions_mut().remove::<Refusal>();
+        let mounted = exchange.context.route().is_some_and(|route| route.mounted);
+        let error = match (exchange.context.take_body_failure(), refusal) {
+            (Some(failure), _) => Arc::new(failure),
+            (None, Some(Refusal(error))) => error,
+            (None, None) if mounted => return,
+            (None, None) => match error_body::foreign(response) {
+                Some(error) => Arc::new(error),
+                None => return,
+            },
+        };
+        let asked = Asked {
+            method: exchange.method.as_str(),
+            uri: exchange.path(),
+            request_id: exchange.context.request_id(),
+            problem: exchange.problem,
+            debug: self.debug,
+            format: self.error_format,
+        };
+        error_body::write(response, &error, &asked);
+        if error.kind() == Kind::RequestTimeout {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        exchange.failed(error);
+    }
+
+    /// The security headers and the request id. The response's own headers win.
+    fn add_fixed_headers(&self, exchange: &Exchange, response: &mut Response) {
+        // A copy of the whole map costs less than inserting its headers one by one.
+        let mut headers = self.fixed_headers.clone();
+        headers.insert(REQUEST_ID, exchange.context.request_id_header());
+        let own = std::mem::replace(response.headers_mut(), headers);
+        if !own.is_empty() {
+            response.headers_mut().extend(own);
+        }
+    }
+}
+
+/// The headers of every response. They are cloned for each, so their texts are leaked, once per process: a static text
+/// is cloned without a reference count.
+fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
+    let mut headers = HeaderMap::with_capacity(32);
+    for (name, value) in settings.security_headers.iter().filter(|(_, value)| !value.as_str().is_empty()) {
+        let wrong = |why: String| StartError::config(format!("http.security_headers.{name}: {why}"));
+        let header = HeaderName::try_from(name).map_err(|error| wrong(error.to_string()))?;
+        let header = HeaderName::from_static(String::from(header.as_str()).leak());
+        let value = Bytes::from_static(String::from(value.as_str()).leak().as_bytes());
+        headers
+            .insert(header, HeaderValue::from_maybe_shared(value).map_err(|error| wrong(error.to_string()))?);
+    }
+    Ok(headers)
+}
+
+/// The response to `OPTIONS`: with CORS headers for a preflight to a route that asks for them.
+fn options(route: &RouteInfo, request: &Request) -> Response {
+    let asked = request.headers();
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, route.allow.clone());
+    if let Some(cors) = &route.cors {
+        let origin = asked.get(ORIGIN);
+        if origin.is_some() && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+            cors.preflight(origin, &route.allow, asked.get(ACCESS_CONTROL_REQUEST_HEADERS), headers);
+        } else {
+            cors.answer(origin, headers);
+        }
+    }
+    response
+}
+
+/// Adds what the extractors of this request need.
+fn extend(extensions: &mut Extensions, context: &Context, connect_info: bool) {
+    extensions.insert(context.clone());
+    if let Some(peer) = context.peer().filter(|_| connect_info) {
+        extensions.insert(ConnectInfo::<SocketAddr>(peer));
+    }
+}
+
+/// Adds the `ETag`, and turns the response into 304 when the client already has it.
+fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) -> Result<(), axum::Error> {
+    let read = matches!(exchange.method, Method::GET | Method::HEAD);
+    if !read || response.status() != StatusCode::OK {
+        return Ok(());
+    }
+    let small = response.body().size_hint().exact().is_some_and(|size| size <= MAX_TAGGED);
+    if small
+        && !response.headers().contains_key(ETAG)
+        && let Some(tag) = etag::of_body(response.body_mut())?
+    {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
+    if fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
+        // RFC 9110, section 15.4.5: a 304 has the `Vary` of the response that it stands for.
+        if settings.compression && compression::worth_it(response, settings.compression_min_size.get()) {
+            compression::add_vary(response);
+        }
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    Ok(())
+}
+
+/// Drops the body of a response to HEAD and keeps its length.
+fn drop_body(response: &mut Response) {
+    let body = std::mem::take(response.body_mut());
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = body.size_hint().exact().filter(|_| !bodiless)
+        && !response.headers().contains_key(CONTENT_LENGTH)
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// The output of the future, or `None` when its time is over. Most handlers are ready at once, and a timer costs as
+/// much as the routing of a request: only a handler that waits gets one.
+async fn until<F: Future + Unpin>(deadline: Instant, mut future: F) -> Option<F::Output> {
+    match poll_fn(|task| Poll::Ready(Pin::new(&mut future).poll(task))).await {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => tokio::time::timeout_at(deadline.into(), future).await.ok(),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::internal(format!("panic: {}", text.unwrap_or("of no known type")))
+}

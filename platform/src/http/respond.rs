@@ -1,0 +1,64 @@
+//! What a handler returns: JSON, the location of what it created, nothing, or a page.
+
+use askama::Template;
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::extract::Json;
+use crate::error::Error;
+
+/// 201 with the `Location` of what was created.
+pub struct Created(String);
+
+impl Created {
+    /// The path of the new resource.
+    pub fn at(location: impl Into<String>) -> Self {
+        Self(location.into())
+    }
+}
+
+impl IntoResponse for Created {
+    fn into_response(self) -> Response {
+        match HeaderValue::try_from(self.0) {
+            Ok(location) => (StatusCode::CREATED, [(LOCATION, location)]).into_response(),
+            Err(error) => Error::internal(error).into_response(),
+        }
+    }
+}
+
+/// 204: done, and there is no content.
+pub struct NoContent;
+
+impl IntoResponse for NoContent {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        // serde_json begins with 128 bytes: most bodies would be copied several times while they grow.
+        let mut body = Vec::with_capacity(1_024);
+        if let Err(error) = serde_json::to_writer(&mut body, &self.0) {
+            return Error::internal(error).into_response();
+        }
+        let mut response = Response::new(Body::from(body));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+/// An HTML page rendered from an askama template.
+pub struct Html<T>(pub T);
+
+impl<T: Template> IntoResponse for Html<T> {
+    fn into_response(self) -> Response {
+        match self.0.render() {
+            Ok(page) => axum::response::Html(page).into_response(),
+            Err(error) => Error::internal(error).into_response(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The settings of HTTP: every bound of a connection, a request and a response.
+
+use std::collections::BTreeMap;
+
+use axum::http::HeaderValue;
+use serde::{Deserialize, Serialize};
+
+use super::trusted_proxies::TrustedProxies;
+use crate::setting::{Count, Size, Span};
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+const MIB: u64 = 1 << 20;
+
+/// Section `http`; `defaults/http.yaml` explains each key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The largest request body, after decompression and on the wire alike.
+    pub body_limit: Size<0, { 1024 * MIB }>,
+    /// How long a handler may take.
+    pub request_timeout: Span<1, HOUR>,
+    /// How long a new connection may stay silent.
+    pub first_byte_timeout: Span<1, HOUR>,
+    /// How long the headers of a request may take; also how long an idle connection is kept.
+    pub header_timeout: Span<1, HOUR>,
+    /// How long a client may take nothing of its response.
+    pub write_timeout: Span<1, HOUR>,
+    /// How long an upgraded connection may be silent on both sides.
+    pub upgrade_idle_timeout: Span<1, { 24 * HOUR }>,
+    /// Connections open at the same time; more wait.
+    pub max_connections: Count<1, 1_000_000>,
+    /// How long a body may stay below `body_min_rate`.
+    pub body_grace: Span<0, HOUR>,
+    /// Bytes per second a body must bring after the grace.
+    pub body_min_rate: Count<0, 1_000_000_000>,
+    /// Who is believed when it says who the client is.
+    pub trusted_proxies: TrustedProxies,
+    /// The most items in one response of a list.
+    pub list_limit: Count<1, 100_000>,
+    /// How many headers a request may have.
+    pub max_headers: Count<8, 1_000>,
+    /// The largest request line and headers together.
+    pub max_header_size: Size<8_192, MIB>,
+    /// Concurrent requests of one HTTP/2 connection.
+    pub http2_max_streams: Count<1, 10_000>,
+    /// How often an HTTP/2 connection is asked whether its client still lives.
+    pub http2_ping_interval: Span<SECOND, HOUR>,
+    /// Whether responses are compressed for clients that accept it.
+    pub compression: bool,
+    /// Responses smaller than this are sent as they are.
+    pub compression_min_size: Size<0, MIB>,
+    /// Whether responses to GET carry an `ETag`.
+    pub etag: bool,
+    /// Headers of every response; an empty value leaves one out.
+    pub security_headers: BTreeMap<String, HeaderText>,
+}
+
+/// What a header says: bytes that HTTP allows there (RFC 9110, section 5.5).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct HeaderText(String);
+
+impl TryFrom<String> for HeaderText {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match HeaderValue::try_from(&text) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err("a header cannot hold line breaks and other control characters"),
+        }
+    }
+}
+
+impl HeaderText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

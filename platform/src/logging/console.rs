@@ -1,0 +1,98 @@
+//! Standard output or standard error.
+//!
+//! Writes to a descriptor of its own: whoever reads the terminal slowly then holds up this sink and not `println!`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use super::settings::Stream;
+use super::sink::{Batch, Failure, Output};
+
+pub(super) struct Console(File);
+
+impl Console {
+    pub(super) fn open(stream: Stream) -> io::Result<Self> {
+        let descriptor = match stream {
+            Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+            Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+        };
+        Ok(Self(File::from(descriptor?)))
+    }
+}
+
+impl Output for Console {
+    fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
+        self.0.write_all(batch.bytes()).map_err(|error| Failure { lost: batch.len(), error })
+    }
+
+    fn place(&self) -> String {
+        "the console".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::alarm::Alarm;
+    use crate::logging::level::{Filter, Level, Threshold};
+    use crate::logging::settings::Format;
+    use crate::logging::sink::{Plan, Sink};
+    use std::collections::BTreeMap;
+    use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// Far longer than the child needs, for a machine under load.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    const UNREAD: &str = "TEST_LOG_UNREAD";
+
+    #[test]
+    fn a_terminal_that_nobody_reads_holds_nobody_up() {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "logging::console::tests::one_process_that_nobody_reads"])
+            .env(UNREAD, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > until {
+                child.kill().unwrap();
+                panic!("it hangs");
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert!(status.success());
+        let shown = io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        assert!(shown.starts_with("a line\n"));
+    }
+
+    #[test]
+    #[ignore = "the process of the test above, which starts it"]
+    fn one_process_that_nobody_reads() {
+        std::env::var_os(UNREAD).expect("started by hand it would never end");
+        let plan = Plan {
+            name: "console",
+            filter: Filter::new(Threshold::ALL, &BTreeMap::new()),
+            format: Format::Human,
+            limit: 16_384,
+            delay: Duration::ZERO,
+            alarm: Alarm::default(),
+        };
+        let sink = Sink::start(plan, Box::new(Console::open(Stream::Stderr).unwrap())).unwrap();
+        // Until the pipe is full (64 KiB as a rule, pipe(7)) and the thread hangs …
+        while sink.flush(Instant::now() + Duration::from_millis(100)) {
+            (0..1_000).for_each(|_| sink.append(Level::Info, b"a line\n"));
+        }
+        // … and then until the buffer is full as well: no call waits.
+        while sink.dropped() == 0 {
+            sink.append(Level::Info, b"a line\n");
+        }
+    }
+}

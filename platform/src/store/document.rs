@@ -1,0 +1,197 @@
+//! A document, and what its fields may hold. It touches no engine.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, FieldError, Result};
+use crate::json;
+
+/// The fields of a document, in the order in which they were sent.
+pub type Body = Map<String, Value>;
+
+/// The most levels of objects and arrays in a document: MongoDB's limit, and below the [`json::MAX_DEPTH`] at which
+/// reading ends, so that what was written can be read.
+pub const MAX_NESTING: usize = 100;
+
+/// The most refused fields that one error names: a bound on the response to a hostile document.
+const MAX_ERRORS: usize = 100;
+
+/// What a caller is told of a text or a key with NUL, which PostgreSQL cannot keep: so no engine is given one.
+const NUL: &str = "must not contain the character NUL (U+0000)";
+
+/// The longest id in bytes; below the 2,704 at which PostgreSQL refuses an index entry.
+pub const MAX_ID: usize = 1024;
+
+/// What is stored under one id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// Unique in its collection; any text of 1 to [`MAX_ID`] bytes without NUL.
+    pub id: String,
+    /// 1 when the document is made, and one more at each write.
+    pub version: u64,
+    /// The fields; shared, so that a copy of the document is cheap.
+    pub body: Arc<Body>,
+}
+
+impl Document {
+    /// A new document.
+    pub(super) fn first_version(id: String, body: Arc<Body>) -> Self {
+        Self { id, version: 1, body }
+    }
+}
+
+/// `BadRequest` when no document can have this id.
+pub(super) fn check_id(id: &str) -> Result<()> {
+    match id.len() {
+        0 => Err(Error::bad_request("Empty Id")),
+        // The pointer is where the id stands in most bodies.
+        1..=MAX_ID if id.contains('\0') => Err(Error::bad_request("Id With NUL")
+            .with_errors(vec![FieldError { pointer: "/id".to_owned(), message: NUL.to_owned() }])),
+        1..=MAX_ID => Ok(()),
+        _ => Err(Error::bad_request("Id Too Long")),
+    }
+}
+
+/// `BadRequest` when a document is nested deeper than [`MAX_NESTING`], or when a field of it cannot be kept: the error
+/// has the JSON pointer of each.
+pub(super) fn check(body: &Body) -> Result<()> {
+    let mut check = Check::default();
+    check.object(body, None, MAX_NESTING);
+    check.result()
+}
+
+/// The same for a value that is to stand at a path in a document. How deep the whole is nested shows only there.
+pub(super) fn check_at(path: &str, value: &Value) -> Result<()> {
+    let mut check = Check::default();
+    for segment in path.split('.') {
+        json::push_segment(&mut check.base, segment);
+    }
+    check.value(value, None, MAX_NESTING);
+    check.result()
+}
+
+/// One walk through a document.
+#[derive(Default)]
+struct Check {
+    /// The pointer to where the walk begins.
+    base: String,
+    errors: Vec<FieldError>,
+    too_deep: bool,
+}
+
+/// A key or an index, and what is around it. A pointer is made of these only where there is an error.
+struct Step<'a> {
+    outer: Option<&'a Step<'a>>,
+    segment: Segment<'a>,
+}
+
+enum Segment<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl Check {
+    fn value(&mut self, value: &Value, at: Option<&Step<'_>>, levels: usize) {
+        match value {
+            Value::Object(fields) => self.object(fields, at, levels),
+            Value::Array(items) => self.array(items, at, levels),
+            Value::String(text) if text.contains('\0') => self.refuse(at, NUL),
+            _ => {}
+        }
+    }
+
+    fn object(&mut self, fields: &Body, at: Option<&Step<'_>>, levels: usize) {
+        let Some(levels) = self.enter(at, levels) else { return };
+        for (key, value) in fields {
+            let step = Step { outer: at, segment: Segment::Key(key) };
+            if json::is_reserved_key(key) {
+                self.refuse(Some(&step), json::RESERVED_KEY);
+            }
+            if key.contains('\0') {
+                self.refuse(Some(&step), NUL);
+            }
+            self.value(value, Some(&step), levels);
+        }
+    }
+
+    fn array(&mut self, items: &[Value], at: Option<&Step<'_>>, levels: usize) {
+        let Some(levels) = self.enter(at, levels) else { return };
+        for (index, item) in items.iter().enumerate() {
+            self.value(item, Some(&Step { outer: at, segment: Segment::Index(index) }), levels);
+        }
+    }
+
+    /// The levels that are left inside an object or array.
+    fn enter(&mut self, at: Option<&Step<'_>>, levels: usize) -> Option<usize> {
+        let left = levels.checked_sub(1);
+        if left.is_none() {
+            self.too_deep = true;
+            self.refuse(at, "is nested too deeply");
+        }
+        left
+    }
+
+    fn refuse(&mut self, at: Option<&Step<'_>>, message: &str) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(FieldError { pointer: self.pointer(at), message: message.to_owned() });
+        }
+    }
+
+    fn pointer(&self, at: Option<&Step<'_>>) -> String {
+        let Some(step) = at else { return self.base.clone() };
+        let mut pointer = self.pointer(step.outer);
+        match step.segment {
+            Segment::Key(key) => json::push_segment(&mut pointer, key),
+            Segment::Index(index) => json::push_segment(&mut pointer, &index.to_string()),
+        }
+        pointer
+    }
+
+    fn result(self) -> Result<()> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        let reason = if self.too_deep { "Document Nested Too Deeply" } else { "Invalid Document" };
+        Err(Error::bad_request(reason).with_errors(self.errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn body(value: Value) -> Body {
+        let Value::Object(body) = value else { panic!("not an object") };
+        body
+    }
+
+    fn pointers(checked: Result<()>) -> Vec<String> {
+        checked.unwrap_err().errors().iter().map(|error| error.pointer.clone()).collect()
+    }
+
+    #[test]
+    fn a_document_is_nested_a_hundred_levels_and_no_more() {
+        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"in": inner}));
+        assert!(check(&body(nested(MAX_NESTING))).is_ok());
+        let error = check(&body(nested(MAX_NESTING + 1))).unwrap_err();
+        assert_eq!(error.reason(), "Document Nested Too Deeply");
+        assert_eq!(error.errors()[0].pointer, "/in".repeat(MAX_NESTING));
+    }
+
+    #[test]
+    fn every_reserved_key_is_named() {
+        let key = "$serde_json::private::RawValue";
+        let document = body(json!({"a": [0, {key: "1"}], key: {"~": {key: 1}}, "b": key}));
+        let expected = [format!("/a/1/{key}"), format!("/{key}"), format!("/{key}/~0/{key}")];
+        assert_eq!(pointers(check(&document)), expected);
+        assert_eq!(pointers(check_at("x.y", &json!([{key: 1}]))), [format!("/x/y/0/{key}")]);
+    }
+
+    #[test]
+    fn an_error_names_a_bounded_number_of_fields() {
+        let items = vec![json!({"$serde_json::private::Number": "1"}); MAX_ERRORS + 1];
+        assert_eq!(pointers(check(&body(json!({ "a": items })))).len(), MAX_ERRORS);
+    }
+}

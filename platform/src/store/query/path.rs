@@ -1,0 +1,29 @@
+//! What is a path: checked while it is compiled where it is written in the source, else before a store sees it.
+
+use crate::error::{Error, Result};
+
+/// The most bytes in a path: enough for names that people write.
+pub const MAX_PATH: usize = 256;
+
+/// Whether a text is a path; `const`, so that an index can be checked while it is compiled.
+pub(in super::super) const fn is_path(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    if bytes.is_empty() || bytes.len() > MAX_PATH {
+        return false;
+    }
+    let (mut at, mut begins) = (0, true);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'.' | b'$' if begins => return false,
+            b'"' | b'\\' | 0..=0x1f | 0x7f => return false,
+            byte => begins = byte == b'.',
+        }
+        at += 1;
+    }
+    !begins
+}
+
+/// `BadRequest` when a text is no path.
+pub(in super::super) fn check_path(path: &str) -> Result<()> {
+    if is_path(path) { Ok(()) } else { Err(Error::bad_request("Invalid Field Path")) }
+}

@@ -1,0 +1,233 @@
+//! The settings of the store, and how its URL names an engine. It opens no store.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::error::StartError;
+use crate::secret::mask_url;
+use crate::setting::{Count, Span};
+
+/// The section `store` of the configuration.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The engine, and where it keeps the documents.
+    pub url: StoreUrl,
+    /// The longest that a caller waits for the store.
+    pub timeout: Span<10, 60_000>,
+    /// What only SQLite has.
+    pub sqlite: SqliteSettings,
+}
+
+/// The section `store.sqlite`, for each process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteSettings {
+    /// Connections that read; one more writes.
+    pub connections: Count<1, 64>,
+    /// Writes that may wait for that one.
+    pub queue: Count<1, 100_000>,
+    /// The most writes that share one commit.
+    pub group: Count<1, 10_000>,
+}
+
+/// A URL whose password is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct StoreUrl(String);
+
+impl StoreUrl {
+    /// Refuses a store that several processes cannot share.
+    pub fn check_shared(&self, processes: u64) -> Result<(), StartError> {
+        if processes > 1 && self.0.starts_with("memory:") {
+            return Err(StartError::config(format!(
+                "store.url is memory: and {processes} processes are asked for: each would have data of its own; \
+                 use sqlite:PATH, or one process"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Wraps a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// Refuses a URL that names no engine of this build, or no path for it.
+    pub fn check(&self) -> Result<(), StartError> {
+        Engine::of(self).map(drop)
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What follows the scheme of a local store is a path: it may hold any character, and no password.
+        let local = ["sqlite:", "file:"].iter().any(|scheme| self.0.starts_with(scheme));
+        f.write_str(&if local { self.0.clone() } else { mask_url(&self.0) })
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for StoreUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where an engine is to be had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Availability {
+    ThisBuild,
+    /// A build with this cargo feature.
+    Feature(&'static str),
+    /// A later version.
+    NotYet,
+}
+
+/// An engine that is in a build with this feature; `enabled` says whether this one has it.
+const fn feature(name: &'static str, enabled: bool) -> Availability {
+    if enabled { Availability::ThisBuild } else { Availability::Feature(name) }
+}
+
+/// Every scheme that a URL can have.
+const ENGINES: [(&str, Availability); 7] = [
+    ("sqlite", feature("sqlite", cfg!(feature = "sqlite"))),
+    ("file", Availability::ThisBuild),
+    ("memory", Availability::ThisBuild),
+    ("mongodb", Availability::NotYet),
+    ("mongodb+srv", Availability::NotYet),
+    ("postgres", Availability::NotYet),
+    ("postgresql", Availability::NotYet),
+];
+
+/// An engine of this build, with the path that it uses.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    Memory,
+    File(PathBuf),
+    #[cfg(feature = "sqlite")]
+    Sqlite(PathBuf),
+}
+
+impl Engine {
+    /// Reads a URL; the error says what could have been meant.
+    pub(super) fn of(url: &StoreUrl) -> Result<Self, StartError> {
+        let (scheme, rest) = url.0.split_once(':').unwrap_or((&url.0, ""));
+        // `sqlite://var/x` is how other tools write it.
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        match scheme {
+            "memory" if path.is_empty() => Ok(Self::Memory),
+            "memory" => Err(refused(url, "memory: takes no path")),
+            "file" => Ok(Self::File(checked_path(url, path)?)),
+            #[cfg(feature = "sqlite")]
+            "sqlite" => Ok(Self::Sqlite(checked_path(url, path)?)),
+            _ => Err(refused(url, &unavailable(scheme))),
+        }
+    }
+}
+
+fn refused(url: &StoreUrl, why: &str) -> StartError {
+    StartError::config(format!("store.url '{url}': {why}"))
+}
+
+fn checked_path(url: &StoreUrl, path: &str) -> Result<PathBuf, StartError> {
+    match path {
+        "" => Err(refused(url, "it names no path")),
+        ":memory:" => Err(refused(url, "write memory: for a store in memory")),
+        _ => Ok(PathBuf::from(path)),
+    }
+}
+
+/// Why this build has no engine of this scheme.
+fn unavailable(scheme: &str) -> String {
+    let built: Vec<&str> = ENGINES
+        .iter()
+        .filter(|(_, availability)| *availability == Availability::ThisBuild)
+        .map(|(scheme, _)| *scheme)
+        .collect();
+    let built = built.join(", ");
+    match ENGINES.iter().find(|(known, _)| *known == scheme) {
+        Some((_, Availability::Feature(feature))) => format!(
+            "the {scheme} store is not in this build, which has {built}; `make run FEATURES={feature}` builds it in"
+        ),
+        Some(_) => format!("the {scheme} store is not in this version yet; it has {built}"),
+        None => format!("unknown store '{scheme}'{} (it has {built})", nearest(scheme)),
+    }
+}
+
+fn nearest(scheme: &str) -> String {
+    let nearest = ENGINES
+        .iter()
+        .map(|(known, _)| (strsim::damerau_levenshtein(scheme, known), known))
+        // With half the letters wrong, another word was meant.
+        .filter(|(distance, known)| *distance * 2 <= known.len())
+        .min_by_key(|(distance, _)| *distance);
+    nearest.map_or_else(String::new, |(_, known)| format!(", did you mean {known}:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        Engine::of(&StoreUrl::new(url)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_url_names_its_engine_and_path() {
+        let of = |url: &str| Engine::of(&StoreUrl::new(url)).unwrap();
+        assert_eq!(of("memory:"), Engine::Memory);
+        assert_eq!(of("file:var/store"), Engine::File("var/store".into()));
+        assert_eq!(of("file:///srv/store"), Engine::File("/srv/store".into()));
+        #[cfg(feature = "sqlite")]
+        assert_eq!(of("sqlite:var/server.sqlite"), Engine::Sqlite("var/server.sqlite".into()));
+    }
+
+    #[test]
+    fn every_engine_of_the_table_that_is_in_this_build_opens() {
+        for (scheme, availability) in ENGINES {
+            let path = if scheme == "memory" { "" } else { "x" };
+            let engine = Engine::of(&StoreUrl::new(format!("{scheme}:{path}")));
+            assert_eq!(engine.is_ok(), availability == Availability::ThisBuild, "{scheme}");
+        }
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[test]
+    fn an_engine_that_is_not_compiled_in_is_refused_with_the_command_that_has_it() {
+        let message = refused("sqlite:var/server.sqlite");
+        assert!(message.contains("not in this build, which has file, memory;"), "{message}");
+        assert!(message.contains("`make run FEATURES=sqlite`"), "{message}");
+    }
+
+    #[test]
+    fn a_url_that_names_no_engine_of_this_build_says_what_there_is() {
+        let message = refused("mongodb://ada:hunter2@h/db");
+        assert!(message.contains("the mongodb store is not in this version yet; it has "), "{message}");
+        assert!(message.contains("ada:***@h"), "{message}");
+        let message = refused("sqlit:var/x");
+        assert!(message.contains("did you mean sqlite:"), "{message}");
+        let message = refused("redis://h");
+        assert!(!message.contains("did you mean"), "{message}");
+        assert!(refused("file:").contains("names no path"));
+        assert!(refused("file::memory:").contains("write memory:"));
+    }
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        let url = StoreUrl::new("postgres://ada:hunter2@h/db");
+        assert_eq!(format!("{url:?}"), "postgres://ada:***@h/db");
+        assert_eq!(serde_json::to_string(&url).unwrap(), "\"postgres://ada:***@h/db\"");
+        // The control: nothing is hidden where there is none, so that the output can be read back.
+        for open in ["sqlite:var/ada@home.sqlite", "file:/srv/a:b@c"] {
+            assert_eq!(StoreUrl::new(open).to_string(), open);
+        }
+    }
+}

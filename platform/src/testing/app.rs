@@ -1,0 +1,196 @@
+//! An app in process: requests go through the whole middleware, without a socket.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::ext::ReasonPhrase;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::app::{App, OpenApp, Tasks};
+use crate::cli::Flags;
+use crate::config::{self, Config, Defaults, Service};
+use crate::http::server::{self as sockets, Drain};
+use crate::http::{self, Routes, Stack};
+use crate::logging::{Logging, MemoryLog};
+use crate::services::Services;
+
+/// An app without a socket, on a store in memory. Its background tasks run only when they are started.
+pub struct TestApp {
+    app: OpenApp,
+    log: MemoryLog,
+    settings: http::Settings,
+}
+
+/// The settings of an app that has none.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
+/// A service without settings of its own.
+pub const SERVICE: Service =
+    Service { name: "test", version: "0.0.0", defaults: Defaults { name: "test.yaml", text: "app: {}" } };
+
+impl TestApp {
+    /// Opens the app with the service's own configuration and these variables, such as
+    /// `("SERVER__HTTP__BODY_LIMIT", "1KiB")`. The store is `memory:` where they name none.
+    pub async fn start<A, S>(service: &Service, app: App<A, S>, environment: &[(&str, &str)]) -> Self
+    where
+        A: Clone + DeserializeOwned + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        let config: Config<A> = configuration(service, environment);
+        let (logging, log) = Logging::to_memory();
+        let app = app.open(&config, logging).await.unwrap();
+        Self { app, log, settings: config.http }
+    }
+
+    /// These routes as an app of their own, whose state is the services.
+    pub async fn with_routes(routes: Routes<Services>, environment: &[(&str, &str)]) -> Self {
+        let app = App::new(async |services, _| Ok(services), move |_: &NoSettings| routes);
+        Self::start(&SERVICE, app, environment).await
+    }
+
+    /// The services, to look into the store behind the app's back.
+    pub fn services(&self) -> &Services {
+        self.app.services()
+    }
+
+    /// The app as an axum router, for test clients that want one.
+    pub fn into_router(self) -> Router {
+        self.app.into_router()
+    }
+
+    /// Starts the background tasks.
+    pub fn start_tasks(&mut self) -> Tasks {
+        self.app.start_tasks()
+    }
+
+    /// Ends the app as the program does: what it does at the end, then its services.
+    pub async fn close(self) {
+        self.app.close().await;
+    }
+
+    /// The middleware with everything behind it.
+    pub fn stack(&self) -> Arc<Stack> {
+        self.app.stack()
+    }
+
+    /// Serves on a port that the system gives, as the program does.
+    pub async fn listen(&self) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
+        let listener = sockets::listen("127.0.0.1", 0).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stack, settings) = (self.stack(), self.settings.clone());
+        let drain = Drain::new(stack.shutdown().clone());
+        let handle = drain.clone();
+        let serving = tokio::spawn(async move { sockets::serve(listener, stack, &settings, handle).await });
+        (address, drain, serving)
+    }
+
+    /// The lines of the log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// Sends a request; a `Host` is added where there is none.
+    pub async fn send(&self, mut request: Request<Body>) -> TestResponse {
+        let headers = request.headers_mut();
+        headers.entry(HOST).or_insert_with(|| "localhost".parse().unwrap());
+        let response = self.stack().respond(None, request).await;
+        let (parts, body) = response.into_parts();
+        let reason = parts.extensions.get::<ReasonPhrase>();
+        let reason = reason.map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned());
+        let body = body.collect().await.unwrap().to_bytes();
+        TestResponse { status: parts.status, reason, headers: parts.headers, body }
+    }
+
+    /// Sends a request of these parts.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> TestResponse {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> TestResponse {
+        self.call(Method::GET, path, &[], Body::empty()).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> TestResponse {
+        self.call(Method::DELETE, path, &[], Body::empty()).await
+    }
+
+    /// POST with this body, as `curl -d` sends it.
+    pub async fn post(&self, path: &str, body: impl ToString) -> TestResponse {
+        self.call(Method::POST, path, &FORM, body.to_string()).await
+    }
+
+    /// PUT with this body, as `curl -d` sends it.
+    pub async fn put(&self, path: &str, body: impl ToString) -> TestResponse {
+        self.call(Method::PUT, path, &FORM, body.to_string()).await
+    }
+
+    /// PATCH with this body, as `curl -d` sends it.
+    pub async fn patch(&self, path: &str, body: impl ToString) -> TestResponse {
+        self.call(Method::PATCH, path, &FORM, body.to_string()).await
+    }
+}
+
+/// The content type of `curl -d`: the server reads JSON all the same.
+const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
+
+fn configuration<A: DeserializeOwned>(service: &Service, environment: &[(&str, &str)]) -> Config<A> {
+    let memory = [("SERVER__STORE__URL", "memory:")];
+    let pairs = memory.iter().chain(environment);
+    let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    config::load(&Flags::default(), pairs.collect::<Vec<_>>(), service).unwrap().config
+}
+
+/// A response, read to its end.
+#[derive(Debug)]
+pub struct TestResponse {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its reason phrase, where it is not the standard one.
+    pub reason: Option<String>,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl TestResponse {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// The value of a header; the first one where there are several.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The status and the reason phrase as they stand on the first line of the response.
+    pub fn status_line(&self) -> String {
+        let standard = self.status.canonical_reason().unwrap_or_default();
+        format!("{} {}", self.status.as_u16(), self.reason.as_deref().unwrap_or(standard))
+    }
+}

@@ -1,0 +1,157 @@
+//! The program as a process: what a person starts.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{Connection, PATIENCE};
+
+/// What the tests read of a running server. Set here, so that a service may choose other values for itself.
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("SERVER__LOGGING__CONSOLE__ENABLED", "true"),
+    ("SERVER__LOGGING__CONSOLE__LEVEL", "info"),
+    ("SERVER__LOGGING__CONSOLE__FORMAT", "human"),
+    ("SERVER__LOGGING__CONSOLE__STREAM", "stderr"),
+    ("SERVER__LOGGING__FILE__ENABLED", "true"),
+    ("SERVER__LOGGING__FILE__PATH", "logs/server.log"),
+    ("SERVER__LOGGING__FILE__LEVEL", "info"),
+    ("SERVER__LOGGING__FILE__FORMAT", "logfmt"),
+    ("SERVER__LOGGING__FILE__ROTATION", "size"),
+];
+
+/// A program made with this platform, by the path of its binary: `Program::new(env!("CARGO_BIN_EXE_server"))`.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    path: &'static str,
+}
+
+impl Program {
+    /// The program at this path.
+    pub const fn new(path: &'static str) -> Self {
+        Self { path }
+    }
+
+    /// A command that runs it in this folder, in an environment without variables of the person who runs the tests.
+    pub fn command(self, folder: &Path) -> Command {
+        let mut command = Command::new(self.path);
+        // Where `make coverage` collects what was run.
+        let coverage = std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE");
+        command.env_clear().envs(coverage).envs(ENVIRONMENT).current_dir(folder).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it until it ends by itself.
+    pub fn run(self, folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        self.command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap()
+    }
+
+    /// Starts the server in a new folder, on a port that the system gives.
+    pub fn start(self, arguments: &[&str]) -> TestServer {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut server = self.start_in(temporary.path(), arguments);
+        server.temporary = Some(temporary);
+        server
+    }
+
+    /// Starts the server in a folder that outlives it.
+    pub fn start_in(self, folder: &Path, arguments: &[&str]) -> TestServer {
+        let host = if arguments.contains(&"--host") { &[][..] } else { &["--host", "127.0.0.1"] };
+        TestServer::spawn(self.command(folder).args(["--port", "0"]).args(host).args(arguments), folder)
+    }
+}
+
+/// A running server, with a folder of its own for what it writes.
+pub struct TestServer {
+    child: Child,
+    /// Where it runs and writes.
+    pub folder: PathBuf,
+    /// Where it listens.
+    pub address: SocketAddr,
+    stderr: Receiver<String>,
+    /// Keeps the folder for as long as the server runs.
+    temporary: Option<TempDir>,
+}
+
+impl TestServer {
+    /// Starts a command that runs the server in this folder.
+    pub fn spawn(command: &mut Command, folder: &Path) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, stderr) = mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let address = "0.0.0.0:0".parse().unwrap();
+        let mut server = Self { child, folder: folder.to_owned(), address, stderr, temporary: None };
+        let line = server.wait_for_line("listening");
+        let url = line.split("url=http://").nth(1).unwrap().split(' ').next().unwrap();
+        server.address = url.parse().unwrap_or_else(|_| panic!("no address in {line}"));
+        server
+    }
+
+    /// The next line on standard error that holds the text.
+    pub fn wait_for_line(&mut self, text: &str) -> String {
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
+            match self.stderr.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(_) => break,
+            }
+        }
+        panic!("no line with {text:?}; seen: {seen:#?}");
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Opens a connection.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// What it has written to its log file so far.
+    pub fn log_file(&self) -> String {
+        let mut text = String::new();
+        let file = std::fs::File::open(self.folder.join("logs/server.log"));
+        file.and_then(|mut file| file.read_to_string(&mut text)).unwrap_or_default();
+        text
+    }
+
+    /// Sends a signal by its name, as `kill -TERM` does.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// The exit code, once the process has ended.
+    pub fn wait(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server did not end");
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // The process may have ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,82 @@
+//! Lists in pages: `limit`, `after`, and the link to the next page.
+
+use axum::http::Method;
+use platform::error::Result;
+use platform::http::{PageRequest, Paged, Route, Routes};
+use platform::services::Services;
+use platform::store::{Dao, Entity, Filter};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use platform::testing::{TestApp, TestResponse};
+
+#[derive(Deserialize, Serialize)]
+struct Note {
+    text: String,
+}
+
+impl Entity for Note {
+    const COLLECTION: &'static str = "notes";
+}
+
+async fn list(notes: Dao<Note>, page: PageRequest) -> Result<Paged<Vec<String>>> {
+    let found = notes.get_page_after(Filter::all(), page.after.as_deref(), page.limit).await?;
+    Ok(page.respond(found.next, found.items.into_iter().map(|note| note.id).collect()))
+}
+
+async fn fill(notes: Dao<Note>) -> Result<()> {
+    for id in ["a", "b", "c&d", "e", "f"] {
+        notes.insert_with_id(id, &Note { text: "x".to_owned() }).await?;
+    }
+    Ok(())
+}
+
+async fn app() -> TestApp {
+    let routes: Routes<Services> = Routes::new().route(Route::at("/notes").get(list).post(fill));
+    let app = TestApp::with_routes(routes, &[("SERVER__HTTP__LIST_LIMIT", "4")]).await;
+    assert_eq!(app.call(Method::POST, "/notes", &[], "").await.status, 200);
+    app
+}
+
+/// The path in `Link: <path>; rel="next"`.
+fn next(page: &TestResponse) -> Option<String> {
+    let (path, relation) = page.header("link")?.strip_prefix('<')?.split_once('>')?;
+    assert_eq!(relation, "; rel=\"next\"");
+    Some(path.to_owned())
+}
+
+#[tokio::test]
+async fn the_links_lead_through_the_whole_list_and_keep_the_rest_of_the_query() {
+    let app = app().await;
+    let mut pages = Vec::new();
+    let mut path = Some("/notes?limit=2&color=red%26blue".to_owned());
+    while let Some(asked) = path {
+        assert!(asked.contains("color=red%26blue"), "{asked}");
+        let page = app.get(&asked).await;
+        pages.push(page.json());
+        path = next(&page);
+    }
+    assert_eq!(pages, [json!(["a", "b"]), json!(["c&d", "e"]), json!(["f"])]);
+}
+
+#[tokio::test]
+async fn a_list_has_a_bound_whether_or_not_the_request_has_one() {
+    let app = app().await;
+    let page = app.get("/notes").await;
+    assert_eq!(page.json(), json!(["a", "b", "c&d", "e"]));
+    assert_eq!(next(&page).as_deref(), Some("/notes?limit=4&after=e"));
+    // The control: a page that holds the rest leads nowhere.
+    let page = app.get("/notes?after=a&limit=4").await;
+    assert_eq!((page.json(), next(&page)), (json!(["b", "c&d", "e", "f"]), None));
+}
+
+#[tokio::test]
+async fn a_limit_that_is_none_is_400_and_named() {
+    let app = app().await;
+    for limit in ["0", "5", "-1", "two", ""] {
+        let answer = app.get(&format!("/notes?limit={limit}")).await;
+        assert_eq!(answer.status_line(), "400 Invalid Query String", "{limit}");
+        let errors = &answer.json()["errors"];
+        assert_eq!(errors, &json!([{"pointer": "/limit", "message": "is not a whole number from 1 to 4"}]));
+    }
+}

@@ -1,0 +1,18 @@
+//! The platform's promises, tested through its public face: one binary, so that it links once.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod axum_world;
+mod bodies;
+mod connections;
+mod endings;
+mod errors;
+mod handlers;
+mod lists;
+mod methods;
+mod paths;
+mod ranks;
+mod representations;
+mod request_log;
+mod store_contract;
+mod upgrades;

@@ -1,0 +1,222 @@
+//! Methods, `OPTIONS`, CORS, cookies, trailing slashes.
+
+use axum::body::Body;
+use axum::extract::RawPathParams;
+use axum::http::Method;
+use platform::http::{Cors, Json, NoContent, Path, Route, Routes, State};
+use platform::services::Services;
+
+use platform::testing::TestApp;
+
+async fn hello() -> Json<&'static str> {
+    Json("hello")
+}
+
+async fn hello_nobody() {}
+
+fn routes() -> Routes<Services> {
+    let listed = Cors::origins(["https://app.example".parse().unwrap()]).with_credentials();
+    Routes::new()
+        .route(Route::at("/closed").get(hello).post(hello))
+        .route(Route::at("/open").get(hello).cors(Cors::any()))
+        .route(Route::at("/listed").get(hello).put(hello).post(hello).cors(listed))
+        .route(Route::at("/empty").get(hello_nobody).delete(async || NoContent))
+        .route(Route::at("/empty/{id}").get(hello_nobody).delete(async || NoContent))
+        .route(Route::at("/account").get(hello).post(hello).cookies())
+}
+
+async fn app() -> TestApp {
+    TestApp::with_routes(routes(), &[]).await
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_have_is_405_with_allow() {
+    let answer = app().await.delete("/closed").await;
+    assert_eq!(answer.status_line(), "405 Method Not Allowed");
+    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    assert_eq!(answer.json()["code"], 405);
+    let answer = app().await.call(Method::from_bytes(b"BREW").unwrap(), "/closed", &[], Body::empty()).await;
+    assert_eq!(answer.status_line(), "405 Method Not Allowed");
+}
+
+#[tokio::test]
+async fn options_is_204_with_allow_and_no_body() {
+    let answer = app().await.call(Method::OPTIONS, "/closed", &[], Body::empty()).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    assert!(answer.body.is_empty());
+    assert_eq!(answer.header("content-length"), None);
+}
+
+#[tokio::test]
+async fn options_of_the_whole_server_is_204() {
+    let app = app().await;
+    assert_eq!(app.call(Method::OPTIONS, "*", &[], Body::empty()).await.status, 204);
+    assert_eq!(app.call(Method::GET, "*", &[], Body::empty()).await.status, 404);
+}
+
+#[tokio::test]
+async fn options_of_an_unknown_path_is_404() {
+    let answer = app().await.call(Method::OPTIONS, "/nowhere", &[], Body::empty()).await;
+    assert_eq!(answer.status_line(), "404 Unknown Endpoint");
+}
+
+const PREFLIGHT: [(&str, &str); 3] = [
+    ("origin", "https://app.example"),
+    ("access-control-request-method", "PUT"),
+    ("access-control-request-headers", "x-token"),
+];
+
+#[tokio::test]
+async fn a_route_that_does_not_ask_for_cors_has_none_of_its_headers() {
+    let app = app().await;
+    for method in [Method::OPTIONS, Method::GET] {
+        let answer = app.call(method, "/closed", &PREFLIGHT, Body::empty()).await;
+        let cors = answer.headers.keys().any(|name| name.as_str().starts_with("access-control"));
+        assert!(!cors, "{:?}", answer.headers);
+    }
+}
+
+#[tokio::test]
+async fn a_route_open_to_all_answers_preflights_and_requests() {
+    let app = app().await;
+    let preflight = app.call(Method::OPTIONS, "/open", &PREFLIGHT, Body::empty()).await;
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
+    // `*` would not let `Authorization` in (Fetch standard, "CORS-preflight fetch", step 6).
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("x-token"));
+    let answer = app.get("/open").await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    // A page must be able to read its errors as well.
+    let answer = app.delete("/open").await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+}
+
+#[tokio::test]
+async fn a_listed_origin_is_mirrored_and_another_is_not() {
+    let app = app().await;
+    let answer = app.call(Method::OPTIONS, "/listed", &PREFLIGHT, Body::empty()).await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("x-token"));
+    assert_eq!(answer.header("vary"), Some("origin"));
+    for origin in ["https://evil.example", "https://app.example.evil.example", "null"] {
+        let answer = app.call(Method::GET, "/listed", &[("origin", origin)], Body::empty()).await;
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
+        assert_eq!(answer.header("vary"), Some("origin"));
+    }
+}
+
+#[tokio::test]
+async fn a_form_on_another_site_cannot_reach_a_route_that_relies_on_cookies() {
+    let app = app().await;
+    let form = [("content-type", "text/plain"), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
+    let answer = app.call(Method::POST, "/account", &form, "{}").await;
+    assert_eq!(answer.status_line(), "403 Cross-Site Request Refused");
+    // The controls: the same form reaches a route without cookies, the site's own page reaches this one.
+    assert_eq!(app.call(Method::POST, "/closed", &form, "{}").await.status, 200);
+    let own = [("sec-fetch-site", "same-origin"), ("cookie", "session=1")];
+    assert_eq!(app.call(Method::POST, "/account", &own, "{}").await.status, 200);
+}
+
+#[tokio::test]
+async fn cookies_that_cors_lets_in_come_from_the_listed_origin_only() {
+    let app = app().await;
+    for (origin, status) in [("https://app.example", 200), ("https://evil.example", 403)] {
+        let form = [("origin", origin), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
+        assert_eq!(app.call(Method::POST, "/listed", &form, "{}").await.status, status, "{origin}");
+        assert_eq!(app.call(Method::POST, "/account", &form, "{}").await.status, 403, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_the_same_length_whether_its_path_has_parameters_or_not() {
+    let app = app().await;
+    for path in ["/empty", "/empty/1"] {
+        // hyper writes the length of an answer that has none, except of a 204.
+        assert_eq!(app.get(path).await.header("content-length"), None, "{path}");
+        let answer = app.delete(path).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-length")), (204, None), "{path}");
+        let answer = app.call(Method::HEAD, path, &[], Body::empty()).await;
+        assert_eq!(answer.header("content-length"), Some("0"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_trailing_slash_is_accepted() {
+    let app = app().await;
+    assert_eq!(app.get("/closed/").await.status, 200);
+    assert_eq!(app.get("/closed//").await.status, 404);
+    let answer = app.delete("/closed/").await;
+    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let app = app().await;
+    let get = app.get("/closed").await;
+    let head = app.call(Method::HEAD, "/closed", &[], Body::empty()).await;
+    assert_eq!(head.status, 200);
+    assert!(head.body.is_empty());
+    assert_eq!(head.header("content-length"), Some("7"));
+    for name in ["etag", "content-type", "vary"] {
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn ping_answers_and_is_not_logged() {
+    let app = TestApp::with_routes(platform::http::health::routes(), &[]).await;
+    assert_eq!(app.get("/ping").await.status, 200);
+    assert_eq!(app.log(), [""; 0]);
+    app.get("/nowhere").await;
+    assert_eq!(app.log().len(), 1);
+}
+
+#[tokio::test]
+async fn every_method_reaches_its_own_handler() {
+    async fn named(method: Method) -> String {
+        method.to_string()
+    }
+    let route = Route::at("/m").get(named).post(named).put(named).patch(named).delete(named);
+    let app = TestApp::with_routes(Routes::new().route(route), &[]).await;
+    assert_eq!(app.get("/m").await.body, "GET");
+    assert_eq!(app.post("/m", "").await.body, "POST");
+    assert_eq!(app.put("/m", "").await.body, "PUT");
+    assert_eq!(app.patch("/m", "").await.body, "PATCH");
+    assert_eq!(app.delete("/m").await.body, "DELETE");
+}
+
+#[tokio::test]
+async fn a_handler_gets_the_state_and_the_parameters_of_its_path() {
+    async fn plain(State(services): State<Services>) -> String {
+        services.name().to_owned()
+    }
+    async fn with(State(services): State<Services>, Path((a, b)): Path<(String, u8)>) -> String {
+        format!("{} {a} {b}", services.name())
+    }
+    // Extractors of axum that look at what its router notes.
+    async fn perhaps(id: Option<Path<String>>, all: RawPathParams) -> String {
+        format!("{} of {}", id.map_or("none".to_owned(), |Path(id)| id), all.iter().count())
+    }
+    let routes = Routes::new()
+        .route(Route::at("/tasks").get(async || "other").post(plain))
+        .route(Route::at("/tasks/{a}/{b}").post(with))
+        .route(Route::at("/files/{a}/{*b}").post(with))
+        .route(Route::at("/perhaps").post(perhaps))
+        .route(Route::at("/perhaps/{id}").post(perhaps));
+    let app = TestApp::with_routes(routes, &[("SERVER__SERVER__NAME", "here")]).await;
+    for (path, expected) in [
+        ("/tasks", "here"),
+        ("/tasks/", "here"),
+        ("/tasks/x%20y/7", "here x y 7"),
+        ("/tasks/x/7/", "here x 7"),
+        ("/files/x/7", "here x 7"),
+        ("/perhaps", "none of 0"),
+        ("/perhaps/1/", "1 of 1"),
+    ] {
+        assert_eq!(app.post(path, "").await.body, expected, "{path}");
+    }
+}

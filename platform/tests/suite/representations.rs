@@ -1,0 +1,246 @@
+//! Compression, `ETag`, security headers, request ids, static files.
+
+use axum::body::Body;
+use axum::http::Method;
+use axum::http::header::{CONTENT_TYPE, X_FRAME_OPTIONS};
+use axum::response::IntoResponse;
+use platform::http::{Path, Route, Routes};
+use platform::services::Services;
+
+use platform::testing::{TestApp, TestResponse};
+
+async fn text(Path(size): Path<usize>) -> String {
+    "a bit of text ".chars().cycle().take(size).collect()
+}
+
+async fn picture() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "image/png")], vec![7; 10_000])
+}
+
+async fn unframed() -> impl IntoResponse {
+    [(X_FRAME_OPTIONS, "DENY")]
+}
+
+fn routes() -> Routes<Services> {
+    Routes::new()
+        .route(Route::at("/unframed").get(unframed))
+        .route(Route::at("/text/{size}").get(text).post(text))
+        .route(Route::at("/picture").get(picture))
+}
+
+async fn app() -> TestApp {
+    TestApp::with_routes(routes(), &[]).await
+}
+
+async fn get(app: &TestApp, path: &str, name: &str, value: &str) -> TestResponse {
+    app.call(Method::GET, path, &[(name, value)], Body::empty()).await
+}
+
+/// Undoes a content encoding.
+fn decoded(answer: &TestResponse) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut decoder: Box<dyn std::io::Read> = match answer.header("content-encoding") {
+        None => Box::new(&answer.body[..]),
+        Some("gzip") => Box::new(flate2::read::GzDecoder::new(&answer.body[..])),
+        Some("br") => Box::new(brotli::Decompressor::new(&answer.body[..], 4_096)),
+        Some("zstd") => Box::new(zstd::Decoder::new(&answer.body[..]).unwrap()),
+        Some(other) => panic!("{other}"),
+    };
+    decoder.read_to_end(&mut plain).unwrap();
+    plain
+}
+
+#[tokio::test]
+async fn an_answer_is_compressed_as_the_client_accepts_it() {
+    let app = app().await;
+    let plain = app.get("/text/5000").await;
+    for (accept, encoding) in [
+        ("gzip", Some("gzip")),
+        ("br", Some("br")),
+        ("zstd", Some("zstd")),
+        ("gzip;q=0.5, br;q=1", Some("br")),
+        ("gzip;q=0", None),
+        ("identity", None),
+        ("compress", None),
+        ("*;q=0", None),
+    ] {
+        let answer = get(&app, "/text/5000", "accept-encoding", accept).await;
+        assert_eq!(answer.status, 200, "{accept}");
+        assert_eq!(answer.header("content-encoding"), encoding, "{accept}");
+        assert_eq!(answer.header("vary"), Some("accept-encoding"), "{accept}");
+        assert_eq!(decoded(&answer), plain.body, "{accept}");
+        assert!(encoding.is_none() || answer.body.len() < 1_000, "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_worth_compressing_is_left_alone() {
+    let app = app().await;
+    for path in ["/text/1023", "/picture"] {
+        let answer = get(&app, path, "accept-encoding", "gzip").await;
+        assert_eq!(answer.header("content-encoding"), None, "{path}");
+        assert_eq!(answer.header("vary"), None, "{path}");
+    }
+    let answer = get(&app, "/text/1024", "accept-encoding", "gzip").await;
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+}
+
+#[tokio::test]
+async fn an_answer_that_could_have_been_compressed_says_so_in_vary() {
+    assert_eq!(app().await.get("/text/5000").await.header("vary"), Some("accept-encoding"));
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_answer_gets_304() {
+    let app = app().await;
+    let first = app.get("/text/5000").await;
+    let tag = first.header("etag").unwrap();
+    assert!(tag.starts_with('"') && tag.len() == 34, "{tag}");
+    let again = get(&app, "/text/5000", "if-none-match", tag).await;
+    assert_eq!(again.status, 304);
+    assert!(again.body.is_empty());
+    assert_eq!(again.header("etag"), Some(tag));
+    assert_eq!(again.header("content-length"), None);
+    let second_line = [("if-none-match", "\"x\""), ("if-none-match", tag)];
+    assert_eq!(app.call(Method::GET, "/text/5000", &second_line, Body::empty()).await.status, 304);
+    let other = get(&app, "/text/5001", "if-none-match", tag).await;
+    assert_eq!(other.status, 200);
+    let head = app.call(Method::HEAD, "/text/5000", &[("if-none-match", tag)], Body::empty()).await;
+    assert_eq!(head.status, 304);
+}
+
+#[tokio::test]
+async fn a_compressed_answer_has_a_weak_tag_that_matches_as_well() {
+    let app = app().await;
+    let compressed = get(&app, "/text/5000", "accept-encoding", "gzip").await;
+    let tag = compressed.header("etag").unwrap();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    assert_eq!(get(&app, "/text/5000", "if-none-match", tag).await.status, 304);
+}
+
+#[tokio::test]
+async fn a_304_has_the_vary_of_the_answer_that_it_stands_for() {
+    let app = app().await;
+    for (path, vary) in [("/text/5000", Some("accept-encoding")), ("/text/5", None)] {
+        let full = app.get(path).await;
+        assert_eq!(full.header("vary"), vary, "{path}");
+        let kept = get(&app, path, "if-none-match", full.header("etag").unwrap()).await;
+        assert_eq!((kept.status.as_u16(), kept.header("vary")), (304, vary), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn only_reading_has_an_etag() {
+    let answer = app().await.post("/text/50", "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("etag"), None);
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers_of_helmet() {
+    let app = app().await;
+    for path in ["/text/1", "/nowhere"] {
+        let answer = app.get(path).await;
+        for name in [
+            "content-security-policy",
+            "cross-origin-opener-policy",
+            "cross-origin-resource-policy",
+            "origin-agent-cluster",
+            "referrer-policy",
+            "strict-transport-security",
+            "x-content-type-options",
+            "x-dns-prefetch-control",
+            "x-download-options",
+            "x-frame-options",
+            "x-permitted-cross-domain-policies",
+            "x-xss-protection",
+        ] {
+            assert!(answer.header(name).is_some(), "{path}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_security_header_can_be_changed_added_and_left_out() {
+    let settings = [(
+        "SERVER__HTTP__SECURITY_HEADERS",
+        "{x-frame-options: DENY, referrer-policy: \"\", permissions-policy: camera=()}",
+    )];
+    let app = TestApp::with_routes(routes(), &settings).await;
+    let answer = app.get("/text/1").await;
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+    assert_eq!(answer.header("referrer-policy"), None);
+    assert_eq!(answer.header("permissions-policy"), Some("camera=()"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[tokio::test]
+async fn a_header_of_the_handler_takes_the_place_of_ours() {
+    let answer = app().await.get("/unframed").await;
+    let all: Vec<_> = answer.headers.get_all(X_FRAME_OPTIONS).iter().collect();
+    assert_eq!(all, ["DENY"]);
+}
+
+#[tokio::test]
+async fn a_request_id_is_taken_when_well_formed_and_made_when_not() {
+    let app = app().await;
+    let answer = get(&app, "/text/1", "x-request-id", "trace-1.2").await;
+    assert_eq!(answer.header("x-request-id"), Some("trace-1.2"));
+    for bad in ["a b", "a=b", "\"", &"x".repeat(129)] {
+        let answer = get(&app, "/text/1", "x-request-id", bad).await;
+        let made = answer.header("x-request-id").unwrap();
+        assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+    }
+}
+
+/// The files of a folder under `/static`.
+async fn static_files(folder: &std::path::Path) -> TestApp {
+    let settings = [("SERVER__VIEWS__STATIC_DIR", folder.to_str().unwrap())];
+    TestApp::with_routes(platform::http::assets(), &settings).await
+}
+
+#[tokio::test]
+async fn a_static_file_is_kept_for_ever_under_its_version_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("static");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("site.css"), "body { color: green }").unwrap();
+    std::fs::write(folder.path().join("outside.txt"), "secret").unwrap();
+    let app = static_files(&files).await;
+    let assets = platform::views::Assets::open(&platform::views::Settings { static_dir: files });
+    let current = app.get(&assets.unwrap().url("site.css")).await;
+    assert_eq!(current.header("cache-control"), Some("public, max-age=31536000, immutable"));
+    let plain = app.get("/static/site.css").await;
+    assert_eq!(plain.status, 200);
+    assert_eq!(plain.header("content-type"), Some("text/css"));
+    assert_eq!(plain.header("cache-control"), Some("no-cache"));
+    for other in ["v=0000000000000000", "v=a&v=b", "%", "x"] {
+        let stale = app.get(&format!("/static/site.css?{other}")).await;
+        assert_eq!(
+            (stale.status.as_u16(), stale.header("cache-control")),
+            (200, Some("no-cache")),
+            "{other}"
+        );
+    }
+    let tag = plain.header("etag").unwrap();
+    let kept = get(&app, "/static/site.css", "if-none-match", tag).await;
+    assert_eq!((kept.status.as_u16(), kept.header("vary")), (304, Some("accept-encoding")));
+    for escape in
+        ["/static/../outside.txt", "/static/%2e%2e/outside.txt", "/static/..%2foutside.txt", "/static/none"]
+    {
+        let answer = app.get(escape).await;
+        assert_eq!(answer.status_line(), "404 Unknown Endpoint", "{escape}");
+    }
+}
+
+#[tokio::test]
+async fn a_range_or_a_condition_that_a_static_file_does_not_meet_is_said_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("site.css"), "body { color: green }").unwrap();
+    let app = static_files(dir.path()).await;
+    let beyond = get(&app, "/static/site.css", "range", "bytes=1000-").await;
+    assert_eq!(beyond.status_line(), "416 Range Not Satisfiable");
+    assert_eq!((beyond.header("content-range"), &beyond.json()["code"]), (Some("bytes */21"), &416.into()));
+    let changed = get(&app, "/static/site.css", "if-match", "\"another\"").await;
+    assert_eq!(changed.status_line(), "412 Precondition Failed");
+}

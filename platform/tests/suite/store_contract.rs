@@ -1,0 +1,216 @@
+//! One list of tests that every store passes, run once for each: a store added later gets one line here.
+
+mod concurrency;
+mod documents;
+mod durability;
+mod methods;
+mod model;
+mod queries;
+
+use std::sync::Arc;
+
+use platform::error::StartError;
+use platform::store::{self, Body, Dao, DocumentStore, Entity};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Where the documents of one test are: gone with it.
+struct Place {
+    folder: TempDir,
+    url: fn(&TempDir) -> String,
+}
+
+impl Place {
+    fn memory() -> Self {
+        Self::at(|_| "memory:".to_owned())
+    }
+
+    fn json_file() -> Self {
+        Self::at(|folder| format!("file:{}", folder.path().join("store").display()))
+    }
+
+    #[cfg(feature = "sqlite")]
+    fn sqlite() -> Self {
+        Self::at(|folder| format!("sqlite:{}", folder.path().join("store.sqlite").display()))
+    }
+
+    fn at(url: fn(&TempDir) -> String) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), url }
+    }
+
+    async fn open(&self) -> Arc<dyn DocumentStore> {
+        open(&(self.url)(&self.folder), 1).await.unwrap()
+    }
+}
+
+async fn open(url: &str, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
+    let sqlite = json!({"connections": 4, "queue": 1024, "group": 256});
+    let settings = json!({"url": url, "timeout": "10s", "sqlite": sqlite});
+    store::open(&serde_json::from_value(settings).unwrap(), processes).await
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+struct Person {
+    name: String,
+    age: i64,
+}
+
+impl Entity for Person {
+    const COLLECTION: &'static str = "people";
+    const INDEXES: &'static [&'static str] = &["name"];
+}
+
+fn person(name: &str, age: i64) -> Person {
+    Person { name: name.to_owned(), age }
+}
+
+/// Any object at all.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+struct Anything(Body);
+
+impl Entity for Anything {
+    const COLLECTION: &'static str = "anything";
+    const INDEXES: &'static [&'static str] = &["a"];
+}
+
+fn anything(value: serde_json::Value) -> Anything {
+    serde_json::from_value(value).unwrap()
+}
+
+fn people(store: &Arc<dyn DocumentStore>) -> Dao<Person> {
+    Dao::new(Arc::clone(store))
+}
+
+fn things(store: &Arc<dyn DocumentStore>) -> Dao<Anything> {
+    Dao::new(Arc::clone(store))
+}
+
+macro_rules! engine {
+    ($engine:ident: $($group:ident { $($case:ident)* })*) => {
+        mod $engine {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let place = super::Place::$engine();
+                    super::$group::$case(place.open().await).await;
+                }
+            )*)*
+        }
+    };
+}
+
+macro_rules! contract {
+    ($($cases:tt)*) => {
+        engine!(memory: $($cases)*);
+        engine!(json_file: $($cases)*);
+        #[cfg(feature = "sqlite")]
+        engine!(sqlite: $($cases)*);
+    };
+}
+
+contract! {
+    documents {
+        a_created_document_can_be_read_back
+        a_document_comes_back_exactly_as_it_was_sent
+        a_random_float_comes_back_to_the_last_bit
+        ids_that_are_path_tricks_stay_apart
+        an_id_that_is_empty_or_too_long_is_refused
+        a_document_nested_too_deeply_is_refused
+        a_document_of_the_deepest_nesting_comes_back
+        a_key_that_serde_json_would_interpret_is_refused
+        keys_that_other_formats_interpret_are_kept
+        nul_in_a_document_is_refused_with_its_pointer
+        nul_in_an_id_is_refused_and_names_no_document
+        collections_do_not_meet
+        a_document_that_is_not_the_entity_is_our_fault
+        the_store_answers_a_ping
+    }
+    methods {
+        get_first_is_the_oldest
+        get_all_is_in_the_order_of_the_ids
+        get_all_sorted_is_in_the_order_asked_for
+        insert_with_id_refuses_an_id_that_is_taken
+        insert_many_stores_all
+        insert_many_stores_none_when_one_is_refused
+        upsert_creates_then_replaces
+        update_first_changes_the_fields_named_and_no_other
+        update_first_of_a_path_through_a_value_changes_nothing
+        delete_first_deletes_one
+        delete_all_deletes_what_matches
+        delete_with_ids_counts_what_was_there
+        replace_changes_what_is_there_and_makes_nothing
+        a_page_comes_with_the_size_of_the_whole
+        a_walk_in_chunks_sees_each_document_once
+        a_walk_in_chunks_goes_on_beside_writes
+        a_chunk_says_whether_there_is_a_next_one
+        a_stream_ends_after_the_last
+        count_and_exists_agree
+        an_empty_collection_answers_everything
+    }
+    queries {
+        a_sort_over_mixed_types_has_one_order
+        a_filter_over_mixed_types_has_one_answer
+        numbers_are_compared_exactly
+        null_missing_and_present_are_told_apart
+        texts_are_compared_bytewise
+        an_operand_with_nul_is_compared_as_any_other
+        a_filter_combines
+        a_page_beyond_the_end_is_empty
+        a_path_may_have_any_letters_that_are_allowed
+        a_text_that_looks_like_a_query_is_a_text
+        a_query_out_of_bounds_is_refused
+        the_largest_filter_allowed_is_answered
+    }
+    concurrency {
+        every_write_raises_the_version
+        a_write_that_expects_another_version_is_refused
+        compare_and_set_loses_no_write
+        update_first_hands_out_each_document_once
+        one_of_many_inserts_of_an_id_wins
+        concurrent_upserts_of_an_id_make_one_document
+    }
+    model {
+        random_operations_are_answered_as_by_memory
+    }
+}
+
+macro_rules! durable_engine {
+    ($engine:ident: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::super::durability::$case(super::super::Place::$engine()).await;
+            }
+        )*
+    };
+}
+
+macro_rules! durable {
+    ($($case:ident)*) => {
+        mod durable {
+            mod json_file {
+                durable_engine!(json_file: $($case)*);
+            }
+            #[cfg(feature = "sqlite")]
+            mod sqlite {
+                durable_engine!(sqlite: $($case)*);
+            }
+        }
+    };
+}
+
+durable! {
+    a_restart_finds_what_was_stored
+    two_handles_see_each_other
+    compare_and_set_over_two_handles_loses_no_write
+    path_tricks_stay_inside_the_place
+}
+
+#[tokio::test]
+async fn memory_for_several_processes_is_refused_with_the_reason() {
+    let error = open("memory:", 2).await.err().unwrap();
+    assert_eq!(error.exit_code, 2);
+    assert!(error.to_string().contains("each would have data of its own"), "{error}");
+    open("memory:", 1).await.unwrap();
+}

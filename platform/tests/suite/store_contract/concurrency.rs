@@ -1,0 +1,128 @@
+//! Versions, and many writers at a time.
+
+use std::sync::Arc;
+
+use platform::error::Kind;
+use platform::store::{Dao, DocumentStore, Expected, Filter, Patch, field};
+use tokio::task::JoinSet;
+
+use super::{Person, people, person};
+
+const WRITERS: i64 = 8;
+
+pub(super) async fn every_write_raises_the_version(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    people.insert_with_id("ada", &person("Ada", 1)).await.unwrap();
+    assert_eq!(people.replace("ada", Expected::Version(1), &person("Ada", 2)).await.unwrap(), Some(2));
+    let patch = || Patch::new().set("age", 3);
+    assert_eq!(people.update_first(Filter::all(), patch()).await.unwrap().unwrap().version, 3);
+    assert_eq!(people.update("ada", Expected::Version(3), patch()).await.unwrap().unwrap().version, 4);
+    assert_eq!(people.upsert(Filter::id("ada"), &person("Ada", 4)).await.unwrap().version, 5);
+    assert_eq!(people.get("ada").await.unwrap().unwrap().version, 5);
+    assert!(people.delete("ada", Expected::Version(5)).await.unwrap());
+    people.insert_with_id("ada", &person("Ada", 1)).await.unwrap();
+    assert_eq!(people.get("ada").await.unwrap().unwrap().version, 1);
+}
+
+pub(super) async fn a_write_that_expects_another_version_is_refused(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    people.insert_with_id("ada", &person("Ada", 1)).await.unwrap();
+    people.replace("ada", Expected::Any, &person("Ada", 2)).await.unwrap();
+    for stale in [0, 1, 3, u64::MAX] {
+        let expected = Expected::Version(stale);
+        let errors = [
+            people.replace("ada", expected, &person("Eve", 9)).await.unwrap_err(),
+            people.update("ada", expected, Patch::new().set("age", 9)).await.unwrap_err(),
+            people.delete("ada", expected).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!((error.kind(), error.reason()), (Kind::Conflict, "Version Conflict"));
+        }
+    }
+    let stored = people.get("ada").await.unwrap().unwrap();
+    assert_eq!((stored.version, stored.value), (2, person("Ada", 2)));
+}
+
+/// Each writer adds 1 to the age, by reading and writing on condition, `rounds` times.
+pub(super) async fn race(daos: Vec<Dao<Person>>, rounds: i64) {
+    let mut writers = JoinSet::new();
+    for people in daos {
+        writers.spawn(async move {
+            let mut done = 0;
+            while done < rounds {
+                let stored = people.get("counter").await.unwrap().unwrap();
+                let next = person("Counter", stored.value.age + 1);
+                match people.replace("counter", Expected::Version(stored.version), &next).await {
+                    Ok(Some(_)) => done += 1,
+                    Ok(None) => panic!("the counter is gone"),
+                    Err(error) => assert_eq!(error.reason(), "Version Conflict"),
+                }
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+}
+
+pub(super) async fn compare_and_set_loses_no_write(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    people.insert_with_id("counter", &person("Counter", 0)).await.unwrap();
+    race((0..WRITERS).map(|_| people.clone()).collect(), 10).await;
+    let stored = people.get("counter").await.unwrap().unwrap();
+    assert_eq!((stored.value.age, stored.version), (WRITERS * 10, 81));
+}
+
+pub(super) async fn update_first_hands_out_each_document_once(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    let mut ids =
+        people.insert_many(&(0..20).map(|age| person("free", age)).collect::<Vec<_>>()).await.unwrap();
+    let mut workers = JoinSet::new();
+    for _ in 0..WRITERS {
+        let people = people.clone();
+        workers.spawn(async move {
+            let mut taken = Vec::new();
+            let free = || field("name").eq("free");
+            while let Some(got) =
+                people.update_first(free(), Patch::new().set("name", "taken")).await.unwrap()
+            {
+                assert_eq!((got.value.name.as_str(), got.version), ("taken", 2));
+                taken.push(got.id);
+            }
+            taken
+        });
+    }
+    let mut taken: Vec<String> = workers.join_all().await.concat();
+    taken.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(taken, ids);
+}
+
+pub(super) async fn one_of_many_inserts_of_an_id_wins(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    let mut writers = JoinSet::new();
+    for age in 0..WRITERS {
+        let people = people.clone();
+        writers.spawn(async move { people.insert_with_id("one", &person("P", age)).await.map(|()| age) });
+    }
+    let (won, lost): (Vec<_>, Vec<_>) = writers.join_all().await.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    assert!(lost.into_iter().all(|answer| answer.unwrap_err().kind() == Kind::Conflict));
+    assert_eq!(people.get("one").await.unwrap().unwrap().value.age, *won[0].as_ref().unwrap());
+}
+
+pub(super) async fn concurrent_upserts_of_an_id_make_one_document(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    let mut writers = JoinSet::new();
+    for age in 0..WRITERS {
+        let people = people.clone();
+        writers
+            .spawn(async move { people.upsert(field("name").eq("One"), &person("One", age)).await.unwrap() });
+    }
+    let answers = writers.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.created).count(), 1);
+    let mut versions: Vec<u64> = answers.iter().map(|answer| answer.version).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, (1..=8).collect::<Vec<u64>>());
+    assert_eq!(people.count(Filter::all()).await.unwrap(), 1);
+}

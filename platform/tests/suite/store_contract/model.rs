@@ -1,0 +1,206 @@
+//! Random operations, answered by the store under test exactly as by the one in memory.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use platform::error::{Error, Kind};
+use platform::store::query::{Bound, Direction, Test};
+use platform::store::{
+    Body, Change, Collection, DocumentStore, Expected, Filter, Page, Patch, Query, Scalar, Sort, Write,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::Place;
+
+/// Enough for some thousand operations on each store, in a second or two.
+const CASES: u32 = 128;
+
+static COLLECTION: Collection = Collection::new("model", &["a", "b.x"]);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Get(String),
+    Find(Query),
+    Count(Filter),
+    Write(Write),
+}
+
+fn ids() -> impl Strategy<Value = String> {
+    select(vec!["a", "A", "b", "../x", "n\u{1}l", "é", "e\u{301}"]).prop_map(str::to_owned)
+}
+
+fn paths() -> impl Strategy<Value = String> {
+    select(vec!["a", "b", "b.x", "b.x.y", "a.0"]).prop_map(str::to_owned)
+}
+
+fn scalars() -> impl Strategy<Value = Value> {
+    select(vec![
+        json!(null),
+        json!(false),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(-0.0),
+        json!(0.5),
+        json!(1),
+        json!(1.0),
+        json!(9_007_199_254_740_992.0_f64),
+        json!(9_007_199_254_740_993_i64),
+        json!(i64::MAX),
+        json!(9_223_372_036_854_775_808.0_f64),
+        json!(i64::MIN),
+        json!(1e40),
+        json!(""),
+        json!("1"),
+        json!("a"),
+        json!("a\u{1}"),
+        json!("ab"),
+        json!("b"),
+        json!("B"),
+        json!("é"),
+        json!("\u{10ffff}"),
+    ])
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        6 => scalars(),
+        1 => select(vec![json!([]), json!([1, "a"]), json!({}), json!(u64::MAX), json!(u64::MAX - 1)]),
+        2 => scalars().prop_map(|value| json!({ "x": value })),
+        1 => scalars().prop_map(|value| json!({"x": {"y": value}, "0": 1})),
+    ]
+}
+
+fn bodies() -> impl Strategy<Value = Arc<Body>> {
+    vec((select(vec!["a", "b", "c"]), values()), 0..4)
+        .prop_map(|fields| Arc::new(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()))
+}
+
+fn operands() -> impl Strategy<Value = Scalar> {
+    scalars().prop_map(|value| Scalar::try_from(value).unwrap())
+}
+
+fn tests() -> impl Strategy<Value = Test> {
+    let bound = select(vec![Bound::Included, Bound::Excluded]);
+    prop_oneof![
+        3 => vec(operands(), 0..4).prop_map(Test::In),
+        2 => (operands(), bound.clone()).prop_map(|(value, bound)| Test::Below(value, bound)),
+        2 => (operands(), bound).prop_map(|(value, bound)| Test::Above(value, bound)),
+        1 => Just(Test::Exists),
+        1 => select(vec!["", "a", "é", "\u{10ffff}"]).prop_map(|prefix| Test::StartsWith(prefix.to_owned())),
+    ]
+}
+
+fn filters() -> impl Strategy<Value = Filter> {
+    let leaf = prop_oneof![
+        1 => Just(Filter::All),
+        2 => vec(ids(), 0..3).prop_map(Filter::Ids),
+        1 => ids().prop_map(Filter::After),
+        6 => (paths(), tests()).prop_map(|(path, test)| Filter::Field(path, test)),
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Filter::And),
+            vec(inner.clone(), 0..3).prop_map(Filter::Or),
+            inner.prop_map(|filter| !filter),
+        ]
+    })
+}
+
+fn queries() -> impl Strategy<Value = Query> {
+    let sort = vec((paths(), select(vec![Direction::Ascending, Direction::Descending])), 0..3)
+        .prop_map(|fields| fields.into_iter().fold(Sort::by_id(), |sort, (path, to)| sort.then(path, to)));
+    let page = (0..3_u64, proptest::option::of(0..5_u64)).prop_map(|(offset, limit)| Page { offset, limit });
+    (filters(), sort, page).prop_map(|(filter, sort, page)| Query { filter, sort, page })
+}
+
+fn patches() -> impl Strategy<Value = Patch> {
+    vec((paths(), proptest::option::of(values())), 1..3)
+        .prop_map(|steps| {
+            steps.into_iter().fold(Patch::new(), |patch, (path, value)| match value {
+                Some(value) => patch.set(path, value),
+                None => patch.unset(path),
+            })
+        })
+        .prop_filter("the DAO refuses it", |patch| patch.check().is_ok())
+}
+
+fn writes() -> impl Strategy<Value = Write> {
+    let change = prop_oneof![
+        bodies().prop_map(Change::Replace),
+        patches().prop_map(Change::Merge),
+        Just(Change::Delete),
+    ];
+    let expected = prop_oneof![3 => Just(Expected::Any), 1 => (1..4_u64).prop_map(Expected::Version)];
+    prop_oneof![
+        4 => vec((ids(), bodies()), 1..4).prop_map(Write::Insert),
+        4 => (filters(), expected, change)
+            .prop_map(|(filter, expected, change)| Write::Change { filter, expected, change }),
+        2 => (filters(), ids(), bodies()).prop_map(|(filter, id, body)| Write::Upsert { filter, id, body }),
+        1 => filters().prop_map(Write::DeleteAll),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        1 => ids().prop_map(Step::Get),
+        5 => queries().prop_map(Step::Find),
+        1 => filters().prop_map(Step::Count),
+        5 => writes().prop_map(Step::Write),
+    ];
+    vec(step, 1..30)
+}
+
+/// The answer as text: the order of the keys and the last bit of each number count.
+fn told(answer: Result<impl Debug, Error>) -> Result<String, TestCaseError> {
+    match answer {
+        Ok(answer) => Ok(format!("{answer:?}")),
+        Err(error) if matches!(error.kind(), Kind::BadRequest | Kind::Conflict) => {
+            Ok(error.reason().to_owned())
+        }
+        Err(error) => Err(TestCaseError::fail(error.trace())),
+    }
+}
+
+async fn answer(store: &dyn DocumentStore, step: Step) -> Result<String, TestCaseError> {
+    match step {
+        Step::Get(id) => told(store.get(&COLLECTION, &id).await),
+        Step::Find(query) => told(store.find(&COLLECTION, query).await),
+        Step::Count(filter) => told(store.count(&COLLECTION, filter).await),
+        Step::Write(write) => told(store.write(&COLLECTION, write).await),
+    }
+}
+
+async fn compare(
+    store: &dyn DocumentStore,
+    model: &dyn DocumentStore,
+    steps: Vec<Step>,
+) -> Result<(), TestCaseError> {
+    let all = Query { filter: Filter::All, sort: Sort::by_id(), page: Page::all() };
+    let start = Step::Write(Write::DeleteAll(Filter::All));
+    answer(store, start.clone()).await?;
+    answer(model, start).await?;
+    for step in steps.into_iter().chain([Step::Find(all)]) {
+        let expected = answer(model, step.clone()).await?;
+        prop_assert_eq!(answer(store, step.clone()).await?, expected, "{:?}", step);
+    }
+    Ok(())
+}
+
+pub(super) async fn random_operations_are_answered_as_by_memory(store: Arc<dyn DocumentStore>) {
+    let model = Place::memory().open().await;
+    let runtime = Handle::current();
+    // proptest is synchronous: it runs beside the runtime and asks it for each case.
+    let run = move || {
+        let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+        TestRunner::new(config).run(&steps(), |steps| runtime.block_on(compare(&*store, &*model, steps)))
+    };
+    if let Err(failure) = tokio::task::spawn_blocking(run).await.unwrap() {
+        panic!("{failure}");
+    }
+}
