@@ -1,8 +1,8 @@
-//! The one error of the server: what the caller is told, and what only the log may know.
+//! The error type of the server. It has a public side, for the caller, and a private side, for the log.
 //!
-//! A handler returns `Result<T, Error>`. The kind decides the status; the message goes to the caller; the
-//! source goes to the log alone. This file knows the numbers of HTTP and nothing else of it, so that a service
-//! can refuse without importing the web.
+//! A handler returns `Result<T, Error>`. The kind decides the status; the message and the headers go to the caller; the
+//! source goes only to the log. This file knows status codes and nothing else of HTTP, so that a service without HTTP
+//! can use it.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -12,43 +12,43 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// What most functions of the server return.
+/// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure it is; each has one status.
+/// The kind of an error. Each has one status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// 400: the request cannot be understood or breaks a rule.
+    /// 400: the request is malformed or breaks a rule.
     BadRequest,
-    /// 401: the caller has not said who it is, or not in a way that holds.
+    /// 401: credentials are missing or invalid.
     Unauthorized,
-    /// 403: understood, and refused.
+    /// 403: the caller is not allowed to do this.
     Forbidden,
-    /// 404: there is no such thing.
+    /// 404: it does not exist.
     NotFound,
     /// 405: the path exists, the method does not.
     MethodNotAllowed,
-    /// 408: the client took too long to send its request.
+    /// 408: the client sent its request too slowly.
     RequestTimeout,
-    /// 409: it clashes with what is stored.
+    /// 409: it conflicts with what is stored.
     Conflict,
-    /// 412: a condition of the request (`If-Match`) does not hold.
+    /// 412: a condition of the request, such as `If-Match`, is false.
     PreconditionFailed,
     /// 413: the body is larger than the limit.
     PayloadTooLarge,
-    /// 415: the body is encoded in a way the server does not read.
+    /// 415: the server does not read this encoding of a body.
     UnsupportedMediaType,
-    /// 422: well formed, and against a rule of the application.
+    /// 422: well formed, but against a rule of the application.
     Unprocessable,
-    /// 429: the caller has sent too many requests.
+    /// 429: too many requests.
     TooManyRequests,
-    /// 431: too many headers, or too large.
+    /// 431: the request head is too large, or has too many headers.
     HeadersTooLarge,
-    /// 500: our fault; the caller learns nothing of the cause.
+    /// 500: a fault of the server. The caller is not told the cause.
     Internal,
-    /// 503: a dependency, or the server itself, cannot serve now.
+    /// 503: a dependency, or the server itself, is not available now.
     Unavailable,
-    /// Any other status from 400 to 599; say with `with_reason` what it is.
+    /// Any other status from 400 to 599. Set its reason with `with_reason`.
     Other(u16),
 }
 
@@ -97,7 +97,7 @@ impl Kind {
         }
     }
 
-    /// The reason phrase and message of an error that gives none of its own.
+    /// The default reason phrase and message.
     pub fn phrase(self) -> &'static str {
         match self {
             Self::BadRequest => "Bad Request",
@@ -120,16 +120,16 @@ impl Kind {
     }
 }
 
-/// One field of a refused body.
+/// One wrong field of a request body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901) to the value; empty for the document itself.
     pub pointer: String,
-    /// What is wrong with it.
+    /// What is wrong.
     pub message: String,
 }
 
-/// A failure with a public and a private side.
+/// An error with a public and a private side.
 pub struct Error {
     kind: Kind,
     reason: &'static str,
@@ -141,7 +141,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of this kind with its standard phrase as message.
+    /// An error of this kind, with its default phrase as message.
     #[track_caller]
     pub fn new(kind: Kind) -> Self {
         Self {
@@ -185,7 +185,7 @@ impl Error {
         Self::new(Kind::Conflict).with_reason(message)
     }
 
-    /// 412: a condition of the request does not hold, such as the version in `If-Match`.
+    /// 412: a condition of the request is false, such as the version in `If-Match`.
     #[track_caller]
     pub fn precondition_failed() -> Self {
         Self::new(Kind::PreconditionFailed)
@@ -197,66 +197,67 @@ impl Error {
         Self::new(Kind::Unprocessable).with_reason(message)
     }
 
-    /// 429, with the time after which the caller may try again: `Retry-After`, in whole seconds, rounded up.
+    /// 429 with `Retry-After`: when the caller may try again, in whole seconds, rounded up.
     #[track_caller]
     pub fn too_many_requests(retry_after: Duration) -> Self {
         let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
         Self::new(Kind::TooManyRequests).with_header("retry-after", seconds.to_string())
     }
 
-    /// 500: the cause goes to the log, the caller is told only that it is our fault.
+    /// 500. The cause goes only to the log.
     #[track_caller]
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(Kind::Internal).with_source(source)
     }
 
-    /// 503: a dependency cannot serve now; the cause goes to the log.
+    /// 503: a dependency is not available. The cause goes only to the log.
     #[track_caller]
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(Kind::Unavailable).with_source(source)
     }
 
-    /// Sets the HTTP/1.1 reason phrase, and the message with it. It is `'static` on purpose: a reason phrase
-    /// never carries the caller's text.
+    /// Sets the HTTP/1.1 reason phrase, and the message to the same text. It is `'static`, so that it can never hold
+    /// text of the caller.
     pub fn with_reason(mut self, reason: &'static str) -> Self {
         self.reason = reason;
         self.message = Cow::Borrowed(reason);
         self
     }
 
-    /// Sets the message that the caller reads in the body; it may quote the caller.
+    /// Sets the message in the body of the response. It may quote the caller.
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.message = message.into();
         self
     }
 
-    /// Adds the fields that were refused.
+    /// Sets the fields that are wrong.
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
     }
 
-    /// Adds a header to the response; several of one name are all sent. One that is no HTTP header is left out.
+    /// Adds a header to the response. Several of one name are all sent. A name or value that HTTP does not allow is
+    /// left out.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Adds the cause, for the log only.
+    /// Sets the cause, which goes only to the log.
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Says before the cause where it happened; an error without a cause stays as it is.
-    pub fn at_place(self, place: impl fmt::Display) -> Self {
+    /// Puts a context before the cause, such as the name of a file. An error without a cause stays as it is.
+    pub fn with_context(self, context: impl fmt::Display) -> Self {
         match self.cause() {
             cause if cause.is_empty() => self,
-            cause => self.with_source(format!("{place}: {cause}")),
+            cause => self.with_source(format!("{context}: {cause}")),
         }
     }
 
-    /// What kind of failure it is.
+    /// The kind of the error.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -271,12 +272,12 @@ impl Error {
         self.reason
     }
 
-    /// What the caller is told.
+    /// The message for the caller.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The fields that were refused.
+    /// The fields that are wrong.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
@@ -286,13 +287,13 @@ impl Error {
         &self.headers
     }
 
-    /// The causes on one line, outermost first, for the log; empty when the message says it all.
+    /// The causes on one line, outermost first, for the log. Empty when there is no source.
     pub fn cause(&self) -> String {
         let mut text = String::new();
         let mut next = self.source();
         while let Some(source) = next {
             let cause = source.to_string();
-            // Many errors say their source themselves.
+            // Many errors include the text of their source.
             if !text.ends_with(&cause) {
                 if !text.is_empty() {
                     text.push_str(": ");
@@ -304,7 +305,7 @@ impl Error {
         text
     }
 
-    /// The message, the place in the source, and every cause on a line of its own: what `--debug` shows.
+    /// The message, the line of code, and each cause on its own line: what `--debug` shows.
     pub fn trace(&self) -> String {
         let mut text = format!("{}\n  at {}", self.message, self.location);
         let mut next = self.source();
@@ -335,10 +336,10 @@ impl StdError for Error {
     }
 }
 
-/// Why the server did not start: one line for a person, and the exit code of the process.
+/// Why the server did not start: a message of one line, and the exit code of the process.
 #[derive(Debug)]
 pub struct StartError {
-    /// 2: the command line or the configuration has to be mended; 1: anything else.
+    /// 2: the command line or the configuration is wrong; 1: anything else.
     pub exit_code: u8,
     message: String,
 }
@@ -349,7 +350,7 @@ impl StartError {
         Self { exit_code: 2, message: message.into() }
     }
 
-    /// The configuration is right, the machine does not allow it (exit code 1).
+    /// The configuration is right, but something else failed (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
         Self { exit_code: 1, message: message.into() }
     }
@@ -378,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_never_tells_the_cause() {
+    fn the_message_never_contains_the_cause() {
         let error = Error::internal("password=hunter2");
         assert_eq!(error.message(), "Internal Server Error");
         assert_eq!(error.cause(), "password=hunter2");
@@ -410,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_its_wrapper_says_is_said_once() {
+    fn a_cause_that_its_wrapper_includes_is_written_once() {
         #[derive(Debug)]
         struct Wrapper(std::io::Error);
         impl fmt::Display for Wrapper {
@@ -428,10 +429,10 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_said_before_the_cause_and_only_there() {
-        let error = Error::internal("disk I/O error").at_place("store file a.sqlite");
+    fn a_context_comes_before_the_cause_and_needs_one() {
+        let error = Error::internal("disk I/O error").with_context("store file a.sqlite");
         assert_eq!(error.cause(), "store file a.sqlite: disk I/O error");
-        assert_eq!(Error::not_found("No Such Thing").at_place("store file a.sqlite").cause(), "");
+        assert_eq!(Error::not_found("No Such Thing").with_context("store file a.sqlite").cause(), "");
     }
 
     #[test]

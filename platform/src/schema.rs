@@ -80,5 +80,7 @@ mod tests {
     fn a_broken_schema_is_refused_by_name() {
         let error = Schema::parse("todo.json", r#"{"type": "strnig"}"#).unwrap_err();
         assert!(error.to_string().starts_with("schema todo.json: "), "{error}");
+        let error = Schema::parse("todo.json", r#"{"type": "string", "type": "number"}"#).unwrap_err();
+        assert!(error.to_string().starts_with("schema todo.json: /type: duplicate field"), "{error}");
     }
 }

@@ -1,11 +1,11 @@
-//! Reads JSON that others wrote: request bodies, and the documents of a store. Nothing in it is changed or interpreted.
+//! Reads JSON that others wrote: request bodies, and the documents of a store. It changes and interprets nothing in it.
 //!
-//! `serde_json` alone would change a document in three cases, without an error:
+//! `serde_json` alone changes a document without an error in three cases:
 //!
 //! * An object has a key twice: it keeps the last value.
 //! * An object begins with the key `$serde_json::private::RawValue`: with its feature `raw_value`, which axum switches
-//!   on, it parses the string behind that key as JSON, past every check, and to any depth. `…::Number` is the same
-//!   for its feature `arbitrary_precision`. This happens also when a `Value` is read from another `Value`, so such a key
+//!   on, it parses the string at that key as JSON, without any of the checks and to any depth. Its feature
+//!   `arbitrary_precision` does the like with `…::Number`. Reading a `Value` from a `Value` does it too, so such a key
 //!   must not get into one.
 //! * A number has more digits than a 64-bit integer or a double keeps: it rounds.
 
@@ -20,23 +20,23 @@ use serde_json::{Map, Number, Value};
 /// The most levels of arrays and objects within one another; `serde_json` itself stops there.
 pub const MAX_DEPTH: usize = 127;
 
-/// What the keys begin with that `serde_json` interprets.
+/// The prefix of the keys that `serde_json` interprets.
 const RESERVED_PREFIX: &str = "$serde_json::private::";
 
-/// What a caller is told of such a key.
+/// The message for a caller who sends such a key.
 pub const RESERVED_KEY: &str = "a key must not begin with `$serde_json::private::`";
 
-/// Whether `serde_json` could take this key for a mark of its own.
+/// Whether `serde_json` may interpret this key.
 pub fn is_reserved_key(key: &str) -> bool {
     key.starts_with(RESERVED_PREFIX)
 }
 
-/// Why a text is not read.
+/// Why a text is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// JSON pointer (RFC 6901) to the value that is refused; empty where the text is no JSON at all.
+    /// JSON pointer (RFC 6901) to the key that is refused; empty for any other fault.
     pub pointer: String,
-    /// What is wrong, with its line and column.
+    /// What is wrong, and at which line and column.
     pub message: String,
 }
 
@@ -88,9 +88,9 @@ pub fn push_segment(pointer: &mut String, segment: &str) {
     }
 }
 
-/// Reads a value in which no object has a key twice, or a reserved one.
+/// Reads a value in which no object has a duplicate or a reserved key.
 struct NoDuplicateKeys<'a> {
-    /// The way to a refused key, from the inside out; `None` until there is one.
+    /// The pointer to the refused key, innermost segment first; `None` until a key is refused.
     path: &'a mut Option<Vec<String>>,
 }
 
@@ -104,7 +104,7 @@ impl NoDuplicateKeys<'_> {
         E::custom(message)
     }
 
-    /// An error from inside an array or object, on its way out.
+    /// Passes an error on, and adds the segment at which it came from inside.
     fn pass_on<E>(self, segment: String, error: E) -> E {
         if let Some(path) = self.path {
             path.push(segment);
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn serde_json_interprets_such_a_key() {
-        // The control, which fails when the reason for all this is gone.
+        // The control: when this fails, keys need not be reserved any more.
         let value: Value = serde_json::from_str(r#"{"$serde_json::private::RawValue":"[1]"}"#).unwrap();
         assert_eq!(value, serde_json::json!([1]));
     }

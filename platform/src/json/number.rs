@@ -1,11 +1,10 @@
-//! Numbers that JSON can spell and a 64-bit integer or double cannot keep.
+//! Numbers in JSON that neither a 64-bit integer nor a double holds exactly.
 
-/// An IEEE 754 double holds any number of up to 15 decimal digits exactly (`f64::DIGITS`), unless it is so close
-/// to 0 that digits are lost.
+/// A double holds every number of up to 15 decimal digits exactly (`f64::DIGITS`), except very close to 0.
 const EXACT_DIGITS: usize = f64::DIGITS as usize;
 
-/// Where the first number begins that would not come back as it was sent: an integer beyond 64 bits, or a decimal with
-/// more digits than a double holds. The text need not be JSON.
+/// The position of the first number that would be rounded: an integer beyond 64 bits, or a decimal with more digits
+/// than a double holds. The text need not be valid JSON.
 pub(super) fn first_inexact(json: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < json.len() {
@@ -33,11 +32,11 @@ pub(super) fn first_inexact(json: &[u8]) -> Option<usize> {
 }
 
 fn is_exact(number: &[u8]) -> bool {
-    // Of so few digits, only a negative exponent can lose some.
+    // A number this short is exact, unless a negative exponent brings it close to 0.
     if number.len() <= EXACT_DIGITS && !number.contains(&b'-') {
         return true;
     }
-    // What is no number passes here: the parser has a better message for it.
+    // Not a number: the parser refuses it with a better message.
     let Ok(text) = std::str::from_utf8(number) else { return true };
     if text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() {
         return true;

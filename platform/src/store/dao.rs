@@ -1,7 +1,6 @@
-//! What a slice sees of the store: typed values in, typed values out. It knows no engine and no HTTP.
+//! What a slice uses of the store: it writes and reads typed values. It knows no engine and no HTTP.
 //!
-//! Everything that a caller can get wrong is checked here, once for all engines: ids, documents, paths, sizes. No engine is
-//! given a text with NUL.
+//! All arguments are checked here, once for every engine: ids, documents, paths, sizes. An engine is never given NUL.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -13,10 +12,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::document;
-use super::fields::Fields;
+use super::fields::{Fields, FieldsDeserializer};
 use super::query::{Filter, Page, Query, Sort};
-use super::write::{Change, Expected, Patch, Write, Written};
-use super::{Body, Collection, Document, DocumentStore};
+use super::write::{Change, Expected, Patch, Write, WriteOutcome};
+use super::{Collection, Document, DocumentStore};
 use crate::error::{Error, Result};
 
 /// How many documents [`Dao::stream`] reads at a time.
@@ -35,22 +34,22 @@ pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
 pub struct Stored<T> {
     /// The id of the document.
     pub id: String,
-    /// 1 when it was made, and one more at each write.
+    /// 1 when it was created; each write adds 1.
     pub version: u64,
-    /// The value itself.
+    /// The value.
     pub value: T,
 }
 
-/// One page of an answer, and the size of the whole.
+/// One page of the values that match, and how many match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing<T> {
     /// The values of the page.
     pub items: Vec<Stored<T>>,
-    /// How many there are on all pages; counted after the page was read, so a write may come between.
+    /// How many there are on all pages. They are counted after the page was read: a write may have come between.
     pub total: u64,
 }
 
-/// A part of a walk through all values by id.
+/// Some of the values that match, and where the next ones begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk<T> {
     /// The values, by id.
@@ -70,16 +69,16 @@ pub struct Upserted {
     pub created: bool,
 }
 
-/// An id that sorts by the time of its making: a `UUIDv7` (RFC 9562) as 32 lower-case hexadecimal digits.
+/// A new id. Ids sort by the time at which they were made: a `UUIDv7` (RFC 9562) as 32 lower-case hexadecimal digits.
 pub fn new_id() -> String {
     Uuid::now_v7().simple().to_string()
 }
 
-/// The documents of one entity. Making one costs a reference count.
+/// The documents of one entity. A clone costs one reference count.
 ///
-/// "First" is by id, bytewise, which for ids of [`new_id`] is the oldest. Besides what is written at a method,
-/// all fail with `BadRequest` for a filter, sort or patch that breaks a bound of `query`, with `Unavailable` when
-/// the store cannot answer in time, and with `Internal` when a stored document is not a `T`.
+/// "First" means the least id, compared bytewise: with ids of [`new_id`], the oldest. Besides the errors that a method
+/// names, all fail with `BadRequest` for a filter, sort or patch beyond a limit of `query`, with `Unavailable` when
+/// the store does not respond in time, and with `Internal` when a stored document is not a `T`.
 pub struct Dao<T> {
     store: Arc<dyn DocumentStore>,
     entity: PhantomData<fn() -> T>,
@@ -129,28 +128,31 @@ impl<T: Entity> Dao<T> {
         Ok(Listing { items, total: self.count(filter).await? })
     }
 
-    /// The values that match and whose id is greater than `after`, by id, at most `limit` of them. A walk that passes
-    /// on `next` sees each value at most once, whatever is written meanwhile, and costs the same at every chunk, which
-    /// an offset does not. A `limit` of 0 gives nothing, and no `next`.
+    /// The values that match and whose id is greater than `after`, by id, at most `limit` of them (keyset pagination).
+    ///
+    /// Pass `next` as the next `after`: so each value is seen at most once, whatever is written meanwhile, and a late
+    /// chunk costs no more than the first. With a `limit` of 0, there are no items and no `next`.
     pub async fn get_page_after(&self, filter: Filter, after: Option<&str>, limit: u64) -> Result<Chunk<T>> {
         if limit == 0 {
             return Ok(Chunk { items: Vec::new(), next: None });
         }
-        let filter = match after {
-            Some(id) => Filter::And(vec![Filter::After(id.to_owned()), filter]),
-            None => filter,
-        };
+        // Checked before `after` is added: the limits are for the caller's part.
+        let mut filter = checked(filter)?;
+        if let Some(id) = after {
+            filter = Filter::And(vec![Filter::After(id.to_owned()).without_nul(), filter]);
+        }
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        // One more than is wanted tells whether there is a next chunk.
-        let mut items = self.find(filter, Sort::by_id(), Page::first(limit.saturating_add(1))).await?;
+        // One more document than wanted: if it is there, there is a next chunk.
+        let page = Page::first(limit.saturating_add(1));
+        let mut items = self.find_checked(Query { filter, sort: Sort::by_id(), page }).await?;
         let more = items.len() > wanted;
         items.truncate(wanted);
         let next = if more { items.last().map(|last| last.id.clone()) } else { None };
         Ok(Chunk { items, next })
     }
 
-    /// All values that match, by id, read in chunks, so that memory stays bounded. A value that is written
-    /// meanwhile may or may not be seen; each is seen at most once.
+    /// All values that match, by id, read in chunks, so that memory stays bounded. Each is seen at most once. A value
+    /// that is written meanwhile may or may not be seen.
     pub fn stream(&self, filter: Filter) -> impl Stream<Item = Result<Stored<T>>> + Send + 'static {
         let dao = self.clone();
         // Every id is greater than the empty text.
@@ -176,15 +178,17 @@ impl<T: Entity> Dao<T> {
         Ok(!self.store.find(Self::COLLECTION, query).await?.is_empty())
     }
 
-    /// Stores a value under a new id, and returns the id. Like all that store a value, it fails with `BadRequest` for
-    /// one that cannot be kept (`document::check`); the error has a JSON pointer for each wrong field.
+    /// Stores a value under a new id, and returns the id.
+    ///
+    /// Like every method that stores a value, it fails with `BadRequest` for a value with NUL or a reserved key, or one
+    /// that is nested too deeply; the error has the JSON pointer of each such field.
     pub async fn insert(&self, value: &T) -> Result<String> {
         let id = new_id();
         self.insert_with_id(&id, value).await?;
         Ok(id)
     }
 
-    /// Stores a value under an id of the caller's. `Conflict` when it is taken, `BadRequest` when it is empty,
+    /// Stores a value under this id. `Conflict` when a document has it, `BadRequest` when it is empty,
     /// longer than [`document::MAX_ID`] bytes or contains NUL.
     pub async fn insert_with_id(&self, id: &str, value: &T) -> Result<()> {
         document::check_id(id)?;
@@ -204,34 +208,34 @@ impl<T: Entity> Dao<T> {
         Ok(ids)
     }
 
-    /// Replaces the first value that matches, or stores this one where none does: under the id that the filter
-    /// names when it is [`Filter::id`], else under a new one.
+    /// Replaces the first value that matches. When none does, stores this one: under the id of the filter when that is
+    /// [`Filter::id`], else under a new id.
     pub async fn upsert(&self, filter: Filter, value: &T) -> Result<Upserted> {
         let id = match &filter {
             Filter::Ids(ids) if ids.len() == 1 => ids[0].clone(),
             _ => new_id(),
         };
         document::check_id(&id)?;
-        let written = self.write(Write::Upsert { filter, id, body: encode(value)? }).await?;
-        let document = written.document.ok_or_else(|| Error::internal("an upsert answered no document"))?;
-        Ok(Upserted { id: document.id, version: document.version, created: written.created })
+        let outcome = self.write(Write::Upsert { filter, id, fields: encode(value)? }).await?;
+        let document = outcome.document.ok_or_else(|| Error::internal("an upsert returned no document"))?;
+        Ok(Upserted { id: document.id, version: document.version, created: outcome.created })
     }
 
     /// Replaces the value of this id and returns its new version; `None` when there is none. `Conflict` when it
     /// has another version than the expected one.
     pub async fn replace(&self, id: &str, expected: Expected, value: &T) -> Result<Option<u64>> {
         let change = Change::Replace(encode(value)?);
-        let written = self.write(Write::Change { filter: Filter::id(id), expected, change }).await?;
-        Ok(written.document.map(|document| document.version))
+        let outcome = self.write(Write::Change { filter: Filter::id(id), expected, change }).await?;
+        Ok(outcome.document.map(|document| document.version))
     }
 
-    /// Changes some fields of the value of this id and returns it as it is now; `None` when there is none.
+    /// Changes some fields of the value of this id and returns the changed value; `None` when there is none.
     /// `Conflict` when it has another version than the expected one.
     pub async fn update(&self, id: &str, expected: Expected, patch: Patch) -> Result<Option<Stored<T>>> {
         self.merge(Filter::id(id), expected, patch).await
     }
 
-    /// Changes some fields of the first value that matches and returns it as it is now.
+    /// Changes some fields of the first value that matches and returns the changed value; `None` when none matches.
     pub async fn update_first(&self, filter: Filter, patch: Patch) -> Result<Option<Stored<T>>> {
         self.merge(filter, Expected::Any, patch).await
     }
@@ -254,25 +258,28 @@ impl<T: Entity> Dao<T> {
         Ok(self.write(Write::DeleteAll(filter)).await?.count)
     }
 
-    /// Deletes the values of these ids (10,000 at most), and returns how many there were.
+    /// Deletes the values of these ids (10,000 at most), and returns how many it deleted.
     pub async fn delete_with_ids<S: AsRef<str> + Sync>(&self, ids: &[S]) -> Result<u64> {
         self.delete_all(Filter::Ids(ids.iter().map(|id| id.as_ref().to_owned()).collect())).await
     }
 
     async fn find(&self, filter: Filter, sort: Sort, page: Page) -> Result<Vec<Stored<T>>> {
-        let filter = checked(filter)?;
         sort.check()?;
-        let found = self.store.find(Self::COLLECTION, Query { filter, sort, page }).await?;
+        self.find_checked(Query { filter: checked(filter)?, sort, page }).await
+    }
+
+    async fn find_checked(&self, query: Query) -> Result<Vec<Stored<T>>> {
+        let found = self.store.find(Self::COLLECTION, query).await?;
         found.into_iter().map(decode).collect()
     }
 
     async fn merge(&self, filter: Filter, expected: Expected, patch: Patch) -> Result<Option<Stored<T>>> {
         patch.check()?;
-        let written = self.write(Write::Change { filter, expected, change: Change::Merge(patch) }).await?;
-        written.document.map(decode).transpose()
+        let outcome = self.write(Write::Change { filter, expected, change: Change::Merge(patch) }).await?;
+        outcome.document.map(decode).transpose()
     }
 
-    async fn write(&self, mut write: Write) -> Result<Written> {
+    async fn write(&self, mut write: Write) -> Result<WriteOutcome> {
         match &mut write {
             Write::Change { filter, .. } | Write::Upsert { filter, .. } | Write::DeleteAll(filter) => {
                 *filter = checked(std::mem::replace(filter, Filter::All))?;
@@ -283,24 +290,24 @@ impl<T: Entity> Dao<T> {
     }
 }
 
-/// A filter within its bounds, as an engine is given it.
+/// A filter that an engine may be given: within the limits of `query`, and without NUL.
 fn checked(filter: Filter) -> Result<Filter> {
     filter.check()?;
     Ok(filter.without_nul())
 }
 
-fn encode<T: Entity>(value: &T) -> Result<Arc<Body>> {
+fn encode<T: Entity>(value: &T) -> Result<Arc<Fields>> {
     match serde_json::to_value(value).map_err(Error::internal)? {
-        Value::Object(body) => {
-            document::check(&body)?;
-            Ok(Arc::new(body))
+        Value::Object(fields) => {
+            document::check(&fields)?;
+            Ok(Arc::new(fields))
         }
         _ => Err(Error::internal(format!("a document of {} is not an object", T::COLLECTION))),
     }
 }
 
 fn decode<T: Entity>(document: Document) -> Result<Stored<T>> {
-    let value = T::deserialize(Fields(&document.body))
+    let value = T::deserialize(FieldsDeserializer(&document.fields))
         .map_err(|cause| Error::internal(format!("{} {:?}: {cause}", T::COLLECTION, document.id)))?;
     Ok(Stored { id: document.id, version: document.version, value })
 }
@@ -310,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_sort_by_the_time_of_their_making() {
+    fn ids_sort_by_the_time_at_which_they_were_made() {
         let ids: Vec<String> = (0..1000).map(|_| new_id()).collect();
         assert!(ids.is_sorted());
         assert!(

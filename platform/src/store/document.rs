@@ -1,14 +1,12 @@
-//! A document, and what its fields may hold. It touches no engine.
+//! A document, and what an id and fields may hold. It knows no engine.
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::fields::Fields;
 use crate::error::{Error, FieldError, Result};
 use crate::json;
-
-/// The fields of a document, in the order in which they were sent.
-pub type Body = Map<String, Value>;
 
 /// The most levels of objects and arrays in a document: MongoDB's limit, and below the [`json::MAX_DEPTH`] at which
 /// reading ends, so that what was written can be read.
@@ -17,7 +15,7 @@ pub const MAX_NESTING: usize = 100;
 /// The most refused fields that one error names: a bound on the response to a hostile document.
 const MAX_ERRORS: usize = 100;
 
-/// What a caller is told of a text or a key with NUL, which PostgreSQL cannot keep: so no engine is given one.
+/// What a caller is told of a text or a key with NUL. PostgreSQL cannot keep NUL, so no engine is given it.
 const NUL: &str = "must not contain the character NUL (U+0000)";
 
 /// The longest id in bytes; below the 2,704 at which PostgreSQL refuses an index entry.
@@ -28,24 +26,29 @@ pub const MAX_ID: usize = 1024;
 pub struct Document {
     /// Unique in its collection; any text of 1 to [`MAX_ID`] bytes without NUL.
     pub id: String,
-    /// 1 when the document is made, and one more at each write.
+    /// 1 when the document is created; each write adds 1.
     pub version: u64,
     /// The fields; shared, so that a copy of the document is cheap.
-    pub body: Arc<Body>,
+    pub fields: Arc<Fields>,
 }
 
 impl Document {
     /// A new document.
-    pub(super) fn first_version(id: String, body: Arc<Body>) -> Self {
-        Self { id, version: 1, body }
+    pub(super) fn first_version(id: String, fields: Arc<Fields>) -> Self {
+        Self { id, version: 1, fields }
+    }
+
+    /// This document with other fields, one version up.
+    pub(super) fn next_version(&self, fields: Arc<Fields>) -> Self {
+        Self { id: self.id.clone(), version: self.version + 1, fields }
     }
 }
 
-/// `BadRequest` when no document can have this id.
+/// `BadRequest` when a document cannot have this id.
 pub(super) fn check_id(id: &str) -> Result<()> {
     match id.len() {
         0 => Err(Error::bad_request("Empty Id")),
-        // The pointer is where the id stands in most bodies.
+        // Most request bodies have their id there.
         1..=MAX_ID if id.contains('\0') => Err(Error::bad_request("Id With NUL")
             .with_errors(vec![FieldError { pointer: "/id".to_owned(), message: NUL.to_owned() }])),
         1..=MAX_ID => Ok(()),
@@ -53,15 +56,16 @@ pub(super) fn check_id(id: &str) -> Result<()> {
     }
 }
 
-/// `BadRequest` when a document is nested deeper than [`MAX_NESTING`], or when a field of it cannot be kept: the error
-/// has the JSON pointer of each.
-pub(super) fn check(body: &Body) -> Result<()> {
+/// `BadRequest` when a document is nested deeper than [`MAX_NESTING`], or holds NUL or a key that is reserved
+/// ([`json::is_reserved_key`]). The error has the JSON pointer of each such field.
+pub(super) fn check(fields: &Fields) -> Result<()> {
     let mut check = Check::default();
-    check.object(body, None, MAX_NESTING);
+    check.object(fields, None, MAX_NESTING);
     check.result()
 }
 
-/// The same for a value that is to stand at a path in a document. How deep the whole is nested shows only there.
+/// [`check`] for the value that a patch sets at a path. The nesting of the whole document is checked when the patch is
+/// applied.
 pub(super) fn check_at(path: &str, value: &Value) -> Result<()> {
     let mut check = Check::default();
     for segment in path.split('.') {
@@ -74,13 +78,13 @@ pub(super) fn check_at(path: &str, value: &Value) -> Result<()> {
 /// One walk through a document.
 #[derive(Default)]
 struct Check {
-    /// The pointer to where the walk begins.
+    /// The pointer to the value at which the walk begins.
     base: String,
     errors: Vec<FieldError>,
     too_deep: bool,
 }
 
-/// A key or an index, and what is around it. A pointer is made of these only where there is an error.
+/// One segment of a JSON pointer, linked to the outer ones. The text of a pointer is built only for an error.
 struct Step<'a> {
     outer: Option<&'a Step<'a>>,
     segment: Segment<'a>,
@@ -101,7 +105,7 @@ impl Check {
         }
     }
 
-    fn object(&mut self, fields: &Body, at: Option<&Step<'_>>, levels: usize) {
+    fn object(&mut self, fields: &Fields, at: Option<&Step<'_>>, levels: usize) {
         let Some(levels) = self.enter(at, levels) else { return };
         for (key, value) in fields {
             let step = Step { outer: at, segment: Segment::Key(key) };
@@ -162,9 +166,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn body(value: Value) -> Body {
-        let Value::Object(body) = value else { panic!("not an object") };
-        body
+    fn fields(value: Value) -> Fields {
+        let Value::Object(fields) = value else { panic!("not an object") };
+        fields
     }
 
     fn pointers(checked: Result<()>) -> Vec<String> {
@@ -174,8 +178,8 @@ mod tests {
     #[test]
     fn a_document_is_nested_a_hundred_levels_and_no_more() {
         let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"in": inner}));
-        assert!(check(&body(nested(MAX_NESTING))).is_ok());
-        let error = check(&body(nested(MAX_NESTING + 1))).unwrap_err();
+        assert!(check(&fields(nested(MAX_NESTING))).is_ok());
+        let error = check(&fields(nested(MAX_NESTING + 1))).unwrap_err();
         assert_eq!(error.reason(), "Document Nested Too Deeply");
         assert_eq!(error.errors()[0].pointer, "/in".repeat(MAX_NESTING));
     }
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn every_reserved_key_is_named() {
         let key = "$serde_json::private::RawValue";
-        let document = body(json!({"a": [0, {key: "1"}], key: {"~": {key: 1}}, "b": key}));
+        let document = fields(json!({"a": [0, {key: "1"}], key: {"~": {key: 1}}, "b": key}));
         let expected = [format!("/a/1/{key}"), format!("/{key}"), format!("/{key}/~0/{key}")];
         assert_eq!(pointers(check(&document)), expected);
         assert_eq!(pointers(check_at("x.y", &json!([{key: 1}]))), [format!("/x/y/0/{key}")]);
@@ -192,6 +196,6 @@ mod tests {
     #[test]
     fn an_error_names_a_bounded_number_of_fields() {
         let items = vec![json!({"$serde_json::private::Number": "1"}); MAX_ERRORS + 1];
-        assert_eq!(pointers(check(&body(json!({ "a": items })))).len(), MAX_ERRORS);
+        assert_eq!(pointers(check(&fields(json!({ "a": items })))).len(), MAX_ERRORS);
     }
 }

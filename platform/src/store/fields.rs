@@ -1,15 +1,17 @@
-//! A body as something to read a value from. `serde_json` reads a `Map` only into what looks like one, and
-//! refuses `struct Address(Body)`; this reads it as a `Value` would be read.
+//! The fields of a document, and how a value is read from them.
 
 use serde::de::{Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
+use serde_json::{Map, Value};
 
-use super::Body;
+/// The fields of a document, in the order in which they were sent.
+pub type Fields = Map<String, Value>;
 
-/// The fields of a document.
-pub(super) struct Fields<'de>(pub(super) &'de Body);
+/// Reads a value from borrowed fields as if they were a `Value`. `serde_json` reads a `Map` only into a map or a
+/// struct, and refuses a newtype such as `struct Address(Fields)`.
+pub(super) struct FieldsDeserializer<'de>(pub(super) &'de Fields);
 
-impl<'de> Deserializer<'de> for Fields<'de> {
+impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
     type Error = serde_json::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -48,10 +50,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Debug;
 
-    use serde::{Deserialize, Serialize};
-    use serde_json::Value;
-
     use super::*;
+    use serde::{Deserialize, Serialize};
 
     #[derive(Debug, Deserialize, PartialEq, Serialize)]
     struct Plain {
@@ -74,12 +74,12 @@ mod tests {
     }
 
     fn round_trip<T: for<'de> Deserialize<'de> + Serialize + PartialEq + Debug>(value: T) {
-        let Value::Object(body) = serde_json::to_value(&value).unwrap() else { panic!("not an object") };
-        assert_eq!(T::deserialize(Fields(&body)).unwrap(), value);
+        let Value::Object(fields) = serde_json::to_value(&value).unwrap() else { panic!("not an object") };
+        assert_eq!(T::deserialize(FieldsDeserializer(&fields)).unwrap(), value);
     }
 
     #[test]
-    fn every_shape_that_is_an_object_in_json_can_be_read_back() {
+    fn every_type_that_is_an_object_in_json_can_be_read_back() {
         let plain = || Plain { a: Some(1), b: vec!["x".to_owned()] };
         round_trip(plain());
         round_trip(Wrapped(plain()));

@@ -1,5 +1,5 @@
-//! The store in memory: the model of every other, and the fastest. It is lost at the end, and no other process
-//! sees it.
+//! The store in memory: the reference implementation of the others, and the fastest. Its documents end with the
+//! process, and no other process sees them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -8,14 +8,14 @@ use std::sync::{PoisonError, RwLock};
 use async_trait::async_trait;
 
 use super::query::{Filter, Query, select};
-use super::write::{Write, Written, taken};
+use super::write::{Write, WriteOutcome, document_exists};
 use super::{Collection, Document, DocumentStore};
 use crate::error::Result;
 
 /// The documents of one collection in the order of their ids.
 type Documents = BTreeMap<String, Document>;
 
-/// Documents in maps. The lock is never held across an await; every method is done when it is first polled.
+/// Documents in maps. The lock is never held across an await: every method completes at its first poll.
 #[derive(Default)]
 pub(super) struct MemoryStore {
     collections: RwLock<HashMap<&'static str, Documents>>,
@@ -23,13 +23,13 @@ pub(super) struct MemoryStore {
 
 impl MemoryStore {
     fn read<R>(&self, collection: &Collection, empty: R, read: impl FnOnce(&Documents) -> R) -> R {
-        // A panic elsewhere cannot leave a map half changed: each write below is its last step.
+        // A poisoned lock is used all the same: a panic leaves no map half changed, since `apply` changes it last.
         let collections = self.collections.read().unwrap_or_else(PoisonError::into_inner);
         collections.get(collection.name()).map_or(empty, read)
     }
 }
 
-/// The documents among which those of the filter are, in the order of their ids.
+/// The documents that can match the filter, by id: found by its ids or by its least id, where it has such.
 fn candidates<'a>(documents: &'a Documents, filter: &Filter) -> Box<dyn Iterator<Item = &'a Document> + 'a> {
     if let Some(ids) = filter.ids() {
         let mut ids: Vec<&String> = ids.iter().collect();
@@ -46,41 +46,41 @@ fn first<'a>(documents: &'a Documents, filter: &Filter) -> Option<&'a Document> 
     candidates(documents, filter).find(|document| filter.matches(document))
 }
 
-fn apply(documents: &mut Documents, write: Write) -> Result<Written> {
+fn apply(documents: &mut Documents, write: Write) -> Result<WriteOutcome> {
     match write {
         Write::Insert(new) => {
             let mut added = Documents::new();
-            for (id, body) in new {
+            for (id, fields) in new {
                 if documents.contains_key(&id) || added.contains_key(&id) {
-                    return Err(taken());
+                    return Err(document_exists());
                 }
-                added.insert(id.clone(), Document::first_version(id, body));
+                added.insert(id.clone(), Document::first_version(id, fields));
             }
-            let written = Written::counted(added.len());
-            // Not `append`, which builds the whole map anew.
+            let outcome = WriteOutcome::counted(added.len());
+            // `append` would rebuild the whole map.
             documents.extend(added);
-            Ok(written)
+            Ok(outcome)
         }
         Write::Change { filter, expected, change } => {
-            let Some(before) = first(documents, &filter) else { return Ok(Written::default()) };
+            let Some(before) = first(documents, &filter) else { return Ok(WriteOutcome::default()) };
             if let Some(after) = change.apply(before, expected)? {
                 documents.insert(after.id.clone(), after.clone());
-                Ok(Written::one(after, false))
+                Ok(WriteOutcome::of(after, false))
             } else {
                 let id = before.id.clone();
-                Ok(documents.remove(&id).map_or_else(Written::default, |gone| Written::one(gone, false)))
+                Ok(documents
+                    .remove(&id)
+                    .map_or_else(WriteOutcome::default, |deleted| WriteOutcome::of(deleted, false)))
             }
         }
-        Write::Upsert { filter, id, body } => {
+        Write::Upsert { filter, id, fields } => {
             let (document, created) = match first(documents, &filter) {
-                Some(before) => {
-                    (Document { id: before.id.clone(), version: before.version + 1, body }, false)
-                }
-                None if documents.contains_key(&id) => return Err(taken()),
-                None => (Document::first_version(id, body), true),
+                Some(before) => (before.next_version(fields), false),
+                None if documents.contains_key(&id) => return Err(document_exists()),
+                None => (Document::first_version(id, fields), true),
             };
             documents.insert(document.id.clone(), document.clone());
-            Ok(Written::one(document, created))
+            Ok(WriteOutcome::of(document, created))
         }
         Write::DeleteAll(filter) => {
             let ids: Vec<String> = candidates(documents, &filter)
@@ -90,7 +90,7 @@ fn apply(documents: &mut Documents, write: Write) -> Result<Written> {
             for id in &ids {
                 documents.remove(id);
             }
-            Ok(Written::counted(ids.len()))
+            Ok(WriteOutcome::counted(ids.len()))
         }
     }
 }
@@ -113,7 +113,7 @@ impl DocumentStore for MemoryStore {
         }))
     }
 
-    async fn write(&self, collection: &'static Collection, write: Write) -> Result<Written> {
+    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
         let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
         apply(collections.entry(collection.name()).or_default(), write)
     }

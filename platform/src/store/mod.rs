@@ -1,8 +1,8 @@
-//! Documents behind one seam: the trait that every engine implements, and the choice of the engine.
+//! The document store: the trait that every engine implements, and the choice of the engine.
 //!
-//! A slice sees [`Dao`] and the types of `query` alone. The meaning of a query is written down in [`query`];
-//! `memory` is its model, and every other engine must answer as it does (`tests/suite/platform`). No engine
-//! may be named outside this folder.
+//! A slice uses only [`Dao`] and the types of `query`. [`query`] defines what a query means; `memory` is the reference
+//! implementation, and every other engine must give the same results (`platform/tests/suite/store_contract`). No code
+//! outside this folder names an engine.
 
 pub mod dao;
 pub mod document;
@@ -23,13 +23,14 @@ use async_trait::async_trait;
 use crate::error::{Error, Result, StartError};
 
 pub use dao::{Chunk, Dao, Entity, Stored};
-pub use document::{Body, Document};
+pub use document::Document;
+pub use fields::Fields;
 pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
 pub use settings::{Settings, SqliteSettings, StoreUrl};
-pub use write::{Change, Expected, Patch, Write, Written};
+pub use write::{Change, Expected, Patch, Write, WriteOutcome};
 
-/// A named set of documents and the paths that its queries use.
+/// A named set of documents, with the paths that have an index.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Collection {
     name: &'static str,
@@ -37,12 +38,12 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// A collection; made in a `const`, so that a bad name does not compile.
+    /// A collection. Call it in a `const`: then a wrong name is a compile error.
     ///
     /// # Panics
-    /// When the name is not 1 to 40 of `a-z 0-9 _` beginning with a letter (an SQL identifier and a file name
-    /// everywhere; 63 bytes is PostgreSQL's limit, and index names are longer than this one), when it begins
-    /// with `sqlite_` (reserved), or when an index is not a path (see [`query`]).
+    /// When the name is not 1 to 40 of `a-z 0-9 _` beginning with a letter, when it begins with `sqlite_` (reserved by
+    /// SQLite), or when an index is not a path (see [`query`]). Such a name is a valid SQL identifier and file name
+    /// everywhere, and leaves room for the longer names of indexes: PostgreSQL allows 63 bytes.
     pub const fn new(name: &'static str, indexes: &'static [&'static str]) -> Self {
         let bytes = name.as_bytes();
         assert!(!bytes.is_empty() && bytes.len() <= 40, "the name of a collection has 1 to 40 characters");
@@ -62,48 +63,48 @@ impl Collection {
         Self { name, indexes }
     }
 
-    /// The name of the table, folder or map.
+    /// The name of the collection, and of its table or folder.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The paths that have an index where the engine has indexes.
+    /// The paths that have an index, in engines with indexes.
     pub fn indexes(&self) -> &'static [&'static str] {
         self.indexes
     }
 }
 
-/// What an engine implements; its one caller is [`Dao`], which has checked every argument.
+/// What an engine implements. Only [`Dao`] calls it, and has checked every argument.
 ///
-/// A collection is made, with its indexes, by the first call that names it. Every [`Write`] is atomic: others
-/// see all of it or nothing, and no write of another comes between its reading and its writing. A write that
-/// has been answered is on the disk of an engine that has one.
+/// The first call that names a collection creates it, with its indexes. Every [`Write`] is atomic: others see all of
+/// it or nothing, and no other write happens between its read and its write. When a write has returned, it is
+/// on the disk of an engine that has one.
 ///
-/// Every method fails with `Unavailable` when the engine cannot answer in time, and with `Internal` when what
-/// it holds is damaged.
+/// Every method fails with `Unavailable` when the engine does not respond in time, and with `Internal` when what it
+/// holds is damaged.
 #[async_trait]
 pub trait DocumentStore: Send + Sync {
     /// The document of this id.
     async fn get(&self, collection: &'static Collection, id: &str) -> Result<Option<Document>>;
 
-    /// The documents of a query, in its order.
+    /// The documents that match a query, in its order.
     async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>>;
 
     /// How many documents match.
     async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64>;
 
-    /// Changes documents; what each write refuses is written at [`Write`].
-    async fn write(&self, collection: &'static Collection, write: Write) -> Result<Written>;
+    /// Changes documents. [`Write`] says when each write is refused.
+    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome>;
 
-    /// Whether the engine answers now.
+    /// Checks that the engine responds.
     async fn ping(&self) -> Result<()>;
 
-    /// Finishes the writes that wait, and lets go of the files. Later calls fail with `Unavailable`, or do
-    /// as before where there is nothing to let go of.
+    /// Completes the queued writes and closes the files. Later calls fail with `Unavailable`; an engine without files
+    /// may go on as before.
     async fn close(&self);
 }
 
-/// Opens the store of the settings. `memory:` is refused when several processes are to share it.
+/// Opens the store that the settings name. Refuses `memory:` for several processes, which could not share it.
 pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
     settings.url.check_shared(processes)?;
     match settings::Engine::of(&settings.url)? {
@@ -116,7 +117,7 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
     }
 }
 
-/// A document that an engine holds and cannot read.
-fn damaged(place: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
-    Error::internal(format!("{place} is damaged: {cause}"))
+/// A stored document that cannot be read; `document` says which.
+fn damaged(document: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
+    Error::internal(format!("{document} is damaged: {cause}"))
 }

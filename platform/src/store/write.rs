@@ -1,36 +1,37 @@
-//! The writes of a store, and what one change does to one document. It touches no engine.
+//! The writes of a store, and what a change does to one document. It knows no engine.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::document::{self, Body, Document};
+use super::document::{self, Document};
+use super::fields::Fields;
 use super::query::{self, Filter};
 use crate::error::{Error, Result};
 
 /// One atomic write.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Makes all of these documents, or none: `Conflict` when an id is taken, also by an earlier one of them.
-    Insert(Vec<(String, Arc<Body>)>),
-    /// Changes the first document, by id, that matches; `Conflict` when it has another version.
+    /// Creates all of these documents, or none: `Conflict` when an id exists, or is there twice.
+    Insert(Vec<(String, Arc<Fields>)>),
+    /// Changes the first document, by id, that matches. `Conflict` when it has not the expected version.
     Change {
-        /// Which documents are meant.
+        /// Which documents match.
         filter: Filter,
         /// The version that the document must have.
         expected: Expected,
-        /// What becomes of it.
+        /// How it changes.
         change: Change,
     },
-    /// Replaces the first document, by id, that matches; where there is none, makes one with this id
-    /// (`Conflict` when it is taken).
+    /// Replaces the first document, by id, that matches. When none does, creates one with this id: `Conflict` when that
+    /// id exists.
     Upsert {
-        /// Which documents are meant.
+        /// Which documents match.
         filter: Filter,
-        /// The id of the document that is made.
+        /// The id of a new document.
         id: String,
         /// Its fields.
-        body: Arc<Body>,
+        fields: Arc<Fields>,
     },
     /// Deletes all documents that match.
     DeleteAll(Filter),
@@ -38,40 +39,40 @@ pub enum Write {
 
 /// What a write did.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Written {
-    /// How many documents were made, changed or deleted.
+pub struct WriteOutcome {
+    /// How many documents were created, changed or deleted.
     pub count: u64,
-    /// Of a change or an upsert: the document as it is now, or as it was before it was deleted.
+    /// After a change or an upsert: the document as it is now, or a deleted one as it was before.
     pub document: Option<Document>,
-    /// Of an upsert: whether the document is new.
+    /// After an upsert: whether the document is new.
     pub created: bool,
 }
 
-impl Written {
+impl WriteOutcome {
     pub(super) fn counted(count: usize) -> Self {
         Self { count: count as u64, ..Self::default() }
     }
 
-    pub(super) fn one(document: Document, created: bool) -> Self {
+    pub(super) fn of(document: Document, created: bool) -> Self {
         Self { count: 1, document: Some(document), created }
     }
 }
 
-/// The version that a document must have for a write to happen.
+/// The version that a document must have to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Whatever it is.
+    /// Any version.
     Any,
-    /// This one, else `Conflict` with the reason `Version Conflict`.
+    /// This version; else the write fails with `Conflict`, reason `Version Conflict`.
     Version(u64),
 }
 
-/// What becomes of a document.
+/// How a document changes.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// All its fields are replaced.
-    Replace(Arc<Body>),
-    /// Some of its fields are set and unset.
+    /// All fields are replaced.
+    Replace(Arc<Fields>),
+    /// Some fields are set and unset.
     Merge(Patch),
     /// It is deleted.
     Delete,
@@ -85,24 +86,24 @@ impl Change {
         {
             return Err(Error::conflict("Version Conflict"));
         }
-        let body = match self {
+        let fields = match self {
             Self::Delete => return Ok(None),
-            Self::Replace(body) => body,
-            Self::Merge(patch) => Arc::new(patch.apply(&document.body)?),
+            Self::Replace(fields) => fields,
+            Self::Merge(patch) => Arc::new(patch.apply(&document.fields)?),
         };
-        Ok(Some(Document { id: document.id.clone(), version: document.version + 1, body }))
+        Ok(Some(document.next_version(fields)))
     }
 }
 
-/// An insert or upsert of an id that is taken.
-pub(super) fn taken() -> Error {
+/// The error of an insert or upsert whose id exists.
+pub(super) fn document_exists() -> Error {
     Error::conflict("Document Exists")
 }
 
 /// Fields to set and to unset, each by its path (see [`query`]).
 ///
-/// A set makes the objects on its way that are missing; the order of the other fields stays. A path that runs
-/// through a value that is no object is refused, as two paths of which one contains the other.
+/// Setting a field creates the objects on its path that are missing. The other fields keep their order. Two patches are
+/// refused: one with a path through a value that is no object, and one in which a path contains another.
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
     steps: Vec<(String, Option<Value>)>,
@@ -126,8 +127,8 @@ impl Patch {
         self
     }
 
-    /// `BadRequest` when a path is none, when two of them meet, or when a value cannot be kept (its JSON pointer is in
-    /// the error).
+    /// `BadRequest` when a path is invalid, when a path contains another, or when a value cannot be stored: that error
+    /// has its JSON pointer.
     pub fn check(&self) -> Result<()> {
         let mut paths: Vec<Vec<&str>> = Vec::with_capacity(self.steps.len());
         for (path, value) in &self.steps {
@@ -137,7 +138,7 @@ impl Patch {
             }
             paths.push(path.split('.').collect());
         }
-        // Sorted by segments, a path stands directly before the paths that it contains.
+        // Sorted by segments, a path comes directly before the paths that it contains.
         paths.sort();
         if paths.windows(2).any(|pair| pair[1].starts_with(&pair[0])) {
             Err(Error::bad_request("Overlapping Field Paths"))
@@ -146,17 +147,17 @@ impl Patch {
         }
     }
 
-    fn apply(self, body: &Body) -> Result<Body> {
-        let mut body = body.clone();
+    fn apply(self, fields: &Fields) -> Result<Fields> {
+        let mut fields = fields.clone();
         for (path, value) in self.steps {
             let (parents, leaf) =
                 path.rsplit_once('.').map_or((None, path.as_str()), |(up, leaf)| (Some(up), leaf));
-            let mut object = Some(&mut body);
+            let mut object = Some(&mut fields);
             for segment in parents.into_iter().flat_map(|parents| parents.split('.')) {
                 let Some(parent) = object else { break };
                 object = match (parent.contains_key(segment), &value) {
                     (false, None) => None,
-                    _ => match parent.entry(segment).or_insert_with(|| Value::Object(Body::new())) {
+                    _ => match parent.entry(segment).or_insert_with(|| Value::Object(Fields::new())) {
                         Value::Object(child) => Some(child),
                         _ => return Err(Error::bad_request("Field Path Through A Value")),
                     },
@@ -164,13 +165,13 @@ impl Patch {
             }
             match (object, value) {
                 (Some(object), Some(value)) => drop(object.insert(leaf.to_owned(), value)),
-                // `remove` would put the last field in the place of this one.
+                // `remove` would move the last field to the position of this one.
                 (Some(object), None) => drop(object.shift_remove(leaf)),
                 (None, _) => {}
             }
         }
-        document::check(&body)?;
-        Ok(body)
+        document::check(&fields)?;
+        Ok(fields)
     }
 }
 
@@ -179,12 +180,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn body(value: Value) -> Body {
+    fn fields(value: Value) -> Fields {
         serde_json::from_value(value).unwrap()
     }
 
     fn patched(patch: Patch, value: Value) -> String {
-        serde_json::to_string(&patch.apply(&body(value)).unwrap()).unwrap()
+        serde_json::to_string(&patch.apply(&fields(value)).unwrap()).unwrap()
     }
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_path_through_a_value_is_refused() {
-        let error = Patch::new().set("a.b", 1).apply(&body(json!({"a": [1]}))).unwrap_err();
+        let error = Patch::new().set("a.b", 1).apply(&fields(json!({"a": [1]}))).unwrap_err();
         assert_eq!(error.reason(), "Field Path Through A Value");
     }
 

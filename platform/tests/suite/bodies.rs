@@ -1,4 +1,4 @@
-//! Request bodies: their size, their encoding, and the limit inside the decompression.
+//! Request bodies: their size and encoding, the limit after decompression, and keys that must not be interpreted.
 
 use std::io::Write as _;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::handlers::{echo, length};
 use platform::testing::{TestApp, TestResponse};
 
-async fn axums_own(body: Bytes) -> Json<usize> {
+async fn length_of_bytes(body: Bytes) -> Json<usize> {
     Json(body.len())
 }
 
@@ -23,7 +23,7 @@ struct Holder {
     value: Value,
 }
 
-/// Answers with the JSON that it got, through a type that holds a `Value`.
+/// Returns the JSON that it got, through a type that holds a `Value`.
 async fn hold(Json(body): Json<Holder>) -> Json<Holder> {
     Json(body)
 }
@@ -31,7 +31,7 @@ async fn hold(Json(body): Json<Holder>) -> Json<Holder> {
 fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/length").post(length))
-        .route(Route::at("/bytes").post(axums_own))
+        .route(Route::at("/bytes").post(length_of_bytes))
         .route(Route::at("/large").post(length).body_limit(10 << 20))
         .route(Route::at("/echo").post(echo))
         .route(Route::at("/hold").post(hold))
@@ -174,7 +174,7 @@ async fn a_gzip_body_of_several_members_is_read_whole() {
 async fn a_key_that_serde_json_would_interpret_is_refused_with_its_pointer() {
     let app = app().await;
     for name in ["RawValue", "Number"] {
-        // Read as JSON, this text would lose its first `a`.
+        // Parsed as JSON, this text would lose its first `a`.
         let magic = json!({format!("$serde_json::private::{name}"): r#"{"a":1,"a":2}"#});
         let value = json!([{"~/": magic}]);
         for (path, body, at) in [("/echo", value.clone(), ""), ("/hold", json!({ "value": value }), "/value")]

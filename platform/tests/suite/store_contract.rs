@@ -1,4 +1,5 @@
-//! One list of tests that every store passes, run once for each: a store added later gets one line here.
+//! The contract of the document store: one list of tests, run for each engine. A new engine adds one line to
+//! `contract!`.
 
 mod concurrency;
 mod documents;
@@ -10,18 +11,18 @@ mod queries;
 use std::sync::Arc;
 
 use platform::error::StartError;
-use platform::store::{self, Body, Dao, DocumentStore, Entity};
+use platform::store::{self, Dao, DocumentStore, Entity, Fields};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Where the documents of one test are: gone with it.
-struct Place {
+/// An engine and a folder of its own for one test.
+struct TestStore {
     folder: TempDir,
     url: fn(&TempDir) -> String,
 }
 
-impl Place {
+impl TestStore {
     fn memory() -> Self {
         Self::at(|_| "memory:".to_owned())
     }
@@ -65,9 +66,9 @@ fn person(name: &str, age: i64) -> Person {
     Person { name: name.to_owned(), age }
 }
 
-/// Any object at all.
+/// Any object.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-struct Anything(Body);
+struct Anything(Fields);
 
 impl Entity for Anything {
     const COLLECTION: &'static str = "anything";
@@ -92,8 +93,8 @@ macro_rules! engine {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    let place = super::Place::$engine();
-                    super::$group::$case(place.open().await).await;
+                    let test_store = super::TestStore::$engine();
+                    super::$group::$case(test_store.open().await).await;
                 }
             )*)*
         }
@@ -114,7 +115,7 @@ contract! {
         a_created_document_can_be_read_back
         a_document_comes_back_exactly_as_it_was_sent
         a_random_float_comes_back_to_the_last_bit
-        ids_that_are_path_tricks_stay_apart
+        hostile_ids_stay_apart
         an_id_that_is_empty_or_too_long_is_refused
         a_document_nested_too_deeply_is_refused
         a_document_of_the_deepest_nesting_comes_back
@@ -122,15 +123,15 @@ contract! {
         keys_that_other_formats_interpret_are_kept
         nul_in_a_document_is_refused_with_its_pointer
         nul_in_an_id_is_refused_and_names_no_document
-        collections_do_not_meet
-        a_document_that_is_not_the_entity_is_our_fault
-        the_store_answers_a_ping
+        collections_are_separate
+        a_document_that_is_not_the_entity_is_an_internal_error
+        a_ping_succeeds
     }
     methods {
         get_first_is_the_oldest
         get_all_is_in_the_order_of_the_ids
         get_all_sorted_is_in_the_order_asked_for
-        insert_with_id_refuses_an_id_that_is_taken
+        insert_with_id_refuses_an_id_that_exists
         insert_many_stores_all
         insert_many_stores_none_when_one_is_refused
         upsert_creates_then_replaces
@@ -146,21 +147,21 @@ contract! {
         a_chunk_says_whether_there_is_a_next_one
         a_stream_ends_after_the_last
         count_and_exists_agree
-        an_empty_collection_answers_everything
+        an_empty_collection_accepts_every_method
     }
     queries {
-        a_sort_over_mixed_types_has_one_order
-        a_filter_over_mixed_types_has_one_answer
+        a_sort_over_mixed_types_is_the_same_everywhere
+        a_filter_over_mixed_types_is_the_same_everywhere
         numbers_are_compared_exactly
-        null_missing_and_present_are_told_apart
+        null_missing_and_present_are_distinct
         texts_are_compared_bytewise
         an_operand_with_nul_is_compared_as_any_other
         a_filter_combines
         a_page_beyond_the_end_is_empty
         a_path_may_have_any_letters_that_are_allowed
         a_text_that_looks_like_a_query_is_a_text
-        a_query_out_of_bounds_is_refused
-        the_largest_filter_allowed_is_answered
+        a_query_beyond_a_limit_is_refused
+        the_largest_allowed_filter_works
     }
     concurrency {
         every_write_raises_the_version
@@ -171,7 +172,7 @@ contract! {
         concurrent_upserts_of_an_id_make_one_document
     }
     model {
-        random_operations_are_answered_as_by_memory
+        random_operations_give_the_same_results_as_memory
     }
 }
 
@@ -180,7 +181,7 @@ macro_rules! durable_engine {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                super::super::durability::$case(super::super::Place::$engine()).await;
+                super::super::durability::$case(super::super::TestStore::$engine()).await;
             }
         )*
     };
@@ -204,7 +205,7 @@ durable! {
     a_restart_finds_what_was_stored
     two_handles_see_each_other
     compare_and_set_over_two_handles_loses_no_write
-    path_tricks_stay_inside_the_place
+    hostile_ids_stay_inside_the_folder
 }
 
 #[tokio::test]

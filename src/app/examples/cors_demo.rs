@@ -1,4 +1,4 @@
-//! `/cors`: a route that pages of other sites may call. The others may not be: CORS is off unless a route asks.
+//! `/cors`: a route that pages of other sites may call. CORS is off for every route that does not ask for it.
 
 use crate::app::AppState;
 use platform::http::{Cors, Route, Routes};

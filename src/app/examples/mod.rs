@@ -1,4 +1,4 @@
-//! DELETE: examples, each a slice that names no other slice. `make remove-examples` takes them all away.
+//! DELETE: examples, each a slice that names no other slice. `make remove-examples` removes them all.
 
 pub mod address_book; // example: address_book
 pub mod cors_demo; // example: cors_demo

@@ -1,7 +1,7 @@
 //! `/resources`: create, read, change and delete, with the messages of the original boilerplate.
 //!
-//! A caller gives the id. It is a string here: the original passed any JSON on to its database, where
-//! `{"$ne": null}` is an id that matches everything.
+//! The caller chooses the id. It must be a string: the original passed any JSON to its database, where the id
+//! `{"$ne": null}` matches every document.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,7 +34,7 @@ struct Content {
     value: Value,
 }
 
-/// What of a resource is to change.
+/// The fields of a resource that change.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Changes {
@@ -44,7 +44,7 @@ struct Changes {
     value: Option<Value>,
 }
 
-/// A field that is there, be it with `null`.
+/// A field that is present; `null` counts as a value.
 fn given<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(field).map(Some)
 }

@@ -1,4 +1,4 @@
-//! `/tasks`: a to-do list, the small shape of a slice: one file.
+//! `/tasks`: a to-do list. It is a small slice: one file.
 //!
 //! Also: data/tasks schema/todo-list-v1.0.json
 
@@ -27,7 +27,7 @@ pub fn routes() -> Routes<AppState> {
         )
 }
 
-/// A thing to do; what is left out stays out.
+/// A thing to do. A field that was not sent is not stored.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Task {

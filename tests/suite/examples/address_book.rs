@@ -28,10 +28,10 @@ async fn the_endpoints_work_as_in_the_tutorial() {
 
     let made = client.post(&all).body(first.to_string()).send().await.unwrap();
     assert_eq!(made.status(), 201);
-    let place = made.headers()["location"].to_str().unwrap().to_owned();
-    let id = place.strip_prefix("/addresses/").unwrap();
-    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{place}");
-    let one = server.url(&place);
+    let location = made.headers()["location"].to_str().unwrap().to_owned();
+    let id = location.strip_prefix("/addresses/").unwrap();
+    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{location}");
+    let one = server.url(&location);
 
     let refused = client.post(&all).body("it is not json").send().await.unwrap();
     assert_eq!(refused.status(), 400);
@@ -77,7 +77,7 @@ async fn an_entry_comes_back_exactly_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_the_schema_is_told_all_its_faults() {
+async fn every_field_that_breaks_the_schema_is_named() {
     let app = app().await;
     let address = json!({"kind": "castle", "street_name": 7, "pincode": 1, "country": "c"});
     let entry =
@@ -102,7 +102,7 @@ async fn a_body_that_breaks_the_schema_is_told_all_its_faults() {
 }
 
 #[tokio::test]
-async fn a_rule_that_the_schema_cannot_say_names_its_field_too() {
+async fn a_rule_outside_the_schema_names_its_field_too() {
     let app = app().await;
     let answer = app.post("/addresses", json!({"full_name": "  "})).await;
     assert_eq!(answer.status_line(), "400 Invalid address entry");
@@ -134,11 +134,11 @@ async fn a_restart_finds_what_was_stored() {
         let mut server = PROGRAM.start_in(folder.path(), &["--db_url", url]);
         let made =
             client.post(server.url("/addresses")).body(r#"{"full_name": "Ada"}"#).send().await.unwrap();
-        let place = made.headers()["location"].to_str().unwrap().to_owned();
+        let location = made.headers()["location"].to_str().unwrap().to_owned();
         server.signal("TERM");
         assert_eq!(server.wait(), Some(0));
         let server = PROGRAM.start_in(folder.path(), &["--db_url", url]);
-        let found = client.get(server.url(&place)).send().await.unwrap();
+        let found = client.get(server.url(&location)).send().await.unwrap();
         assert_eq!(found.status(), 200, "{url}");
         assert_eq!(found.text().await.unwrap(), r#"{"full_name":"Ada"}"#);
     }

@@ -65,7 +65,7 @@ async fn an_id_that_is_a_query_is_refused() {
 }
 
 #[tokio::test]
-async fn ids_that_are_path_tricks_stay_ids() {
+async fn hostile_ids_stay_ids() {
     let app = app().await;
     for (id, path) in
         [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\u{1}", "%01"), ("Ä", "%C3%84"), ("a b", "a%20b")]
@@ -87,8 +87,8 @@ async fn an_id_with_nul_is_refused_and_names_no_resource() {
     assert_eq!(answer.json()["errors"][0]["pointer"], "/value/0");
 }
 
-/// JSON in a string in JSON, so many times: each level is a key that `serde_json` can take as a mark of its own, within
-/// so many brackets. Backslashes and quotes are written as `\u005c` and `\u0022`, which grows by a few bytes a level.
+/// JSON in a string in JSON, `levels` times; each level is an object of one key, inside `brackets` arrays. With the
+/// escapes `\u005c` and `\u0022` a level adds only a few bytes for each quote.
 fn nested_in_strings(levels: usize, key: &str, brackets: usize) -> String {
     (0..levels).fold("1".to_owned(), |inner, _| {
         let text = inner.replace('\\', "\\u005c").replace('"', "\\u0022");
@@ -101,7 +101,7 @@ async fn json_in_strings_in_json_does_not_end_the_process() {
     let mut server = PROGRAM.start(&["--db_url", "memory:"]);
     let client = reqwest::Client::new();
     let post = async |key: &str| {
-        // 90 brackets, which a store takes: together they are 3,600 levels.
+        // 90 arrays, which is not too deep for a store. Interpreted, they would be 3,600 levels.
         let value = nested_in_strings(40, key, 90);
         assert!(value.len() < 64_000, "{}", value.len());
         let body = format!(r#"{{"id":"r1","name":"n","value":{value}}}"#);

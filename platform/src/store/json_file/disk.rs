@@ -1,31 +1,31 @@
-//! Files that are there after a power cut: the order of write, fsync and rename. It knows no documents.
+//! Files that survive a power cut, by the right order of write, fsync and rename. It knows no documents.
 //!
-//! A file that is renamed before its content is on the disk can come back empty, and a rename without an fsync
-//! of the folder can come back undone; the tests cut the power after every step.
+//! Without an fsync of the file before the rename, the file can be empty after a power cut; without an fsync of the
+//! folder after it, the rename can be undone. The tests simulate a power cut after every step.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// What a file is called until it is whole.
+/// What the name of a file ends with until it is complete.
 const UNFINISHED: &str = ".unfinished";
 
-/// The steps; a seam for the tests.
+/// The operations on the disk. A trait, so that the tests can simulate a power cut.
 pub(super) trait Disk {
-    /// Makes or empties a file, writes it, and brings its content to the disk.
+    /// Creates or truncates a file, writes it, and syncs its content.
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()>;
-    /// Gives a file another name, in place of the file that has it.
+    /// Renames a file, and so replaces the file of that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Brings the names in a folder to the disk.
+    /// Syncs the names in a folder.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 }
 
-/// The disk of this machine.
-pub(super) struct OwnDisk;
+/// The real disk.
+pub(super) struct RealDisk;
 
-impl Disk for OwnDisk {
+impl Disk for RealDisk {
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = File::create(path)?;
         file.write_all(content)?;
@@ -45,7 +45,7 @@ impl Disk for OwnDisk {
     }
 }
 
-/// Brings the names in a folder to the disk.
+/// Syncs the names in a folder.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -54,13 +54,13 @@ fn unfinished(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}{UNFINISHED}"))
 }
 
-/// Makes or replaces files. Each is seen as it was or as it becomes, never in between; when this returns, they
-/// are on the disk. When a new file cannot be written, none of the new ones stays.
+/// Creates or replaces files. A reader sees the old or the new content of each, never a part; when this returns, all
+/// are on the disk. If one cannot be written, none is replaced.
 pub(super) fn put<D: Disk>(disk: &D, folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
     let written = files.iter().try_for_each(|(name, content)| disk.write(&unfinished(folder, name), content));
     if let Err(error) = written {
         for (name, _) in files {
-            // The error above is the one that counts; the next start removes what stays.
+            // `error` is the one to return; the next start removes what is left.
             let _ = disk.remove(&unfinished(folder, name));
         }
         return Err(error);
@@ -78,7 +78,7 @@ pub(super) fn remove<D: Disk>(disk: &D, folder: &Path, names: &[String]) -> io::
     }
     for name in names {
         match disk.remove(&folder.join(name)) {
-            // Somebody has removed it by hand.
+            // A person has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed?,
         }
@@ -86,7 +86,7 @@ pub(super) fn remove<D: Disk>(disk: &D, folder: &Path, names: &[String]) -> io::
     disk.sync_folder(folder)
 }
 
-/// Removes the files that were never finished. No writer may be at work.
+/// Removes the files that were never completed. No writer may be active.
 pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -103,27 +103,27 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
 
-    /// A disk that forgets what was not synced when the power is cut.
+    /// A disk that loses what was not synced when the power is cut.
     #[derive(Default)]
-    struct Simulated {
+    struct SimulatedDisk {
         state: RefCell<State>,
-        /// The known-bad variants.
+        /// The two wrong variants: the controls.
         skips_file_sync: bool,
         skips_folder_sync: bool,
     }
 
     #[derive(Default)]
     struct State {
-        /// What each file holds, and whether that is on the disk.
+        /// The content of each file, and whether it is on the disk.
         files: Vec<(Vec<u8>, bool)>,
         /// Names as programs see them, and as they are on the disk.
         names: BTreeMap<PathBuf, usize>,
         names_on_disk: BTreeMap<PathBuf, usize>,
-        /// Steps until the power is cut.
+        /// Steps before the power cut.
         steps_left: usize,
     }
 
-    impl Simulated {
+    impl SimulatedDisk {
         fn step(&self) -> io::Result<std::cell::RefMut<'_, State>> {
             let mut state = self.state.borrow_mut();
             state.steps_left =
@@ -131,7 +131,7 @@ mod tests {
             Ok(state)
         }
 
-        /// What may be found after the power cut: the least, and the most that the disk may have kept.
+        /// What a start after the power cut may find: at least, and at most.
         fn found(&self, name: &str) -> [Option<Vec<u8>>; 2] {
             let state = self.state.borrow();
             [&state.names_on_disk, &state.names].map(|names| {
@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    impl Disk for Simulated {
+    impl Disk for SimulatedDisk {
         fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
             let mut state = self.step()?;
             state.files.push((content.to_vec(), false));
@@ -174,11 +174,11 @@ mod tests {
         }
     }
 
-    /// Replaces `old` by `new`, cuts the power after each number of steps, and says what went wrong.
+    /// Replaces `old` by `new`, cuts the power after each number of steps, and returns what is wrong then.
     fn power_cuts(skips_file_sync: bool, skips_folder_sync: bool) -> Result<(), String> {
         let (old, new) = (b"old".to_vec(), b"new".to_vec());
         for steps in 0..10 {
-            let disk = Simulated { skips_file_sync, skips_folder_sync, ..Simulated::default() };
+            let disk = SimulatedDisk { skips_file_sync, skips_folder_sync, ..SimulatedDisk::default() };
             let file = Path::new("a.json").to_owned();
             let names = BTreeMap::from([(file, 0)]);
             *disk.state.borrow_mut() = State {
@@ -187,11 +187,11 @@ mod tests {
                 names_on_disk: names,
                 steps_left: steps,
             };
-            let answered = put(&disk, Path::new(""), &[("a.json".to_owned(), new.clone())]).is_ok();
+            let returned_ok = put(&disk, Path::new(""), &[("a.json".to_owned(), new.clone())]).is_ok();
             for found in disk.found("a.json") {
                 let Some(found) = found else { return Err(format!("gone after {steps} steps")) };
-                if found != new && (answered || found != old) {
-                    return Err(format!("{found:?} after {steps} steps, answered: {answered}"));
+                if found != new && (returned_ok || found != old) {
+                    return Err(format!("{found:?} after {steps} steps, returned ok: {returned_ok}"));
                 }
             }
         }
@@ -206,14 +206,14 @@ mod tests {
     #[test]
     fn without_either_sync_a_power_cut_loses_a_file() {
         assert!(power_cuts(true, false).unwrap_err().starts_with("[] after"));
-        assert!(power_cuts(false, true).unwrap_err().contains("answered: true"));
+        assert!(power_cuts(false, true).unwrap_err().contains("returned ok: true"));
     }
 
     #[test]
     fn a_write_that_fails_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let files = [("a.json".to_owned(), vec![1]), ("no/such/folder".to_owned(), vec![2])];
-        put(&OwnDisk, folder.path(), &files).unwrap_err();
+        put(&RealDisk, folder.path(), &files).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

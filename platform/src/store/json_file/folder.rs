@@ -1,4 +1,4 @@
-//! One collection as a folder of files: names, reading, and the writes of the store. It blocks.
+//! One collection as a folder of files: their names, reads and writes. All of it blocks the thread.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -13,34 +13,34 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::super::query::Filter;
-use super::super::write::{Write, Written, taken};
-use super::super::{Body, Collection, Document, damaged};
-use super::disk::{self, OwnDisk};
+use super::super::write::{Write, WriteOutcome, document_exists};
+use super::super::{Collection, Document, Fields, damaged};
+use super::disk::{self, RealDisk};
 use crate::error::{Error, Result};
 use crate::json;
 
-/// The lock that the writers of all processes take.
+/// The file that the writers of all processes lock.
 const LOCK: &str = ".lock";
-/// What the name of every document's file ends with.
+/// The extension of every document's file.
 const SUFFIX: &str = ".json";
-/// How often a lock that another process holds is tried again.
+/// How often a lock that another process holds is tried.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Record<'a> {
     id: Cow<'a, str>,
     version: u64,
-    body: Cow<'a, Body>,
+    body: Cow<'a, Fields>,
 }
 
-/// Makes the root of a store, and removes what killed writers have left in its collections.
+/// Creates the root folder of a store, and removes what killed writers have left in its collections.
 pub(super) fn prepare_root(root: &Path) -> io::Result<()> {
     fs::create_dir_all(root)?;
     for entry in fs::read_dir(root)? {
         let folder = entry?.path();
-        // A folder without a lock is none of ours; one whose lock is taken has a living writer.
+        // A folder without a lock file is not a collection; one whose lock is held has an active writer.
         let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
         if lock.try_lock().is_ok() {
             disk::remove_leftovers(&folder)?;
@@ -49,10 +49,10 @@ pub(super) fn prepare_root(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of the file of a document: its id when that is a safe name everywhere, else a hash of it.
+/// The file name of a document: its id if that is a safe file name, else `~` and a hash of the id.
 ///
-/// Safe is `[a-z0-9_-]{1,64}`: no separator, no dot, one letter case and one Unicode form, so that ids that
-/// differ stay apart on file systems that ignore the case or normalise names. A `~` begins no such id.
+/// Safe is `[a-z0-9_-]{1,64}`: no separator, no dot, one letter case and one Unicode form. So two ids never share a
+/// file, also on file systems that ignore case or normalise names. No safe id begins with `~`.
 fn file_name(id: &str) -> String {
     let safe = (1..=64).contains(&id.len())
         && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
@@ -61,7 +61,7 @@ fn file_name(id: &str) -> String {
     }
     let mut name = String::from("~");
     for byte in Sha256::digest(id.as_bytes()) {
-        // Writing to a String cannot fail.
+        // A write to a String cannot fail.
         let _ = write!(name, "{byte:02x}");
     }
     name + SUFFIX
@@ -91,7 +91,7 @@ impl Folder {
         };
         let mut found = Vec::new();
         for name in names {
-            // A document that is deleted between the listing and the reading is no longer there.
+            // `None` when it was deleted after the folder was listed.
             found.extend(self.read(&name)?.filter(|document| filter.matches(document)));
         }
         found.sort_unstable_by(|left, right| left.id.cmp(&right.id));
@@ -99,43 +99,43 @@ impl Folder {
         Ok(found)
     }
 
-    /// Performs a write while no other writer does.
-    pub(super) fn write(&self, write: Write, deadline: Instant) -> Result<Written> {
+    /// Performs a write while no other writer can.
+    pub(super) fn write(&self, write: Write, deadline: Instant) -> Result<WriteOutcome> {
         let _lock = self.lock(deadline)?;
         match write {
             Write::Insert(new) => {
                 let new: Vec<Document> =
-                    new.into_iter().map(|(id, body)| Document::first_version(id, body)).collect();
+                    new.into_iter().map(|(id, fields)| Document::first_version(id, fields)).collect();
                 self.insert(&new)?;
-                Ok(Written::counted(new.len()))
+                Ok(WriteOutcome::counted(new.len()))
             }
             Write::Change { filter, expected, change } => {
                 let Some(before) = self.scan(&filter)?.into_iter().next() else {
-                    return Ok(Written::default());
+                    return Ok(WriteOutcome::default());
                 };
                 if let Some(after) = change.apply(&before, expected)? {
                     self.put(std::slice::from_ref(&after))?;
-                    Ok(Written::one(after, false))
+                    Ok(WriteOutcome::of(after, false))
                 } else {
                     self.remove(std::slice::from_ref(&before))?;
-                    Ok(Written::one(before, false))
+                    Ok(WriteOutcome::of(before, false))
                 }
             }
-            Write::Upsert { filter, id, body } => {
+            Write::Upsert { filter, id, fields } => {
                 if let Some(before) = self.scan(&filter)?.into_iter().next() {
-                    let after = Document { id: before.id, version: before.version + 1, body };
+                    let after = before.next_version(fields);
                     self.put(std::slice::from_ref(&after))?;
-                    Ok(Written::one(after, false))
+                    Ok(WriteOutcome::of(after, false))
                 } else {
-                    let new = Document::first_version(id, body);
+                    let new = Document::first_version(id, fields);
                     self.insert(std::slice::from_ref(&new))?;
-                    Ok(Written::one(new, true))
+                    Ok(WriteOutcome::of(new, true))
                 }
             }
             Write::DeleteAll(filter) => {
-                let gone = self.scan(&filter)?;
-                self.remove(&gone)?;
-                Ok(Written::counted(gone.len()))
+                let matching = self.scan(&filter)?;
+                self.remove(&matching)?;
+                Ok(WriteOutcome::counted(matching.len()))
             }
         }
     }
@@ -151,7 +151,7 @@ impl Folder {
             let name = entry.map_err(|error| self.failed("", &error))?.file_name();
             match name.into_string() {
                 Ok(name) if name.ends_with(SUFFIX) && !name.starts_with('.') => names.push(name),
-                // The lock, a write in progress, what an editor or a Mac leaves, or a note that somebody keeps there.
+                // The lock, a file not yet complete, files of editors and of macOS, or a person's notes.
                 _ => {}
             }
         }
@@ -164,17 +164,20 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed(name, &error)),
         };
-        let place = || self.path.join(name).display().to_string();
-        // Some editors begin a file of UTF-8 with a byte order mark.
+        let file = || self.path.join(name).display().to_string();
+        // Some editors write a byte order mark.
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let record = json::parse(text).map_err(|cause| damaged(place(), cause))?;
-        let record: Record<'_> = serde_json::from_value(record).map_err(|cause| damaged(place(), cause))?;
-        let own = file_name(&record.id);
-        if own != name {
-            return Err(damaged(place(), format!("its id {:?} belongs into {own}", record.id)));
+        let record = json::parse(text).map_err(|cause| damaged(file(), cause))?;
+        let record: Record<'_> = serde_json::from_value(record).map_err(|cause| damaged(file(), cause))?;
+        let expected = file_name(&record.id);
+        if expected != name {
+            return Err(damaged(
+                file(),
+                format!("a document with the id {:?} belongs into {expected}", record.id),
+            ));
         }
-        let (id, body) = (record.id.into_owned(), Arc::new(record.body.into_owned()));
-        Ok(Some(Document { id, version: record.version, body }))
+        let (id, fields) = (record.id.into_owned(), Arc::new(record.body.into_owned()));
+        Ok(Some(Document { id, version: record.version, fields }))
     }
 
     fn insert(&self, new: &[Document]) -> Result<()> {
@@ -182,13 +185,13 @@ impl Folder {
         for name in &names {
             match self.path.join(name).try_exists() {
                 Ok(false) => {}
-                Ok(true) => return Err(taken()),
+                Ok(true) => return Err(document_exists()),
                 Err(error) => return Err(self.failed(name, &error)),
             }
         }
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(taken());
+            return Err(document_exists());
         }
         self.put(new)
     }
@@ -199,21 +202,21 @@ impl Folder {
             let record = Record {
                 id: Cow::Borrowed(&document.id),
                 version: document.version,
-                body: Cow::Borrowed(&document.body),
+                body: Cow::Borrowed(&document.fields),
             };
             let mut bytes = serde_json::to_vec_pretty(&record).map_err(Error::internal)?;
             bytes.push(b'\n');
             files.push((file_name(&document.id), bytes));
         }
-        disk::put(&OwnDisk, &self.path, &files).map_err(|error| self.failed("", &error))
+        disk::put(&RealDisk, &self.path, &files).map_err(|error| self.failed("", &error))
     }
 
     fn remove(&self, documents: &[Document]) -> Result<()> {
         let names: Vec<String> = documents.iter().map(|document| file_name(&document.id)).collect();
-        disk::remove(&OwnDisk, &self.path, &names).map_err(|error| self.failed("", &error))
+        disk::remove(&RealDisk, &self.path, &names).map_err(|error| self.failed("", &error))
     }
 
-    /// Waits for the lock of the folder, and makes the folder where it is missing. The lock ends with the file.
+    /// Waits for the lock of the folder, and creates the folder if it is missing. Dropping the file ends the lock.
     fn lock(&self, deadline: Instant) -> Result<File> {
         let lock = self.lock_file().map_err(|error| self.failed(LOCK, &error))?;
         loop {
@@ -221,7 +224,7 @@ impl Folder {
                 Ok(()) => return Ok(lock),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(POLL),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(self.failed(LOCK, "another process holds it for too long"));
+                    return Err(self.failed(LOCK, "another process holds the lock for too long"));
                 }
                 Err(TryLockError::Error(error)) => return Err(self.failed(LOCK, &error)),
             }
@@ -234,7 +237,7 @@ impl Folder {
         match options.open(self.path.join(LOCK)) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(&self.path)?;
-                // Else the folder, with all that is written into it, could be gone after a power cut.
+                // Without this, the new folder could be gone after a power cut.
                 disk::sync_folder(&self.root)?;
                 options.open(self.path.join(LOCK))
             }
@@ -253,13 +256,13 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn a_file_name_is_safe_and_its_own() {
+    fn a_file_name_is_safe_and_unique() {
         assert_eq!(file_name("0190a-b_c"), "0190a-b_c.json");
         let long = "x".repeat(300);
-        let tricks =
+        let ids =
             ["../x", "a/b", "a\0b", "A", "a", "é", "e\u{301}", ".", "..", ".lock", "~a", "x.json", &long];
-        let names: HashSet<String> = tricks.iter().map(|id| file_name(id)).collect();
-        assert_eq!(names.len(), tricks.len());
+        let names: HashSet<String> = ids.iter().map(|id| file_name(id)).collect();
+        assert_eq!(names.len(), ids.len());
         for name in names {
             assert!(name.len() <= 70 && !name.starts_with('.'), "{name}");
             assert!(

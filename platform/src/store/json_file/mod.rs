@@ -1,10 +1,11 @@
-//! The store in JSON files, one for each document: to be read and edited by hand. It is slow, since a query
-//! reads every file of its collection.
+//! The store in JSON files, one per document, which people can read and edit. It is slow: a query reads every file of
+//! its collection.
 //!
-//! `DIR/<collection>/<name>.json` holds `{"id", "version", "body"}`. Writers of all processes take turns by a
-//! lock on `DIR/<collection>/.lock`; readers take none, since a file is only ever replaced as a whole. A query
-//! that runs beside a write of several documents may therefore see some of them; and a machine that stops in
-//! the middle of one keeps those that it had finished. `sqlite` knows neither.
+//! `DIR/<collection>/<name>.json` holds `{"id", "version", "body"}`. The writers of all processes lock
+//! `DIR/<collection>/.lock`; readers take no lock, since a file is always replaced as a whole.
+//!
+//! A write of several documents is not atomic here: a query at the same time may see some of them, and a machine that
+//! stops in the middle keeps those that were written. `sqlite` has neither limit.
 
 mod disk;
 mod folder;
@@ -18,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::query::{Filter, Query, select};
-use super::write::{Write, Written};
+use super::write::{Write, WriteOutcome};
 use super::{Collection, Document, DocumentStore};
 use crate::error::{Error, Result, StartError};
 use folder::Folder;
@@ -27,12 +28,12 @@ use folder::Folder;
 pub(super) struct JsonFileStore {
     root: Arc<PathBuf>,
     timeout: Duration,
-    /// The writers of this process queue here, in order, and not at the lock of the file, which is polled.
+    /// The writers of this process wait here, first in, first out. The lock of the file has to be polled.
     writers: Arc<Mutex<()>>,
 }
 
 impl JsonFileStore {
-    /// Makes the folder where it is missing, and clears what a writer that was killed has left.
+    /// Creates the folder if it is missing, and removes the unfinished files of writers that were killed.
     pub(super) async fn open(root: PathBuf, timeout: Duration) -> Result<Self, StartError> {
         let store = Self { root: Arc::new(root), timeout, writers: Arc::default() };
         let root = Arc::clone(&store.root);
@@ -68,14 +69,14 @@ impl DocumentStore for JsonFileStore {
         self.read(collection, move |folder| Ok(folder.scan(&filter)?.len() as u64)).await
     }
 
-    async fn write(&self, collection: &'static Collection, write: Write) -> Result<Written> {
+    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
         let deadline = Instant::now() + self.timeout;
-        let turn = tokio::time::timeout(self.timeout, Arc::clone(&self.writers).lock_owned())
+        let permit = tokio::time::timeout(self.timeout, Arc::clone(&self.writers).lock_owned())
             .await
-            .map_err(|_| Error::unavailable(format!("no turn to write files within {:?}", self.timeout)))?;
+            .map_err(|_| Error::unavailable(format!("no permit to write files within {:?}", self.timeout)))?;
         self.read(collection, move |folder| {
-            // The turn lasts until the write has ended, also when its caller has gone.
-            let _turn = turn;
+            // Held until the write has ended, also when its caller has been dropped.
+            let _permit = permit;
             folder.write(write, deadline)
         })
         .await
@@ -86,7 +87,7 @@ impl DocumentStore for JsonFileStore {
     }
 
     async fn close(&self) {
-        // Whoever writes has the turn until the write is on the disk.
+        // A writer holds this lock until its write is on the disk.
         drop(self.writers.lock().await);
     }
 }

@@ -1,4 +1,4 @@
-//! What only the files can be asked: their content, damage, leftovers and the lock.
+//! What only this engine has: the content of files, damaged files, unfinished files and the lock.
 
 use std::fs;
 use std::path::Path;
@@ -18,12 +18,12 @@ fn insert(id: &str) -> Write {
     Write::Insert(vec![(id.to_owned(), Arc::new(body))])
 }
 
-const PATIENT: Duration = Duration::from_secs(5);
+const LONG_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_file_can_be_read_and_edited_by_hand() {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), PATIENT).await;
+    let store = open(root.path(), LONG_TIMEOUT).await;
     store.write(ITEMS, insert("ada")).await.unwrap();
     let path = root.path().join("items/ada.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -33,17 +33,17 @@ async fn a_file_can_be_read_and_edited_by_hand() {
     );
     fs::write(&path, text.replace("1815", "1816")).unwrap();
     let document = store.get(ITEMS, "ada").await.unwrap().unwrap();
-    assert_eq!(document.body["born"], 1816);
-    // As Notepad saves it.
+    assert_eq!(document.fields["born"], 1816);
+    // Notepad saves a file so.
     fs::write(&path, format!("\u{feff}{text}")).unwrap();
     let document = store.get(ITEMS, "ada").await.unwrap().unwrap();
-    assert_eq!(document.body["born"], 1815);
+    assert_eq!(document.fields["born"], 1815);
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_named_and_never_passed_over() {
+async fn a_damaged_file_is_an_error_that_names_it_and_is_never_skipped() {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), PATIENT).await;
+    let store = open(root.path(), LONG_TIMEOUT).await;
     store.write(ITEMS, insert("ada")).await.unwrap();
     let good = fs::read_to_string(root.path().join("items/ada.json")).unwrap();
     for (name, content) in [("half.json", &good[..20]), ("empty.json", ""), ("copy.json", &good)] {
@@ -65,9 +65,9 @@ async fn a_damaged_file_is_named_and_never_passed_over() {
 #[tokio::test]
 async fn a_file_written_by_hand_is_read_and_never_interpreted() {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), PATIENT).await;
+    let store = open(root.path(), LONG_TIMEOUT).await;
     store.write(ITEMS, insert("x")).await.unwrap();
-    // The file has one level of its own around the document.
+    // The file adds one level around the fields.
     let nested = |levels: usize| format!("{}{{}}{}", r#"{"in":"#.repeat(levels - 2), "}".repeat(levels - 2));
     let reserved = r#"{"a":{"$serde_json::private::RawValue":"[1]"}}"#;
     for (body, damage) in [
@@ -92,9 +92,9 @@ async fn a_file_written_by_hand_is_read_and_never_interpreted() {
 }
 
 #[tokio::test]
-async fn what_a_killed_writer_has_left_is_removed_at_the_start_when_no_writer_lives() {
+async fn unfinished_files_of_a_killed_writer_are_removed_at_the_start_unless_a_writer_is_active() {
     let root = tempfile::tempdir().unwrap();
-    open(root.path(), PATIENT).await.write(ITEMS, insert("ada")).await.unwrap();
+    open(root.path(), LONG_TIMEOUT).await.write(ITEMS, insert("ada")).await.unwrap();
     let leftover = root.path().join("items/bob.json.unfinished");
     let foreign = root.path().join("foreign/x.unfinished");
     fs::create_dir(root.path().join("foreign")).unwrap();
@@ -102,17 +102,17 @@ async fn what_a_killed_writer_has_left_is_removed_at_the_start_when_no_writer_li
     fs::write(&foreign, "{").unwrap();
     let lock = fs::File::open(root.path().join("items/.lock")).unwrap();
     lock.lock().unwrap();
-    open(root.path(), PATIENT).await;
-    assert!(leftover.exists(), "a living writer has lost its file");
+    open(root.path(), LONG_TIMEOUT).await;
+    assert!(leftover.exists(), "an active writer has lost its file");
     drop(lock);
-    let store = open(root.path(), PATIENT).await;
+    let store = open(root.path(), LONG_TIMEOUT).await;
     assert!(!leftover.exists());
-    assert!(foreign.exists(), "a folder without a lock is not ours");
+    assert!(foreign.exists(), "a folder without a lock file is not a collection");
     assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn a_lock_that_another_holds_costs_the_caller_its_timeout_and_no_more() {
+async fn a_write_behind_the_lock_of_another_process_fails_after_the_timeout() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path(), Duration::from_millis(100)).await;
     store.write(ITEMS, insert("before")).await.unwrap();
@@ -122,14 +122,14 @@ async fn a_lock_that_another_holds_costs_the_caller_its_timeout_and_no_more() {
     let error = store.write(ITEMS, insert("meanwhile")).await.unwrap_err();
     assert_eq!(error.status(), 503);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    assert!(store.get(ITEMS, "before").await.unwrap().is_some(), "readers need not wait");
+    assert!(store.get(ITEMS, "before").await.unwrap().is_some(), "a reader does not wait");
     drop(lock);
     store.write(ITEMS, insert("after")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_root_that_is_no_folder_is_named() {
+async fn a_root_that_is_a_file_is_an_error_that_names_it() {
     let root = tempfile::NamedTempFile::new().unwrap();
-    let error = JsonFileStore::open(root.path().to_owned(), PATIENT).await.err().unwrap();
+    let error = JsonFileStore::open(root.path().to_owned(), LONG_TIMEOUT).await.err().unwrap();
     assert!(error.to_string().contains(&root.path().display().to_string()), "{error}");
 }

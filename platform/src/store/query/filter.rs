@@ -1,118 +1,118 @@
-//! Which documents are meant: the tree, its builder, its bounds, and what it means.
+//! Filters: the tree, its builder, its limits, and what it means.
 
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
 use super::super::Document;
-use super::key::{Key, lookup};
 use super::path::check_path;
 use super::scalar::Scalar;
+use super::sort_key::{SortKey, lookup};
 use crate::error::{Error, Result};
 
-/// The deepest nesting of a filter; each level is a level of recursion here and of parentheses in SQL.
+/// The deepest nesting of a filter. Each level is a level of recursion here, and of parentheses in SQL.
 pub const MAX_DEPTH: usize = 32;
-/// The most conditions in a filter: SQLite stops at an expression 1,000 levels deep, and a chain of n `AND`s
-/// is n levels.
+/// The most conditions in a filter. SQLite's limit is an expression 1,000 levels deep, and n `AND`s are n levels.
 pub const MAX_NODES: usize = 256;
-/// The most ids and values in a filter: SQLite stops at 32,766 parameters, PostgreSQL at 65,535.
+/// The most ids and values in a filter. SQLite's limit is 32,766 parameters, PostgreSQL's 65,535.
 pub const MAX_OPERANDS: usize = 10_000;
-/// Which documents are meant.
+
+/// Which documents match.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
-    /// All of them.
+    /// All documents.
     All,
     /// Those with one of these ids.
     Ids(Vec<String>),
-    /// Those whose id is greater: the next page of a walk by id.
+    /// Those whose id is greater than this one.
     After(String),
-    /// Those whose field passes a test.
-    Field(String, Test),
-    /// Those that pass all of these; all documents when there are none.
+    /// Those with a field, at this path, for which the predicate is true.
+    Field(String, Predicate),
+    /// Those that match all of these; with none, all documents.
     And(Vec<Filter>),
-    /// Those that pass one of these; no document when there are none.
+    /// Those that match one of these; with none, no document.
     Or(Vec<Filter>),
-    /// Those that do not pass.
+    /// Those that do not match this one.
     Not(Box<Filter>),
 }
 
-/// What is asked of one field.
+/// A condition on the value of one field.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Test {
+pub enum Predicate {
     /// It equals one of these.
     In(Vec<Scalar>),
     /// It is less, or less or equal.
     Below(Scalar, Bound),
     /// It is greater, or greater or equal.
     Above(Scalar, Bound),
-    /// It is there, be it null.
+    /// It exists, and may be null.
     Exists,
-    /// It is a text with this beginning.
+    /// It is a text with this prefix.
     StartsWith(String),
 }
 
-/// Whether a comparison includes the value itself.
+/// Whether a comparison includes the operand itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// It does.
+    /// Less or equal, greater or equal.
     Included,
-    /// It does not.
+    /// Less, greater.
     Excluded,
 }
 
-/// Begins a condition on the field at a path: `field("address.city").eq("Paris")`.
+/// The field at a path, to make a filter of: `field("address.city").eq("Paris")`.
 pub fn field(path: impl Into<String>) -> Field {
     Field(path.into())
 }
 
-/// A field that waits for its test.
+/// A path without its predicate.
 #[derive(Clone, Debug)]
 pub struct Field(String);
 
 impl Field {
     /// The value equals this one.
     pub fn eq(self, value: impl Into<Scalar>) -> Filter {
-        Filter::Field(self.0, Test::In(vec![value.into()]))
+        Filter::Field(self.0, Predicate::In(vec![value.into()]))
     }
 
-    /// The value does not equal this one, or there is none.
+    /// The value does not equal this one, or is missing.
     pub fn ne(self, value: impl Into<Scalar>) -> Filter {
         !self.eq(value)
     }
 
     /// The value is less.
     pub fn lt(self, value: impl Into<Scalar>) -> Filter {
-        Filter::Field(self.0, Test::Below(value.into(), Bound::Excluded))
+        Filter::Field(self.0, Predicate::Below(value.into(), Bound::Excluded))
     }
 
     /// The value is less or equal.
     pub fn lte(self, value: impl Into<Scalar>) -> Filter {
-        Filter::Field(self.0, Test::Below(value.into(), Bound::Included))
+        Filter::Field(self.0, Predicate::Below(value.into(), Bound::Included))
     }
 
     /// The value is greater.
     pub fn gt(self, value: impl Into<Scalar>) -> Filter {
-        Filter::Field(self.0, Test::Above(value.into(), Bound::Excluded))
+        Filter::Field(self.0, Predicate::Above(value.into(), Bound::Excluded))
     }
 
     /// The value is greater or equal.
     pub fn gte(self, value: impl Into<Scalar>) -> Filter {
-        Filter::Field(self.0, Test::Above(value.into(), Bound::Included))
+        Filter::Field(self.0, Predicate::Above(value.into(), Bound::Included))
     }
 
     /// The value equals one of these.
     pub fn is_in<S: Into<Scalar>>(self, values: impl IntoIterator<Item = S>) -> Filter {
-        Filter::Field(self.0, Test::In(values.into_iter().map(Into::into).collect()))
+        Filter::Field(self.0, Predicate::In(values.into_iter().map(Into::into).collect()))
     }
 
-    /// There is a value, be it null.
+    /// The field exists, and may be null.
     pub fn exists(self) -> Filter {
-        Filter::Field(self.0, Test::Exists)
+        Filter::Field(self.0, Predicate::Exists)
     }
 
-    /// The value is a text with this beginning, byte by byte.
+    /// The value is a text with this prefix, compared byte by byte.
     pub fn starts_with(self, prefix: impl Into<String>) -> Filter {
-        Filter::Field(self.0, Test::StartsWith(prefix.into()))
+        Filter::Field(self.0, Predicate::StartsWith(prefix.into()))
     }
 }
 
@@ -158,7 +158,7 @@ impl Filter {
         }
     }
 
-    /// `BadRequest` when a path is none or a bound of this file is passed.
+    /// `BadRequest` when a path is invalid, a number is not finite, or a limit of this file is exceeded.
     pub fn check(&self) -> Result<()> {
         let (mut nodes, mut operands) = (0, 0);
         self.check_node(MAX_DEPTH, &mut nodes, &mut operands)?;
@@ -180,11 +180,11 @@ impl Filter {
                 *operands += ids.len();
                 Ok(())
             }
-            Self::Field(path, test) => {
-                let values: &[Scalar] = match test {
-                    Test::In(values) => values,
-                    Test::Below(value, _) | Test::Above(value, _) => std::slice::from_ref(value),
-                    Test::Exists | Test::StartsWith(_) => &[],
+            Self::Field(path, predicate) => {
+                let values: &[Scalar] = match predicate {
+                    Predicate::In(values) => values,
+                    Predicate::Below(value, _) | Predicate::Above(value, _) => std::slice::from_ref(value),
+                    Predicate::Exists | Predicate::StartsWith(_) => &[],
                 };
                 *operands += values.len();
                 if values.iter().any(|value| matches!(value, Scalar::Float(number) if !number.is_finite())) {
@@ -199,20 +199,20 @@ impl Filter {
         }
     }
 
-    /// Whether a document passes: the meaning of a filter.
+    /// Whether a document matches. This defines what a filter means.
     pub(in super::super) fn matches(&self, document: &Document) -> bool {
         match self {
             Self::All => true,
             Self::Ids(ids) => ids.contains(&document.id),
             Self::After(id) => document.id > *id,
-            Self::Field(path, test) => test.holds(lookup(&document.body, path)),
+            Self::Field(path, predicate) => predicate.holds(lookup(&document.fields, path)),
             Self::And(filters) => filters.iter().all(|filter| filter.matches(document)),
             Self::Or(filters) => filters.iter().any(|filter| filter.matches(document)),
             Self::Not(filter) => !filter.matches(document),
         }
     }
 
-    /// The ids to which this filter confines itself, where it does.
+    /// The only ids that can match, if the filter names them.
     pub(in super::super) fn ids(&self) -> Option<&[String]> {
         match self {
             Self::Ids(ids) => Some(ids),
@@ -221,7 +221,7 @@ impl Filter {
         }
     }
 
-    /// The id after which the documents of this filter lie, where it says so.
+    /// An id that is less than every id that can match, if the filter names one.
     pub(in super::super) fn after(&self) -> Option<&str> {
         match self {
             Self::After(id) => Some(id),
@@ -231,25 +231,27 @@ impl Filter {
     }
 }
 
-impl Test {
+impl Predicate {
     fn holds(&self, value: Option<&Value>) -> bool {
-        let key = Key::of(value);
+        let key = SortKey::of(value);
         match self {
             Self::In(values) => {
-                values.iter().any(|other| key.compare(&Key::from(other)) == Some(Ordering::Equal))
+                values.iter().any(|other| key.compare(&SortKey::from(other)) == Some(Ordering::Equal))
             }
-            Self::Below(other, bound) => match key.compare(&Key::from(other)) {
+            Self::Below(other, bound) => match key.compare(&SortKey::from(other)) {
                 Some(Ordering::Less) => true,
                 Some(Ordering::Equal) => *bound == Bound::Included,
                 _ => false,
             },
-            Self::Above(other, bound) => match key.compare(&Key::from(other)) {
+            Self::Above(other, bound) => match key.compare(&SortKey::from(other)) {
                 Some(Ordering::Greater) => true,
                 Some(Ordering::Equal) => *bound == Bound::Included,
                 _ => false,
             },
             Self::Exists => value.is_some(),
-            Self::StartsWith(prefix) => matches!(key, Key::Text(text) if text.starts_with(prefix.as_str())),
+            Self::StartsWith(prefix) => {
+                matches!(key, SortKey::Text(text) if text.starts_with(prefix.as_str()))
+            }
         }
     }
 }

@@ -1,37 +1,37 @@
-//! The questions that can be put to a store, and the one meaning they have. It reads no storage.
+//! Queries, and what they mean. It reads no storage.
 //!
-//! A query is a small tree of types, never a text, so that nothing can be injected into it. Every engine must
-//! answer as the functions of this file do:
+//! A query is a small tree of types, never a text, so that nothing can be injected into it. Every engine must give
+//! the results that the functions here define:
 //!
-//! * A **path** is `city` or `address.city`: it goes through objects only. An array has no fields, so
-//!   `tags.0` finds nothing in it. A segment is not empty, does not begin with `$`, and has no dot, quote,
-//!   backslash or control character; a field with such a name can be stored, and cannot be asked for.
-//! * A **comparison** holds only between values of one type: a number is never less than a text. An object
-//!   or an array equals and precedes nothing. `eq(null)` holds where the field is null *or* missing;
-//!   `exists` tells the two apart. `ne` is `not(eq)`, so it holds where the field is missing.
-//! * **Numbers** are compared by their value, `1` equals `1.0`, and 64-bit integers and floats exactly. A
-//!   stored integer above 2⁶³−1 counts as the nearest float. (SQLite reads a float of more than about 10⁶⁰
-//!   or less than 10⁻⁶⁰ up to two units off in its last place, so that two neighbours there may be equal.)
-//! * **Texts** are compared byte by byte in UTF-8: no letter case, no language, no Unicode form. No stored text holds
-//!   NUL (U+0000); an operand that does is compared as any other, and so equals nothing.
-//! * A **sort** puts null and missing first, then numbers, texts, objects, arrays, `false`, `true` (MongoDB's
-//!   order of types). Two objects tie, and two arrays. Ties, and a query without sort, are in the order of
-//!   the id, bytewise.
+//! * A **path** is `city` or `address.city`. It goes through objects only: an array has no fields, so `tags.0` finds
+//!   nothing in one. A segment is not empty, does not begin with `$`, and has no dot, quote, backslash or control
+//!   character. A field with such a name can be stored, but no query can name it.
+//! * A **comparison** is true only between values of one type: a number is never less than a text. An object or an
+//!   array is equal to nothing and less than nothing. `eq(null)` is true when the field is null *or* missing; `exists`
+//!   is true when the field is there, null or not. `ne` is `not(eq)`, so it is true when the field is missing.
+//! * **Numbers** are compared by value: `1` equals `1.0`, and 64-bit integers are compared with floats exactly. A
+//!   stored integer above 2⁶³−1 is compared as the nearest float. (SQLite parses floats above some 10⁶⁰ or below 10⁻⁶⁰
+//!   with an error of up to two units in the last place, so two floats next to each other may be equal there.)
+//! * **Texts** are compared byte by byte in UTF-8: letter case counts, languages and Unicode forms do not. No stored
+//!   text holds NUL (U+0000); an operand may, and then equals nothing.
+//! * A **sort** puts null and missing first, then numbers, texts, objects, arrays, `false`, `true`: MongoDB's order
+//!   of types. Two objects are equal in it, and two arrays. Equal documents, and the documents of a query without sort,
+//!   are in the order of their ids, bytewise.
 
 mod filter;
-mod key;
 mod nul;
 mod path;
 mod scalar;
+mod sort_key;
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 use super::Document;
 use crate::error::{Error, Result};
-use key::{Key, lookup};
+use sort_key::{SortKey, lookup};
 
-pub use filter::{Bound, Field, Filter, MAX_DEPTH, MAX_NODES, MAX_OPERANDS, Test, field};
+pub use filter::{Bound, Field, Filter, MAX_DEPTH, MAX_NODES, MAX_OPERANDS, Predicate, field};
 pub use path::MAX_PATH;
 pub(super) use path::{check_path, is_path};
 pub use scalar::Scalar;
@@ -39,16 +39,16 @@ pub use scalar::Scalar;
 /// The most fields in a sort: MongoDB's limit.
 pub const MAX_SORT: usize = 32;
 
-/// The order of an answer.
+/// The order of the documents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sort(Vec<(String, Direction)>);
 
-/// Which end comes first.
+/// The direction of a sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Least first.
+    /// The least first.
     Ascending,
-    /// Greatest first; ties are still by ascending id.
+    /// The greatest first. Equal documents are still in the order of their ids.
     Descending,
 }
 
@@ -63,18 +63,18 @@ impl Sort {
         Self::default().then(path, direction)
     }
 
-    /// And where that ties, by the value at another path.
+    /// Documents that are equal so far: by the value at another path.
     pub fn then(mut self, path: impl Into<String>, direction: Direction) -> Self {
         self.0.push((path.into(), direction));
         self
     }
 
-    /// The paths, the first to count first.
+    /// The paths, in their order.
     pub fn fields(&self) -> &[(String, Direction)] {
         &self.0
     }
 
-    /// `BadRequest` when a path is none or there are more than [`MAX_SORT`].
+    /// `BadRequest` when a path is invalid, or there are more than [`MAX_SORT`].
     pub fn check(&self) -> Result<()> {
         if self.0.len() > MAX_SORT {
             Err(Error::bad_request("Sort Too Long"))
@@ -85,35 +85,36 @@ impl Sort {
 
     fn compare(&self, left: &Document, right: &Document) -> Ordering {
         let fields = self.0.iter().map(|(path, direction)| {
-            let order = Key::of(lookup(&left.body, path)).order(&Key::of(lookup(&right.body, path)));
+            let order =
+                SortKey::of(lookup(&left.fields, path)).order(&SortKey::of(lookup(&right.fields, path)));
             if *direction == Direction::Descending { order.reverse() } else { order }
         });
         fields.fold(Ordering::Equal, Ordering::then).then_with(|| left.id.cmp(&right.id))
     }
 }
 
-/// Which part of an answer is wanted.
+/// Which part of the documents that match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// How many documents are left out at its beginning.
+    /// How many are skipped.
     pub offset: u64,
-    /// How many follow at most; `None` is all.
+    /// How many follow at most; `None`: no limit.
     pub limit: Option<u64>,
 }
 
 impl Page {
-    /// The whole answer.
+    /// All documents.
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// The first documents of the answer.
+    /// The first documents.
     pub fn first(limit: u64) -> Self {
         Self { offset: 0, limit: Some(limit) }
     }
 }
 
-/// All that a store is asked.
+/// A filter, a sort and a page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     /// Which documents.
@@ -124,7 +125,7 @@ pub struct Query {
     pub page: Page,
 }
 
-/// The answer to a query from documents that come in the order of their ids: the meaning of a query.
+/// The result of a query. This defines what a query means. The documents must come in the order of their ids.
 pub(super) fn select<D: Borrow<Document>>(documents: impl Iterator<Item = D>, query: &Query) -> Vec<D> {
     let offset = usize::try_from(query.page.offset).unwrap_or(usize::MAX);
     let limit = query.page.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -1,12 +1,11 @@
-//! The character NUL in a query. No id and no text of a document holds it (`document::check`), since PostgreSQL cannot
-//! keep it, and cannot even be asked for it. So an operand with NUL is replaced, before an engine sees it, by one
-//! without that has the same meaning.
+//! NUL (U+0000) in a query. No stored id or text holds it (`document::check`), since PostgreSQL can neither keep it nor
+//! take it as a parameter. So the DAO replaces an operand with NUL by one without it that has the same meaning.
 
-use super::filter::{Bound, Filter, Test};
+use super::filter::{Bound, Filter, Predicate};
 use super::scalar::Scalar;
 
 impl Filter {
-    /// The same filter with no NUL in it.
+    /// A filter without NUL that matches the same documents.
     pub(in super::super) fn without_nul(self) -> Self {
         match self {
             Self::Ids(mut ids) => {
@@ -14,7 +13,7 @@ impl Filter {
                 Self::Ids(ids)
             }
             Self::After(id) => Self::After(before_nul(&id).map_or(id.clone(), str::to_owned)),
-            Self::Field(path, test) => Self::Field(path, test.without_nul()),
+            Self::Field(path, predicate) => Self::Field(path, predicate.without_nul()),
             Self::And(filters) => Self::And(filters.into_iter().map(Self::without_nul).collect()),
             Self::Or(filters) => Self::Or(filters.into_iter().map(Self::without_nul).collect()),
             Self::Not(filter) => Self::Not(Box::new(filter.without_nul())),
@@ -23,7 +22,7 @@ impl Filter {
     }
 }
 
-impl Test {
+impl Predicate {
     fn without_nul(self) -> Self {
         match self {
             Self::In(mut values) => {
@@ -31,8 +30,8 @@ impl Test {
                 Self::In(values)
             }
             Self::StartsWith(prefix) if prefix.contains('\0') => Self::In(Vec::new()),
-            // NUL is the least character: whatever is less than `a\0b` is less than or equal to `a`, and the rest
-            // is greater than `a`.
+            // NUL is the least character. So a text without NUL is less than `a\0b` when it is less than or equal to
+            // `a`, and else greater.
             Self::Below(Scalar::Text(text), bound) => match before_nul(&text) {
                 Some(start) => Self::Below(start.into(), Bound::Included),
                 None => Self::Below(Scalar::Text(text), bound),
@@ -84,13 +83,13 @@ mod tests {
                 let replaced = filter.clone().without_nul();
                 assert!(!format!("{replaced:?}").contains(r"\0"), "{replaced:?}");
                 for text in texts {
-                    let body = Arc::new(serde_json::from_value(json!({ "a": text })).unwrap());
-                    let document = Document { id: text.to_owned(), version: 1, body };
+                    let fields = Arc::new(serde_json::from_value(json!({ "a": text })).unwrap());
+                    let document = Document { id: text.to_owned(), version: 1, fields };
                     assert_eq!(replaced.matches(&document), filter.matches(&document), "{text:?} {filter:?}");
                 }
             }
         }
-        // The control: a filter that has none is left as it is.
+        // The control: a filter without NUL stays as it is.
         let plain = field("a").lt("b").and(Filter::id("x")).or(!Filter::After("x".to_owned()));
         assert_eq!(plain.clone().without_nul(), plain);
     }

@@ -1,11 +1,11 @@
-//! What is a path: checked while it is compiled where it is written in the source, else before a store sees it.
+//! Which texts are paths. Those of an index are checked at compile time, all others before an engine is called.
 
 use crate::error::{Error, Result};
 
-/// The most bytes in a path: enough for names that people write.
+/// The most bytes of a path: enough for any name that people write.
 pub const MAX_PATH: usize = 256;
 
-/// Whether a text is a path; `const`, so that an index can be checked while it is compiled.
+/// Whether a text is a path. `const`, so that an index is checked at compile time.
 pub(in super::super) const fn is_path(path: &str) -> bool {
     let bytes = path.as_bytes();
     if bytes.is_empty() || bytes.len() > MAX_PATH {
@@ -23,7 +23,7 @@ pub(in super::super) const fn is_path(path: &str) -> bool {
     !begins
 }
 
-/// `BadRequest` when a text is no path.
+/// `BadRequest` when a text is not a path.
 pub(in super::super) fn check_path(path: &str) -> Result<()> {
     if is_path(path) { Ok(()) } else { Err(Error::bad_request("Invalid Field Path")) }
 }

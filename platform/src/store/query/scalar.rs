@@ -1,4 +1,4 @@
-//! The values that a filter compares with: single ones, so that an operand can never be a query of its own.
+//! The operands of a filter: scalars only, so that an operand from a caller can never be a query.
 
 use serde_json::Value;
 
@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 /// A value that a field can be compared with.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scalar {
-    /// Null, or no field at all.
+    /// Null, or a missing field.
     Null,
-    /// A truth value; `false` is less than `true`.
+    /// `false` is less than `true`.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// Any other number; one that is not finite is refused.
+    /// Any other number. Infinity and NaN are refused.
     Float(f64),
     /// A text.
     Text(String),

@@ -1,4 +1,4 @@
-//! The meaning of a query, where an example says it better than its definition.
+//! What a query means, by examples.
 
 use std::sync::Arc;
 
@@ -6,26 +6,26 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn document(id: &str, body: Value) -> Document {
-    Document { id: id.to_owned(), version: 1, body: Arc::new(serde_json::from_value(body).unwrap()) }
+fn document(id: &str, fields: Value) -> Document {
+    Document { id: id.to_owned(), version: 1, fields: Arc::new(serde_json::from_value(fields).unwrap()) }
 }
 
-fn holds(filter: Filter, body: Value) -> bool {
+fn holds(filter: Filter, fields: Value) -> bool {
     filter.check().unwrap();
-    filter.matches(&document("x", body))
+    filter.matches(&document("x", fields))
 }
 
 #[test]
 fn a_path_goes_through_objects_only() {
-    let body = json!({"a": {"b": [1, 2], "0": "zero"}, "a.b": "dotted"});
-    assert!(holds(field("a.0").eq("zero"), body.clone()));
-    assert!(!holds(field("a.b.0").exists(), body.clone()));
-    assert!(!holds(field("a.b").eq("dotted"), body.clone()));
-    assert!(!holds(field("a.b").eq(1), body));
+    let fields = json!({"a": {"b": [1, 2], "0": "zero"}, "a.b": "dotted"});
+    assert!(holds(field("a.0").eq("zero"), fields.clone()));
+    assert!(!holds(field("a.b.0").exists(), fields.clone()));
+    assert!(!holds(field("a.b").eq("dotted"), fields.clone()));
+    assert!(!holds(field("a.b").eq(1), fields));
 }
 
 #[test]
-fn a_path_that_is_none_is_refused() {
+fn an_invalid_path_is_refused() {
     for path in ["", ".", "a.", ".a", "a..b", "$a", "a.$b", "a\"b", "a\\b", "a\0", &"a".repeat(MAX_PATH + 1)]
     {
         assert_eq!(field(path).eq(1).check().unwrap_err().reason(), "Invalid Field Path", "{path:?}");
@@ -37,18 +37,18 @@ fn a_path_that_is_none_is_refused() {
 }
 
 #[test]
-fn null_and_missing_are_equal_and_still_told_apart() {
-    for body in [json!({"a": null}), json!({}), json!({"a": {"c": 1}})] {
-        assert!(holds(field("a.b").eq(None::<i64>), body.clone()));
-        assert!(holds(field("a.b").ne(1), body.clone()));
-        assert!(!holds(field("a.b").lt(1), body));
+fn null_and_missing_are_equal_and_exists_distinguishes_them() {
+    for fields in [json!({"a": null}), json!({}), json!({"a": {"c": 1}})] {
+        assert!(holds(field("a.b").eq(None::<i64>), fields.clone()));
+        assert!(holds(field("a.b").ne(1), fields.clone()));
+        assert!(!holds(field("a.b").lt(1), fields));
     }
     assert!(holds(field("a").exists(), json!({"a": null})));
     assert!(!holds(field("a").exists(), json!({})));
 }
 
 #[test]
-fn a_comparison_holds_within_a_type_only() {
+fn a_comparison_is_true_only_within_one_type() {
     assert!(!holds(field("a").eq(1), json!({"a": "1"})));
     assert!(!holds(field("a").eq(1), json!({"a": true})));
     assert!(!holds(field("a").eq(true), json!({"a": 1})));
@@ -76,7 +76,7 @@ fn integers_and_floats_are_compared_without_rounding() {
 }
 
 #[test]
-fn a_caller_value_becomes_an_operand_only_when_it_is_a_single_value() {
+fn a_value_becomes_an_operand_only_when_it_is_a_scalar() {
     assert_eq!(Scalar::try_from(json!(5)).unwrap(), Scalar::Int(5));
     assert_eq!(Scalar::try_from(json!(0.5)).unwrap(), Scalar::Float(0.5));
     for value in [json!({"$ne": null}), json!([1]), json!(u64::MAX)] {
@@ -86,7 +86,7 @@ fn a_caller_value_becomes_an_operand_only_when_it_is_a_single_value() {
 }
 
 #[test]
-fn a_filter_has_bounds() {
+fn a_filter_has_limits() {
     let deep = (0..MAX_DEPTH).fold(field("a").eq(1), |filter, _| !filter);
     assert_eq!(deep.check().unwrap_err().reason(), "Filter Nested Too Deeply");
     let wide = Filter::Or((0..MAX_NODES).map(|_| field("a").eq(1)).collect());
@@ -114,7 +114,7 @@ fn a_sort_goes_by_type_then_value_then_id() {
         json!({"a": true}),
     ];
     let in_order: Vec<_> =
-        values.into_iter().enumerate().map(|(n, body)| document(&format!("{n:02}"), body)).collect();
+        values.into_iter().enumerate().map(|(n, fields)| document(&format!("{n:02}"), fields)).collect();
     let sort = Sort::by("a", Direction::Ascending);
     let query = Query { filter: Filter::All, sort, page: Page::all() };
     let sorted = select(in_order.iter().rev(), &query);

@@ -1,11 +1,11 @@
 //! The store in one SQLite file, shared by the processes of one machine.
 //!
-//! WAL, so that readers and the writer do not wait for one another; `synchronous=FULL`, because with `NORMAL`
-//! three of eight power cuts took acknowledged writes, and with `FULL` none of 13. What that costs, an fsync a
-//! commit, is shared by the writes that wait at the same time (`writer`). Filters, sorts and pages are
-//! SQLite's work (`sql`); this file decides nothing about their meaning.
+//! The file is in WAL mode, so that readers and the writer do not wait for each other, and `synchronous` is `FULL`:
+//! with `NORMAL`, three of eight power cuts lost acknowledged writes; with `FULL`, none of 13. `FULL` costs one fsync a
+//! commit, which the writes that wait at the same time share (`writer`). SQLite itself filters, sorts and pages
+//! (`sql`).
 
-mod place;
+mod database_file;
 mod sql;
 mod writer;
 
@@ -25,28 +25,28 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Row, SqliteConnection};
 
 use super::query::{Filter, Query};
-use super::write::{Write, Written};
+use super::write::{Write, WriteOutcome};
 use super::{Collection, Document, DocumentStore, Settings, damaged};
 use crate::error::{Error, Kind, Result, StartError};
 use crate::json;
-use place::Place;
+use database_file::DatabaseFile;
 use sql::Sql;
-use writer::{Task, Writer};
+use writer::{Command, Writer};
 
 /// How often the start tries again while another process has the file for itself.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Documents in tables, one for each collection.
 pub(super) struct SqliteStore {
-    place: Place,
+    file: DatabaseFile,
     readers: SqlitePool,
     writer: Writer,
-    /// The collections whose table and indexes are known to be there.
+    /// The collections whose table and indexes are known to exist.
     prepared: RwLock<HashSet<&'static Collection>>,
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it and its folder where they are missing.
+    /// Opens the file, and creates it and its folder if they are missing.
     pub(super) async fn open(path: PathBuf, settings: &Settings) -> Result<Self, StartError> {
         let name = format!("store file {}", path.display());
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -62,52 +62,53 @@ impl SqliteStore {
             .busy_timeout(timeout)
             .disable_statement_logging();
         let first = connect(&name, &options, timeout).await?;
-        let place = Place::of(path).map_err(|error| unopened(&name, error))?;
+        let file = DatabaseFile::of(path).map_err(|error| unopened(&name, error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(u32::try_from(settings.sqlite.connections.get()).unwrap_or(u32::MAX))
             .acquire_timeout(timeout)
-            // A connection to a file does not go away while nobody looks.
+            // A connection to a file does not break while it is idle.
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        let writer = Writer::start(first, options, place.clone(), settings);
-        Ok(Self { place, readers, writer, prepared: RwLock::default() })
+        let writer = Writer::start(first, options, file.clone(), settings);
+        Ok(Self { file, readers, writer, prepared: RwLock::default() })
     }
 
-    /// Makes the table and the indexes of a collection, once for each process.
+    /// Creates the table and the indexes of a collection if they are missing. Each process checks once.
     async fn prepare(&self, collection: &'static Collection) -> Result<()> {
         if self.prepared.read().unwrap_or_else(PoisonError::into_inner).contains(collection) {
             return Ok(());
         }
-        // Looked for first: a reader need not wait for the writer of another process.
-        let (text, expected) = sql::schema_found(collection);
+        // A read comes first: it does not wait for the writer of another process.
+        let (text, expected) = sql::count_schema(collection);
         let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
             .fetch_one(&self.readers)
             .await
             .map_err(|error| self.failed(error))?;
         if usize::try_from(found) != Ok(expected) {
-            self.perform(Task::Prepare(collection)).await?;
+            self.execute(Command::Prepare(collection)).await?;
         }
         self.prepared.write().unwrap_or_else(PoisonError::into_inner).insert(collection);
         Ok(())
     }
 
-    async fn perform(&self, task: Task) -> Result<Written> {
-        self.writer.perform(task).await.map_err(|error| error.at_place(&self.place))
+    async fn execute(&self, task: Command) -> Result<WriteOutcome> {
+        self.writer.execute(task).await.map_err(|error| error.with_context(&self.file))
     }
 
-    /// An error of a reader, with the file that it is about.
+    /// An error of a reader, with the name of the file.
     fn failed(&self, error: sqlx::Error) -> Error {
-        failure(error).at_place(&self.place)
+        store_error(error).with_context(&self.file)
     }
 }
 
-/// Why the file cannot be the store.
+/// The error of a file that cannot be opened as a store.
 fn unopened(name: &str, cause: impl Display) -> StartError {
     StartError::failed(format!("{name}: {cause}"))
 }
 
-/// SQLite opens a file that it may not write for reading, and says so only to the first write. This must come before
-/// any connection: to close a file drops the locks that the process has on it (<https://www.sqlite.org/howtocorrupt.html>).
+/// Fails when the file may not be written. SQLite would open it for reading, and fail at the first write. Call this
+/// before any connection is open: closing a file drops all locks of the process on it
+/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
 fn check_writable(path: &Path) -> io::Result<()> {
     match File::options().write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -115,7 +116,7 @@ fn check_writable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The connection that becomes the writer's. `name` is what messages call the file.
+/// Opens the connection of the writer. `name` is the file's name in messages.
 async fn connect(
     name: &str,
     options: &SqliteConnectOptions,
@@ -125,7 +126,7 @@ async fn connect(
     let mut connection = loop {
         match options.connect().await {
             Ok(connection) => break connection,
-            // The change to WAL needs the file for itself, and SQLite does not wait for that.
+            // The change to WAL needs an exclusive lock, for which SQLite does not wait.
             Err(error) if code(&error) == Some(BUSY) && Instant::now() < deadline => {
                 tokio::time::sleep(POLL).await;
             }
@@ -138,7 +139,8 @@ async fn connect(
     let mode: Result<String, _> = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await;
     let mode = mode.map_err(|error| unopened(name, error))?;
     if mode != "wal" {
-        let why = format!("its file system allows no WAL (journal mode is {mode}); is it a network share?");
+        let why =
+            format!("its file system does not support WAL (journal mode is {mode}); is it a network share?");
         return Err(unopened(name, why));
     }
     Ok(connection)
@@ -152,8 +154,8 @@ const IO_ERROR: u32 = 10;
 const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NOT_A_DATABASE: u32 = 26;
-/// Extended result codes of the same list: a row of that key is there already.
-const TAKEN: [u32; 2] = [1555, 2067];
+/// Extended result codes of the same list: `SQLITE_CONSTRAINT_PRIMARYKEY` and `SQLITE_CONSTRAINT_UNIQUE`.
+const DUPLICATE_KEY: [u32; 2] = [1555, 2067];
 
 /// The extended result code of an error of SQLite itself.
 fn extended_code(error: &sqlx::Error) -> Option<u32> {
@@ -165,12 +167,12 @@ fn code(error: &sqlx::Error) -> Option<u32> {
     extended_code(error).map(|extended| extended & 0xff)
 }
 
-/// What the caller is told of an error of the driver.
-fn failure(error: sqlx::Error) -> Error {
-    Error::new(kind(&error)).with_source(error)
+/// An error of the driver as an error of the store.
+fn store_error(error: sqlx::Error) -> Error {
+    Error::new(kind_of(&error)).with_source(error)
 }
 
-fn kind(error: &sqlx::Error) -> Kind {
+fn kind_of(error: &sqlx::Error) -> Kind {
     match (error, code(error)) {
         (_, Some(BUSY | NO_MEMORY | INTERRUPTED | IO_ERROR | FULL | CANNOT_OPEN))
         | (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed, _) => {
@@ -180,18 +182,19 @@ fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
-fn document(collection: &Collection, row: &SqliteRow) -> Result<Document> {
-    let id: String = row.try_get("id").map_err(failure)?;
-    let version: i64 = row.try_get("version").map_err(failure)?;
-    let text: &str = row.try_get("body").map_err(failure)?;
-    let place = || format!("{} {id:?}", collection.name());
-    let version = u64::try_from(version).map_err(|cause| damaged(place(), cause))?;
-    let body = match json::parse(text.as_bytes()) {
-        Ok(Value::Object(body)) => body,
-        Ok(_) => return Err(damaged(place(), "it is not an object")),
-        Err(cause) => return Err(damaged(place(), cause)),
+/// The document in a row of `id`, `version` and `body`, the JSON text of the fields.
+fn decode(collection: &Collection, row: &SqliteRow) -> Result<Document> {
+    let id: String = row.try_get("id").map_err(store_error)?;
+    let version: i64 = row.try_get("version").map_err(store_error)?;
+    let text: &str = row.try_get("body").map_err(store_error)?;
+    let name = || format!("{} {id:?}", collection.name());
+    let version = u64::try_from(version).map_err(|cause| damaged(name(), cause))?;
+    let fields = match json::parse(text.as_bytes()) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) => return Err(damaged(name(), "it is not an object")),
+        Err(cause) => return Err(damaged(name(), cause)),
     };
-    Ok(Document { id, version, body: Arc::new(body) })
+    Ok(Document { id, version, fields: Arc::new(fields) })
 }
 
 #[async_trait]
@@ -201,37 +204,37 @@ impl DocumentStore for SqliteStore {
         let text = format!("SELECT id, version, body FROM {} WHERE id = ?", sql::table(collection));
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(|error| self.failed(error))?;
-        row.map(|row| document(collection, &row)).transpose()
+        row.map(|row| decode(collection, &row)).transpose()
     }
 
     async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>> {
         self.prepare(collection).await?;
         let sql = Sql::find(collection, &query);
         let rows = sql.query().fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
-        rows.iter().map(|row| document(collection, row)).collect()
+        rows.iter().map(|row| decode(collection, row)).collect()
     }
 
     async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {
         self.prepare(collection).await?;
         let sql = Sql::count(collection, &filter);
         let row = sql.query().fetch_one(&self.readers).await.map_err(|error| self.failed(error))?;
-        let count: i64 = row.try_get(0).map_err(failure)?;
+        let count: i64 = row.try_get(0).map_err(store_error)?;
         u64::try_from(count).map_err(Error::internal)
     }
 
-    async fn write(&self, collection: &'static Collection, write: Write) -> Result<Written> {
+    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
         self.prepare(collection).await?;
-        self.perform(Task::Write(collection, write)).await
+        self.execute(Command::Write(collection, write)).await
     }
 
     async fn ping(&self) -> Result<()> {
-        let answer = sqlx::query("SELECT 1").fetch_one(&self.readers).await;
-        answer.map(drop).map_err(|error| self.failed(error))
+        let pinged = sqlx::query("SELECT 1").fetch_one(&self.readers).await;
+        pinged.map(drop).map_err(|error| self.failed(error))
     }
 
     async fn close(&self) {
         self.readers.close().await;
-        // The writer goes last, so that its checkpoint meets no reader and the file stands alone.
+        // The writer closes last: with no reader open, its checkpoint moves the whole WAL into the file.
         self.writer.close().await;
     }
 }

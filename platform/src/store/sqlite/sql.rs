@@ -1,12 +1,14 @@
-//! Queries as SQL for SQLite: `query` says what they mean, this file only says it in another language.
+//! Queries as SQL for SQLite. Their meaning is defined in `query`.
 //!
-//! A field is seen through two expressions: the rank of its type in a sort, and its value where it is a single
-//! one. A condition fixes the rank and compares the value, a sort orders by both, and an index holds both and
-//! the id: so one index serves every filter and every sort by its field. The two must be written exactly alike
-//! everywhere, else SQLite does not see that the index fits. A condition is never NULL (a value is NULL only
-//! where the rank is 0, 3 or 4, and no condition compares it there), so `NOT` means what it says.
+//! A field is two SQL expressions: the rank of its type in a sort, and its value if that is a scalar. A condition tests
+//! the rank and compares the value, a sort orders by both, and an index holds both and the id. So one index serves
+//! every filter and every sort by its field. SQLite uses the index only if an expression has exactly the text that the
+//! index was made of, so `rank` and `value` are the only sources of these texts.
 //!
-//! Values are parameters. Names and paths have been checked, and are escaped all the same.
+//! A condition is never NULL, so `NOT` is the plain opposite: a value is NULL only with the ranks 0, 3 and 4, and no
+//! condition compares it there.
+//!
+//! Values are parameters. Names and paths have been checked; they are escaped all the same.
 
 use std::fmt::Write as _;
 
@@ -14,11 +16,11 @@ use sqlx::Sqlite;
 use sqlx::query::Query as SqlQuery;
 use sqlx::sqlite::SqliteArguments;
 
-use super::super::query::{Bound, Direction, Filter, Query, Scalar, Sort, Test};
+use super::super::query::{Bound, Direction, Filter, Predicate, Query, Scalar, Sort};
 use super::super::{Collection, Document};
 
-/// The ranks of `query`'s order of types.
-const NOTHING: u8 = 0;
+/// The ranks of types in the order of `query`.
+const NULL: u8 = 0;
 const NUMBER: u8 = 1;
 const TEXT: u8 = 2;
 const BOOL: u8 = 5;
@@ -42,7 +44,7 @@ impl Sql {
         let mut sql = Self::of("SELECT id, version, body FROM ", collection);
         sql.filter(&query.filter);
         sql.order(&query.sort);
-        // SQLite wants a LIMIT before an OFFSET; -1 is none.
+        // SQLite needs a LIMIT before an OFFSET; -1 is no limit.
         if query.page.limit.is_some() || query.page.offset > 0 {
             sql.text.push_str(" LIMIT ");
             sql.int(query.page.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)));
@@ -60,14 +62,14 @@ impl Sql {
         sql
     }
 
-    /// How many match.
+    /// The number of documents that match.
     pub(super) fn count(collection: &Collection, filter: &Filter) -> Self {
         let mut sql = Self::of("SELECT count(*) FROM ", collection);
         sql.filter(filter);
         sql
     }
 
-    /// Makes a document.
+    /// Inserts a document; `body` is the JSON text of its fields.
     pub(super) fn insert(collection: &Collection, document: &Document, body: String) -> Self {
         let mut sql = Self::of("INSERT INTO ", collection);
         sql.text.push_str(" (id, version, body) VALUES (");
@@ -80,7 +82,7 @@ impl Sql {
         sql
     }
 
-    /// Replaces a document.
+    /// Replaces a document; `body` is the JSON text of its fields.
     pub(super) fn update(collection: &Collection, document: &Document, body: String) -> Self {
         let mut sql = Self::of("UPDATE ", collection);
         sql.text.push_str(" SET version = ");
@@ -92,7 +94,7 @@ impl Sql {
         sql
     }
 
-    /// Deletes all that match.
+    /// Deletes all documents that match.
     pub(super) fn delete(collection: &Collection, filter: &Filter) -> Self {
         let mut sql = Self::of("DELETE FROM ", collection);
         sql.filter(filter);
@@ -158,7 +160,7 @@ impl Sql {
                 self.text.push_str("id > ");
                 self.value(id);
             }
-            Filter::Field(path, test) => self.test(path, test),
+            Filter::Field(path, predicate) => self.predicate(path, predicate),
             Filter::And(filters) if filters.is_empty() => self.text.push_str("TRUE"),
             Filter::Or(filters) if filters.is_empty() => self.text.push_str("FALSE"),
             Filter::And(filters) => self.group(filters, " AND "),
@@ -177,12 +179,12 @@ impl Sql {
         self.text.push(')');
     }
 
-    fn test(&mut self, path: &str, test: &Test) {
-        match test {
-            Test::Exists => {
+    fn predicate(&mut self, path: &str, predicate: &Predicate) {
+        match predicate {
+            Predicate::Exists => {
                 let _ = write!(self.text, "json_type(body, {}) IS NOT NULL", json_path(path));
             }
-            Test::StartsWith(prefix) => {
+            Predicate::StartsWith(prefix) => {
                 let _ = write!(self.text, "({} = {TEXT} AND {} >= ", rank(path), value(path));
                 self.value(prefix);
                 if let Some(end) = after_prefix(prefix) {
@@ -191,21 +193,21 @@ impl Sql {
                 }
                 self.text.push(')');
             }
-            Test::In(values) => self.in_list(path, values),
-            Test::Below(scalar, bound) => {
+            Predicate::In(values) => self.in_list(path, values),
+            Predicate::Below(scalar, bound) => {
                 self.compare(path, scalar, if *bound == Bound::Included { "<=" } else { "<" });
             }
-            Test::Above(scalar, bound) => {
+            Predicate::Above(scalar, bound) => {
                 self.compare(path, scalar, if *bound == Bound::Included { ">=" } else { ">" });
             }
         }
     }
 
-    /// One condition for each type in the list, with all its values.
+    /// One condition for each type in the list, with all values of that type.
     fn in_list(&mut self, path: &str, values: &[Scalar]) {
         self.text.push('(');
         let mut first = true;
-        for of_rank in [NOTHING, NUMBER, TEXT, BOOL] {
+        for of_rank in [NULL, NUMBER, TEXT, BOOL] {
             let same: Vec<&Scalar> = values.iter().filter(|value| rank_of(value) == of_rank).collect();
             if same.is_empty() {
                 continue;
@@ -214,8 +216,8 @@ impl Sql {
                 self.text.push_str(" OR ");
             }
             first = false;
-            if of_rank == NOTHING {
-                let _ = write!(self.text, "{} = {NOTHING}", rank(path));
+            if of_rank == NULL {
+                let _ = write!(self.text, "{} = {NULL}", rank(path));
             } else {
                 let _ = write!(self.text, "({} = {of_rank} AND {} IN (", rank(path), value(path));
                 self.list(same, ", ", Self::operand);
@@ -227,9 +229,9 @@ impl Sql {
 
     fn compare(&mut self, path: &str, scalar: &Scalar, operator: &str) {
         match scalar {
-            // Nothing is less or greater than null; null and missing equal it.
+            // No value is less or greater than null. Null and missing are equal to it.
             Scalar::Null if operator.ends_with('=') => {
-                let _ = write!(self.text, "{} = {NOTHING}", rank(path));
+                let _ = write!(self.text, "{} = {NULL}", rank(path));
             }
             Scalar::Null => self.text.push_str("FALSE"),
             _ => {
@@ -252,8 +254,8 @@ impl Sql {
             Scalar::Bool(value) => self.int((*value).into()),
             Scalar::Int(value) => self.int(*value),
             Scalar::Text(text) => self.value(text),
-            // SQLite reads the operand as it reads the document: its reading of very large and very small
-            // numbers is off by a unit in the last place, and here it is off by the same one.
+            // SQLite parses the operand as it parses the document: of very large and very small numbers it gets the
+            // last digit wrong, and so it gets the same one wrong in both.
             Scalar::Float(number) => {
                 self.text.push_str("json_extract(");
                 self.parameter(Parameter::Text(serde_json::Value::from(*number).to_string()));
@@ -272,10 +274,10 @@ impl Sql {
     }
 }
 
-/// The statements that make the table and the indexes of a collection where they are missing.
+/// The statements that create the table and the indexes of a collection if they are missing.
 ///
-/// The table has a rowid although it has another key: SQLite advises `WITHOUT ROWID` for rows below a twentieth
-/// of a page only, and a body is larger.
+/// The table keeps its rowid: SQLite recommends `WITHOUT ROWID` only for rows smaller than a twentieth of a page, and
+/// documents are larger.
 pub(super) fn schema(collection: &Collection) -> Vec<String> {
     let name = table(collection);
     let mut statements = vec![format!(
@@ -292,8 +294,8 @@ pub(super) fn schema(collection: &Collection) -> Vec<String> {
     statements
 }
 
-/// How many of the collection's table and indexes there are, and how many there must be.
-pub(super) fn schema_found(collection: &Collection) -> (String, usize) {
+/// A statement that counts the table and indexes of a collection that exist, and the number that there must be.
+pub(super) fn count_schema(collection: &Collection) -> (String, usize) {
     let indexes = collection.indexes().iter().map(|path| index(collection, path));
     let names: Vec<String> = std::iter::once(collection.name().to_owned()).chain(indexes).collect();
     let texts: Vec<String> = names.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
@@ -313,12 +315,12 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A version as SQLite holds it; there are no more than 2⁶³ writes.
+/// A version as SQLite stores it: no document reaches 2⁶³ writes.
 fn stored_version(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
-/// `'$."address"."city"'`: the path as an SQL literal. A parameter would hide the index.
+/// The path as an SQL literal, such as `'$."address"."city"'`. With a parameter, SQLite could not use the index.
 fn json_path(path: &str) -> String {
     let mut text = String::from("'$");
     for segment in path.split('.') {
@@ -336,7 +338,7 @@ fn rank(path: &str) -> String {
     )
 }
 
-/// A field's value where it is a single one, else NULL.
+/// The value of a field if it is a scalar, else NULL.
 fn value(path: &str) -> String {
     let path = json_path(path);
     format!(
@@ -346,18 +348,18 @@ fn value(path: &str) -> String {
 
 fn rank_of(scalar: &Scalar) -> u8 {
     match scalar {
-        Scalar::Null => NOTHING,
+        Scalar::Null => NULL,
         Scalar::Int(_) | Scalar::Float(_) => NUMBER,
         Scalar::Text(_) => TEXT,
         Scalar::Bool(_) => BOOL,
     }
 }
 
-/// The least text above all texts with this beginning; the order of UTF-8 bytes is that of the characters.
+/// The least text greater than every text with this prefix. UTF-8 sorts bytewise as its characters do.
 fn after_prefix(prefix: &str) -> Option<String> {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {
-        // The range of characters steps over the surrogates.
+        // A range of `char` leaves out the surrogates.
         if let Some(next) = (last..=char::MAX).nth(1) {
             characters.push(next);
             return Some(characters.into_iter().collect());
@@ -371,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_ends_before_the_next_text_that_lacks_it() {
+    fn the_end_of_a_prefix_is_the_next_text_without_it() {
         assert_eq!(after_prefix("ab").as_deref(), Some("ac"));
         assert_eq!(after_prefix("a\u{d7ff}").as_deref(), Some("a\u{e000}"));
         assert_eq!(after_prefix("a\u{10ffff}").as_deref(), Some("b"));
@@ -380,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_cannot_leave_its_quotes() {
+    fn a_path_cannot_end_its_quotes() {
         assert_eq!(json_path("a.b"), r#"'$."a"."b"'"#);
         assert_eq!(json_path(r#"x' OR "1"#), r#"'$."x'' OR \"1"'"#);
     }

@@ -1,4 +1,4 @@
-//! What only SQLite can be asked: the grouping of commits, the use of indexes, and faults of its file.
+//! What only this engine has: group commit, the use of indexes, and errors of its file.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -23,7 +23,7 @@ fn file(folder: &TempDir) -> PathBuf {
     folder.path().join("made/here/test.sqlite")
 }
 
-/// A connection beside the store's own, as another program has one.
+/// A connection of another program to the same file.
 async fn by_hand(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).connect().await.unwrap()
 }
@@ -33,7 +33,7 @@ async fn open(folder: &TempDir, group: u64) -> SqliteStore {
     SqliteStore::open(path.clone(), &settings(&path, group, "5s")).await.unwrap()
 }
 
-fn new(id: &str, body: serde_json::Value) -> (String, Arc<super::super::Body>) {
+fn new(id: &str, body: serde_json::Value) -> (String, Arc<super::super::Fields>) {
     (id.to_owned(), Arc::new(serde_json::from_value(body).unwrap()))
 }
 
@@ -47,8 +47,8 @@ async fn commits_of_200_concurrent_inserts(group: u64) -> u64 {
     store.prepare(ITEMS).await.unwrap();
     let before = store.writer.commits();
     let inserts = (0..200).map(|n| store.write(ITEMS, insert(&n.to_string())));
-    for answer in join_all(inserts).await {
-        answer.unwrap();
+    for result in join_all(inserts).await {
+        result.unwrap();
     }
     assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 200);
     store.writer.commits() - before
@@ -66,24 +66,27 @@ async fn without_grouping_each_write_has_a_commit_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_refused_does_not_trouble_its_neighbours() {
+async fn a_write_that_is_refused_does_not_affect_the_others_of_its_group() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
-    store.write(ITEMS, insert("taken")).await.unwrap();
-    let half = Write::Insert(vec![new("half", json!({})), new("taken", json!({}))]);
-    let wrong_version =
-        Write::Change { filter: Filter::id("taken"), expected: Expected::Version(9), change: Change::Delete };
+    store.write(ITEMS, insert("exists")).await.unwrap();
+    let half = Write::Insert(vec![new("half", json!({})), new("exists", json!({}))]);
+    let wrong_version = Write::Change {
+        filter: Filter::id("exists"),
+        expected: Expected::Version(9),
+        change: Change::Delete,
+    };
     let before = store.writer.commits();
-    let writes = [insert("a"), half, insert("b"), wrong_version, insert("taken"), insert("c")];
-    let answers = join_all(writes.map(|write| store.write(ITEMS, write))).await;
-    let kinds: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.reason())).collect();
+    let writes = [insert("a"), half, insert("b"), wrong_version, insert("exists"), insert("c")];
+    let results = join_all(writes.map(|write| store.write(ITEMS, write))).await;
+    let reasons: Vec<_> = results.into_iter().map(|result| result.map_err(|error| error.reason())).collect();
     assert!(matches!(
-        kinds[..],
+        reasons[..],
         [Ok(_), Err("Document Exists"), Ok(_), Err("Version Conflict"), Err("Document Exists"), Ok(_)]
     ));
-    assert!(store.writer.commits() - before < 6, "they were not neighbours");
+    assert!(store.writer.commits() - before < 6, "they were not in one group");
     let ids: Vec<String> = ids(&store, Filter::All, Sort::by_id()).await;
-    assert_eq!(ids, ["a", "b", "c", "taken"]);
+    assert_eq!(ids, ["a", "b", "c", "exists"]);
 }
 
 async fn ids(store: &SqliteStore, filter: Filter, sort: Sort) -> Vec<String> {
@@ -123,24 +126,24 @@ async fn a_declared_index_serves_the_filters_and_sorts_of_its_field() {
     assert_eq!(sorted, "SCAN items USING INDEX items by city");
     let both = plan(&store, field("city").eq("Paris"), Sort::by_id()).await;
     assert!(!both.contains("TEMP B-TREE"), "{both}");
-    // The control: a field without index is read from every document.
+    // The control: without an index, every document is read.
     let scan = plan(&store, field("country").eq("FR"), Sort::by("country", Direction::Ascending)).await;
     assert!(scan.contains("SCAN items") && scan.contains("TEMP B-TREE"), "{scan}");
 }
 
 #[tokio::test]
-async fn every_connection_waits_for_the_disk() {
+async fn every_connection_syncs_in_full() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.readers).await.unwrap();
     let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.readers).await.unwrap();
-    // 2 is FULL. The writer's connection is made of the same options.
+    // 2 is FULL. The writer's connection has the same options.
     assert_eq!((synchronous, journal.as_str()), (2, "wal"));
     sqlx::query("CREATE TABLE x (y)").execute(&store.readers).await.unwrap_err();
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_named() {
+async fn a_file_that_is_no_database_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     std::fs::write(&path, "Dear diary, today I did not write a database. ".repeat(50)).unwrap();
@@ -152,18 +155,18 @@ async fn a_file_that_is_no_database_is_named() {
 }
 
 #[tokio::test]
-async fn several_can_open_a_new_file_at_the_same_time() {
+async fn several_stores_can_open_a_new_file_at_the_same_time() {
     let folder = tempfile::tempdir().unwrap();
     let stores = join_all((0..8).map(|_| open(&folder, 256))).await;
     let writes = stores.iter().enumerate().map(|(n, store)| store.write(ITEMS, insert(&n.to_string())));
-    for answer in join_all(writes).await {
-        answer.unwrap();
+    for result in join_all(writes).await {
+        result.unwrap();
     }
     assert_eq!(stores[0].count(ITEMS, Filter::All).await.unwrap(), 8);
 }
 
 #[tokio::test]
-async fn a_file_that_another_holds_costs_the_caller_its_timeout_and_no_more() {
+async fn a_write_behind_the_lock_of_another_process_fails_after_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("held.sqlite");
     let store = SqliteStore::open(path.clone(), &settings(&path, 256, "200ms")).await.unwrap();
@@ -174,22 +177,22 @@ async fn a_file_that_another_holds_costs_the_caller_its_timeout_and_no_more() {
     let error = store.write(ITEMS, insert("meanwhile")).await.unwrap_err();
     assert_eq!(error.status(), 503);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    assert!(store.get(ITEMS, "before").await.unwrap().is_some(), "readers need not wait");
+    assert!(store.get(ITEMS, "before").await.unwrap().is_some(), "a reader does not wait");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
-    // The writer may still be waiting for its last transaction to be given up.
+    // The writer may still wait in its last transaction.
     while store.write(ITEMS, insert("after")).await.is_err_and(|error| error.status() == 503) {}
     assert!(ids(&store, Filter::All, Sort::by_id()).await.contains(&"after".to_owned()));
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_leaves_the_writer_at_work() {
+async fn the_writer_goes_on_when_callers_are_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 4).await;
     for n in 0..50 {
         let id = n.to_string();
         let write = store.write(ITEMS, insert(&id));
-        // Polled once, so that it is queued, and dropped.
+        // Polled once, which queues it, and dropped.
         let _ = tokio::time::timeout(Duration::ZERO, write).await;
     }
     store.write(ITEMS, insert("last")).await.unwrap();
@@ -197,30 +200,30 @@ async fn a_caller_that_goes_away_leaves_the_writer_at_work() {
 }
 
 #[tokio::test]
-async fn a_full_file_fails_the_whole_group_and_leaves_the_writer_at_work() {
+async fn a_full_file_fails_the_whole_group_and_the_writer_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     store.prepare(ITEMS).await.unwrap();
-    // 40 pages of 4 KiB: room for the tables, and for no large document.
+    // 40 pages of 4 KiB: enough for the tables, too small for the large document.
     let options = SqliteConnectOptions::new()
         .filename(folder.path().join("made/here/test.sqlite"))
         .pragma("max_page_count", "40");
     let first = options.connect().await.unwrap();
-    let writer = Writer::start(first, options, store.place.clone(), &settings(folder.path(), 256, "5s"));
+    let writer = Writer::start(first, options, store.file.clone(), &settings(folder.path(), 256, "5s"));
     let large = Write::Insert(vec![new("large", json!({"text": "x".repeat(1_000_000)}))]);
-    let group = [insert("a"), large, insert("b")].map(|write| writer.perform(Task::Write(ITEMS, write)));
-    for answer in join_all(group).await {
-        let error = answer.unwrap_err();
+    let group = [insert("a"), large, insert("b")].map(|write| writer.execute(Command::Write(ITEMS, write)));
+    for result in join_all(group).await {
+        let error = result.unwrap_err();
         assert_eq!(error.status(), 503);
         assert!(error.cause().contains("full"), "{}", error.cause());
     }
     assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 0);
-    writer.perform(Task::Write(ITEMS, insert("after"))).await.unwrap();
+    writer.execute(Command::Write(ITEMS, insert("after"))).await.unwrap();
     assert_eq!(ids(&store, Filter::All, Sort::by_id()).await, ["after"]);
 }
 
 #[tokio::test]
-async fn a_closed_store_has_one_file_and_answers_unavailable() {
+async fn a_closed_store_has_one_file_and_is_unavailable() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     store.write(ITEMS, insert("kept")).await.unwrap();
@@ -231,7 +234,7 @@ async fn a_closed_store_has_one_file_and_answers_unavailable() {
     assert_eq!(store.write(ITEMS, insert("late")).await.unwrap_err().status(), 503);
     assert_eq!(store.get(ITEMS, "kept").await.unwrap_err().status(), 503);
     assert_eq!(store.ping().await.unwrap_err().status(), 503);
-    // Also where a collection is looked at for the first time.
+    // `OTHERS` was not used before.
     for collection in [ITEMS, OTHERS] {
         let error = store.get(collection, "kept").await.unwrap_err();
         assert!(
@@ -242,7 +245,7 @@ async fn a_closed_store_has_one_file_and_answers_unavailable() {
 }
 
 #[tokio::test]
-async fn a_damaged_document_is_named_and_troubles_no_other() {
+async fn a_damaged_document_is_an_error_that_names_it_and_affects_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     store.write(ITEMS, insert("good")).await.unwrap();
@@ -293,11 +296,11 @@ async fn a_file_that_was_deleted_or_replaced_takes_no_write_that_would_be_lost()
     std::fs::rename(&path, &aside).unwrap();
     let error = store.write(ITEMS, insert("lost")).await.unwrap_err();
     assert_eq!(error.status(), 503);
-    assert!(error.cause().contains("test.sqlite: it is gone"), "{}", error.cause());
+    assert!(error.cause().contains("test.sqlite: it was deleted"), "{}", error.cause());
     std::fs::copy(&aside, &path).unwrap();
     let error = store.write(ITEMS, insert("lost")).await.unwrap_err();
-    assert!(error.cause().contains("another file is in its place"), "{}", error.cause());
-    assert!(store.get(ITEMS, "kept").await.unwrap().is_some(), "what is open can be read");
+    assert!(error.cause().contains("its path names another file now"), "{}", error.cause());
+    assert!(store.get(ITEMS, "kept").await.unwrap().is_some(), "an open file can be read");
     std::fs::rename(&aside, &path).unwrap();
     store.write(ITEMS, insert("kept too")).await.unwrap();
 }
@@ -312,12 +315,12 @@ async fn a_start_can_read_while_another_process_writes() {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let second = SqliteStore::open(path.clone(), &settings(&path, 256, "200ms")).await.unwrap();
     assert!(second.get(ITEMS, "kept").await.unwrap().is_some());
-    // The control: to write, it has to wait, and that in vain.
+    // The control: a write waits, and fails.
     assert_eq!(second.write(ITEMS, insert("meanwhile")).await.unwrap_err().status(), 503);
 }
 
 #[tokio::test]
-async fn another_constraint_of_a_foreign_table_is_no_conflict() {
+async fn another_constraint_of_a_table_made_elsewhere_is_no_conflict() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 256).await;
     let mut hand = by_hand(&file(&folder)).await;

@@ -1,4 +1,4 @@
-//! Versions, and many writers at a time.
+//! Versions, and many writers at the same time.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) async fn a_write_that_expects_another_version_is_refused(store: Arc<d
     assert_eq!((stored.version, stored.value), (2, person("Ada", 2)));
 }
 
-/// Each writer adds 1 to the age, by reading and writing on condition, `rounds` times.
+/// Each writer adds 1 to the age, `rounds` times: it reads the document, and writes if the version is still the same.
 pub(super) async fn race(daos: Vec<Dao<Person>>, rounds: i64) {
     let mut writers = JoinSet::new();
     for people in daos {
@@ -107,7 +107,7 @@ pub(super) async fn one_of_many_inserts_of_an_id_wins(store: Arc<dyn DocumentSto
     }
     let (won, lost): (Vec<_>, Vec<_>) = writers.join_all().await.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
-    assert!(lost.into_iter().all(|answer| answer.unwrap_err().kind() == Kind::Conflict));
+    assert!(lost.into_iter().all(|result| result.unwrap_err().kind() == Kind::Conflict));
     assert_eq!(people.get("one").await.unwrap().unwrap().value.age, *won[0].as_ref().unwrap());
 }
 
@@ -119,9 +119,9 @@ pub(super) async fn concurrent_upserts_of_an_id_make_one_document(store: Arc<dyn
         writers
             .spawn(async move { people.upsert(field("name").eq("One"), &person("One", age)).await.unwrap() });
     }
-    let answers = writers.join_all().await;
-    assert_eq!(answers.iter().filter(|answer| answer.created).count(), 1);
-    let mut versions: Vec<u64> = answers.iter().map(|answer| answer.version).collect();
+    let results = writers.join_all().await;
+    assert_eq!(results.iter().filter(|upserted| upserted.created).count(), 1);
+    let mut versions: Vec<u64> = results.iter().map(|upserted| upserted.version).collect();
     versions.sort_unstable();
     assert_eq!(versions, (1..=8).collect::<Vec<u64>>());
     assert_eq!(people.count(Filter::all()).await.unwrap(), 1);

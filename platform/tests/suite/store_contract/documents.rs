@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use platform::error::Kind;
-use platform::store::{Body, Dao, DocumentStore, Entity, Expected, Filter, Patch};
+use platform::store::{Dao, DocumentStore, Entity, Expected, Fields, Filter, Patch};
 use serde_json::{Value, json};
 
 use super::{Anything, anything, people, person, things};
@@ -45,8 +45,8 @@ pub(super) async fn a_random_float_comes_back_to_the_last_bit(store: Arc<dyn Doc
     assert_eq!(bits(&read), bits(&numbers));
 }
 
-/// Ids that mean something to a file system, a shell, SQL or JSON.
-pub(super) fn tricks() -> Vec<String> {
+/// Ids that have a meaning in a file system, a shell, SQL or JSON.
+pub(super) fn hostile_ids() -> Vec<String> {
     let mut ids: Vec<String> = [
         "../x",
         "..",
@@ -97,9 +97,9 @@ pub(super) fn tricks() -> Vec<String> {
     ids
 }
 
-pub(super) async fn ids_that_are_path_tricks_stay_apart(store: Arc<dyn DocumentStore>) {
+pub(super) async fn hostile_ids_stay_apart(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
-    let ids = tricks();
+    let ids = hostile_ids();
     for (age, id) in (0..).zip(&ids) {
         people.insert_with_id(id, &person(id, age)).await.unwrap();
     }
@@ -147,11 +147,11 @@ pub(super) async fn a_key_that_serde_json_would_interpret_is_refused(store: Arc<
     let things = things(&store);
     let id = things.insert(&anything(json!({"a": 1}))).await.unwrap();
     for key in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
-        // Built by the program itself: a body with such a key is refused before.
-        let mut object = Body::new();
+        // Made by a handler: a request body with such a key would be refused before.
+        let mut object = Fields::new();
         object.insert(key.to_owned(), json!("[1]"));
         let value = Value::Array(vec![Value::Object(object)]);
-        let mut bad = Anything(Body::new());
+        let mut bad = Anything(Fields::new());
         bad.0.insert("a".to_owned(), value.clone());
         for error in [
             things.insert(&bad).await.unwrap_err(),
@@ -170,7 +170,7 @@ pub(super) async fn a_key_that_serde_json_would_interpret_is_refused(store: Arc<
 
 pub(super) async fn keys_that_other_formats_interpret_are_kept(store: Arc<dyn DocumentStore>) {
     let things = things(&store);
-    // toml, MongoDB's extended JSON, YAML; the control: almost a key of serde_json.
+    // TOML, MongoDB's extended JSON, YAML; the control: almost a key of serde_json.
     for key in ["$__toml_private_datetime", "$oid", "$numberLong", "<<", "serde_json::private::RawValue"] {
         let sent = anything(json!({"a": {key: "1"}, key: {"b": "2"}}));
         let id = things.insert(&sent).await.unwrap();
@@ -227,14 +227,14 @@ pub(super) async fn nul_in_an_id_is_refused_and_names_no_document(store: Arc<dyn
     assert_eq!(people.get("a").await.unwrap().unwrap().version, 1);
 }
 
-pub(super) async fn collections_do_not_meet(store: Arc<dyn DocumentStore>) {
+pub(super) async fn collections_are_separate(store: Arc<dyn DocumentStore>) {
     people(&store).insert_with_id("x", &person("Ada", 1)).await.unwrap();
     things(&store).insert_with_id("x", &anything(json!({"a": 1}))).await.unwrap();
     assert_eq!(things(&store).delete_all(Filter::all()).await.unwrap(), 1);
     assert_eq!(people(&store).get("x").await.unwrap().unwrap().value, person("Ada", 1));
 }
 
-pub(super) async fn a_document_that_is_not_the_entity_is_our_fault(store: Arc<dyn DocumentStore>) {
+pub(super) async fn a_document_that_is_not_the_entity_is_an_internal_error(store: Arc<dyn DocumentStore>) {
     #[derive(serde::Deserialize, serde::Serialize)]
     struct Other {
         nickname: String,
@@ -248,6 +248,6 @@ pub(super) async fn a_document_that_is_not_the_entity_is_our_fault(store: Arc<dy
     assert!(error.cause().contains(&id) && error.cause().contains("missing field"), "{}", error.cause());
 }
 
-pub(super) async fn the_store_answers_a_ping(store: Arc<dyn DocumentStore>) {
+pub(super) async fn a_ping_succeeds(store: Arc<dyn DocumentStore>) {
     store.ping().await.unwrap();
 }

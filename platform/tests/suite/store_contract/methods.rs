@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use platform::error::Kind;
 use platform::store::query::Direction::{Ascending, Descending};
+use platform::store::query::MAX_DEPTH;
 use platform::store::{
     Collection, Dao, DocumentStore, Expected, Filter, Page, Patch, Query, Sort, Stored, Write, field,
 };
@@ -40,11 +41,11 @@ pub(super) async fn get_all_sorted_is_in_the_order_asked_for(store: Arc<dyn Docu
     let sorted = async |sort| names(people.get_all_sorted(Filter::all(), sort).await.unwrap());
     assert_eq!(sorted(Sort::by("name", Descending)).await, ["Cid", "Bob", "Ada"]);
     assert_eq!(sorted(Sort::by("age", Ascending).then("name", Descending)).await, ["Bob", "Cid", "Ada"]);
-    // Ties are by ascending id in both directions.
+    // Equal documents are in the order of their ids in both directions.
     assert_eq!(sorted(Sort::by("age", Descending)).await, ["Ada", "Cid", "Bob"]);
 }
 
-pub(super) async fn insert_with_id_refuses_an_id_that_is_taken(store: Arc<dyn DocumentStore>) {
+pub(super) async fn insert_with_id_refuses_an_id_that_exists(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
     people.insert_with_id("ada", &person("Ada", 36)).await.unwrap();
     let error = people.insert_with_id("ada", &person("Other", 1)).await.unwrap_err();
@@ -65,9 +66,9 @@ pub(super) async fn insert_many_stores_all(store: Arc<dyn DocumentStore>) {
 pub(super) async fn insert_many_stores_none_when_one_is_refused(store: Arc<dyn DocumentStore>) {
     static PEOPLE: Collection = Collection::new("people", &["name"]);
     let people = people(&store);
-    people.insert_with_id("taken", &person("Ada", 36)).await.unwrap();
+    people.insert_with_id("exists", &person("Ada", 36)).await.unwrap();
     let body = Arc::new(anything(serde_json::json!({"name": "New", "age": 1})).0);
-    for ids in [["new", "taken"], ["taken", "new"], ["new", "new"]] {
+    for ids in [["new", "exists"], ["exists", "new"], ["new", "new"]] {
         let new = ids.map(|id| (id.to_owned(), Arc::clone(&body))).to_vec();
         let error = store.write(&PEOPLE, Write::Insert(new)).await.unwrap_err();
         assert_eq!(error.reason(), "Document Exists");
@@ -212,13 +213,17 @@ pub(super) async fn a_chunk_says_whether_there_is_a_next_one(store: Arc<dyn Docu
     // `after` is any text, and needs not be an id: "z" is greater than any of these.
     assert_eq!(chunk(Some(""), 9).await, (3, None));
     assert_eq!(chunk(Some("z\0"), 9).await, (0, None));
+    // A filter of the deepest nesting: `after` does not count.
+    let deepest = (1..MAX_DEPTH).fold(field("age").eq(99), |filter, _| !filter);
+    let chunk = people.get_page_after(deepest, Some(""), 9).await.unwrap();
+    assert_eq!(chunk.items.len(), 3);
     let error = people.get_page_after(field("a..b").eq(1), None, 1).await.unwrap_err();
     assert_eq!(error.kind(), Kind::BadRequest);
 }
 
 pub(super) async fn a_stream_ends_after_the_last(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
-    // Twice the page of a stream, so that the last page is a full one.
+    // Twice the size of a chunk, so that the last chunk is full.
     people.insert_many(&(0..512).map(|age| person("P", age)).collect::<Vec<_>>()).await.unwrap();
     let all: Vec<_> =
         people.stream(Filter::all()).map_ok(|stored| stored.value.age).try_collect().await.unwrap();
@@ -243,7 +248,7 @@ pub(super) async fn count_and_exists_agree(store: Arc<dyn DocumentStore>) {
     }
 }
 
-pub(super) async fn an_empty_collection_answers_everything(store: Arc<dyn DocumentStore>) {
+pub(super) async fn an_empty_collection_accepts_every_method(store: Arc<dyn DocumentStore>) {
     static EMPTY: Collection = Collection::new("never_written", &["a"]);
     let query = Query { filter: Filter::all(), sort: Sort::by("a", Ascending), page: Page::all() };
     assert!(store.find(&EMPTY, query).await.unwrap().is_empty());

@@ -1,12 +1,12 @@
-//! Random operations, answered by the store under test exactly as by the one in memory.
+//! Random operations: an engine must give exactly the same results as the store in memory.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use platform::error::{Error, Kind};
-use platform::store::query::{Bound, Direction, Test};
+use platform::store::query::{Bound, Direction, Predicate};
 use platform::store::{
-    Body, Change, Collection, DocumentStore, Expected, Filter, Page, Patch, Query, Scalar, Sort, Write,
+    Change, Collection, DocumentStore, Expected, Fields, Filter, Page, Patch, Query, Scalar, Sort, Write,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::Place;
+use super::TestStore;
 
 /// Enough for some thousand operations on each store, in a second or two.
 const CASES: u32 = 128;
@@ -76,7 +76,7 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn bodies() -> impl Strategy<Value = Arc<Body>> {
+fn fields() -> impl Strategy<Value = Arc<Fields>> {
     vec((select(vec!["a", "b", "c"]), values()), 0..4)
         .prop_map(|fields| Arc::new(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()))
 }
@@ -85,14 +85,14 @@ fn operands() -> impl Strategy<Value = Scalar> {
     scalars().prop_map(|value| Scalar::try_from(value).unwrap())
 }
 
-fn tests() -> impl Strategy<Value = Test> {
+fn predicates() -> impl Strategy<Value = Predicate> {
     let bound = select(vec![Bound::Included, Bound::Excluded]);
     prop_oneof![
-        3 => vec(operands(), 0..4).prop_map(Test::In),
-        2 => (operands(), bound.clone()).prop_map(|(value, bound)| Test::Below(value, bound)),
-        2 => (operands(), bound).prop_map(|(value, bound)| Test::Above(value, bound)),
-        1 => Just(Test::Exists),
-        1 => select(vec!["", "a", "é", "\u{10ffff}"]).prop_map(|prefix| Test::StartsWith(prefix.to_owned())),
+        3 => vec(operands(), 0..4).prop_map(Predicate::In),
+        2 => (operands(), bound.clone()).prop_map(|(value, bound)| Predicate::Below(value, bound)),
+        2 => (operands(), bound).prop_map(|(value, bound)| Predicate::Above(value, bound)),
+        1 => Just(Predicate::Exists),
+        1 => select(vec!["", "a", "é", "\u{10ffff}"]).prop_map(|prefix| Predicate::StartsWith(prefix.to_owned())),
     ]
 }
 
@@ -101,7 +101,7 @@ fn filters() -> impl Strategy<Value = Filter> {
         1 => Just(Filter::All),
         2 => vec(ids(), 0..3).prop_map(Filter::Ids),
         1 => ids().prop_map(Filter::After),
-        6 => (paths(), tests()).prop_map(|(path, test)| Filter::Field(path, test)),
+        6 => (paths(), predicates()).prop_map(|(path, predicate)| Filter::Field(path, predicate)),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
@@ -132,16 +132,16 @@ fn patches() -> impl Strategy<Value = Patch> {
 
 fn writes() -> impl Strategy<Value = Write> {
     let change = prop_oneof![
-        bodies().prop_map(Change::Replace),
+        fields().prop_map(Change::Replace),
         patches().prop_map(Change::Merge),
         Just(Change::Delete),
     ];
     let expected = prop_oneof![3 => Just(Expected::Any), 1 => (1..4_u64).prop_map(Expected::Version)];
     prop_oneof![
-        4 => vec((ids(), bodies()), 1..4).prop_map(Write::Insert),
+        4 => vec((ids(), fields()), 1..4).prop_map(Write::Insert),
         4 => (filters(), expected, change)
             .prop_map(|(filter, expected, change)| Write::Change { filter, expected, change }),
-        2 => (filters(), ids(), bodies()).prop_map(|(filter, id, body)| Write::Upsert { filter, id, body }),
+        2 => (filters(), ids(), fields()).prop_map(|(filter, id, fields)| Write::Upsert { filter, id, fields }),
         1 => filters().prop_map(Write::DeleteAll),
     ]
 }
@@ -156,10 +156,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..30)
 }
 
-/// The answer as text: the order of the keys and the last bit of each number count.
-fn told(answer: Result<impl Debug, Error>) -> Result<String, TestCaseError> {
-    match answer {
-        Ok(answer) => Ok(format!("{answer:?}")),
+/// The result as text, in which the order of keys and the last bit of each number count.
+fn as_text(result: Result<impl Debug, Error>) -> Result<String, TestCaseError> {
+    match result {
+        Ok(value) => Ok(format!("{value:?}")),
         Err(error) if matches!(error.kind(), Kind::BadRequest | Kind::Conflict) => {
             Ok(error.reason().to_owned())
         }
@@ -167,12 +167,12 @@ fn told(answer: Result<impl Debug, Error>) -> Result<String, TestCaseError> {
     }
 }
 
-async fn answer(store: &dyn DocumentStore, step: Step) -> Result<String, TestCaseError> {
+async fn run(store: &dyn DocumentStore, step: Step) -> Result<String, TestCaseError> {
     match step {
-        Step::Get(id) => told(store.get(&COLLECTION, &id).await),
-        Step::Find(query) => told(store.find(&COLLECTION, query).await),
-        Step::Count(filter) => told(store.count(&COLLECTION, filter).await),
-        Step::Write(write) => told(store.write(&COLLECTION, write).await),
+        Step::Get(id) => as_text(store.get(&COLLECTION, &id).await),
+        Step::Find(query) => as_text(store.find(&COLLECTION, query).await),
+        Step::Count(filter) => as_text(store.count(&COLLECTION, filter).await),
+        Step::Write(write) => as_text(store.write(&COLLECTION, write).await),
     }
 }
 
@@ -183,24 +183,24 @@ async fn compare(
 ) -> Result<(), TestCaseError> {
     let all = Query { filter: Filter::All, sort: Sort::by_id(), page: Page::all() };
     let start = Step::Write(Write::DeleteAll(Filter::All));
-    answer(store, start.clone()).await?;
-    answer(model, start).await?;
+    run(store, start.clone()).await?;
+    run(model, start).await?;
     for step in steps.into_iter().chain([Step::Find(all)]) {
-        let expected = answer(model, step.clone()).await?;
-        prop_assert_eq!(answer(store, step.clone()).await?, expected, "{:?}", step);
+        let expected = run(model, step.clone()).await?;
+        prop_assert_eq!(run(store, step.clone()).await?, expected, "{:?}", step);
     }
     Ok(())
 }
 
-pub(super) async fn random_operations_are_answered_as_by_memory(store: Arc<dyn DocumentStore>) {
-    let model = Place::memory().open().await;
+pub(super) async fn random_operations_give_the_same_results_as_memory(store: Arc<dyn DocumentStore>) {
+    let model = TestStore::memory().open().await;
     let runtime = Handle::current();
-    // proptest is synchronous: it runs beside the runtime and asks it for each case.
-    let run = move || {
+    // proptest is synchronous: it runs on a thread of its own, and each case in the runtime.
+    let run_all = move || {
         let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
         TestRunner::new(config).run(&steps(), |steps| runtime.block_on(compare(&*store, &*model, steps)))
     };
-    if let Err(failure) = tokio::task::spawn_blocking(run).await.unwrap() {
+    if let Err(failure) = tokio::task::spawn_blocking(run_all).await.unwrap() {
         panic!("{failure}");
     }
 }

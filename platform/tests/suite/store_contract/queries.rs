@@ -1,5 +1,5 @@
-//! Filters, sorts and pages over documents of all shapes. What each should answer is said by hand here;
-//! `model` compares far more of them with the store in memory.
+//! Filters, sorts and pages over documents of all shapes, with results written by hand. `model` compares far more of
+//! them with the store in memory.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{anything, things};
 
 /// Stores documents with the ids `00`, `01` and so on.
-async fn given(store: &Arc<dyn DocumentStore>, values: impl IntoIterator<Item = Value>) {
+async fn insert_all(store: &Arc<dyn DocumentStore>, values: impl IntoIterator<Item = Value>) {
     for (n, value) in values.into_iter().enumerate() {
         things(store).insert_with_id(&format!("{n:02}"), &anything(value)).await.unwrap();
     }
@@ -46,8 +46,8 @@ fn one_of_each() -> [Value; 14] {
     ]
 }
 
-pub(super) async fn a_sort_over_mixed_types_has_one_order(store: Arc<dyn DocumentStore>) {
-    given(&store, one_of_each()).await;
+pub(super) async fn a_sort_over_mixed_types_is_the_same_everywhere(store: Arc<dyn DocumentStore>) {
+    insert_all(&store, one_of_each()).await;
     for path in ["a", "a.x"] {
         let sort = |direction: Direction| Sort::by(path, direction);
         let up = sorted(&store, Filter::all(), sort(Ascending)).await;
@@ -62,8 +62,8 @@ pub(super) async fn a_sort_over_mixed_types_has_one_order(store: Arc<dyn Documen
     }
 }
 
-pub(super) async fn a_filter_over_mixed_types_has_one_answer(store: Arc<dyn DocumentStore>) {
-    given(&store, one_of_each()).await;
+pub(super) async fn a_filter_over_mixed_types_is_the_same_everywhere(store: Arc<dyn DocumentStore>) {
+    insert_all(&store, one_of_each()).await;
     for (filter, expected) in [
         (field("a").eq(1), "04"),
         (field("a").eq("1"), "07"),
@@ -103,7 +103,7 @@ pub(super) async fn numbers_are_compared_exactly(store: Arc<dyn DocumentStore>) 
         json!(1.234_567_890_123_456_7e-300),
         json!(1e300),
     ];
-    given(&store, values.map(|number| json!({ "a": number }))).await;
+    insert_all(&store, values.map(|number| json!({ "a": number }))).await;
     for (filter, expected) in [
         (field("a").eq(EXACT), "00 02"),
         (field("a").eq(EXACT + 1), "01"),
@@ -126,8 +126,8 @@ pub(super) async fn numbers_are_compared_exactly(store: Arc<dyn DocumentStore>) 
     assert_eq!(all, "05 06 07 10 08 00 02 01 03 04 09 11");
 }
 
-pub(super) async fn null_missing_and_present_are_told_apart(store: Arc<dyn DocumentStore>) {
-    given(
+pub(super) async fn null_missing_and_present_are_distinct(store: Arc<dyn DocumentStore>) {
+    insert_all(
         &store,
         [json!({}), json!({"a": null}), json!({"a": {"b": null}}), json!({"a": {"b": 0}}), json!({"a": [0]})],
     )
@@ -151,7 +151,7 @@ pub(super) async fn null_missing_and_present_are_told_apart(store: Arc<dyn Docum
 
 pub(super) async fn texts_are_compared_bytewise(store: Arc<dyn DocumentStore>) {
     let texts = ["B", "a", "a\u{1}", "ab", "é", "e\u{301}", "\u{ffff}", "😀", "'; --", "%_", "\u{10ffff}x"];
-    given(&store, texts.map(|text| json!({ "a": text }))).await;
+    insert_all(&store, texts.map(|text| json!({ "a": text }))).await;
     for (filter, expected) in [
         (field("a").eq("é"), "04"),
         (field("a").eq("a\u{1}"), "02"),
@@ -170,7 +170,7 @@ pub(super) async fn texts_are_compared_bytewise(store: Arc<dyn DocumentStore>) {
 }
 
 pub(super) async fn an_operand_with_nul_is_compared_as_any_other(store: Arc<dyn DocumentStore>) {
-    given(&store, ["", "a", "a\u{1}", "b"].map(|text| json!({ "a": text }))).await;
+    insert_all(&store, ["", "a", "a\u{1}", "b"].map(|text| json!({ "a": text }))).await;
     for (filter, expected) in [
         (field("a").eq("a\0"), ""),
         (field("a").ne("a\0"), "00 01 02 03"),
@@ -188,7 +188,7 @@ pub(super) async fn an_operand_with_nul_is_compared_as_any_other(store: Arc<dyn 
 }
 
 pub(super) async fn a_filter_combines(store: Arc<dyn DocumentStore>) {
-    given(&store, (0..6).map(|n| json!({"a": n % 2, "b": {"c": n % 3}}))).await;
+    insert_all(&store, (0..6).map(|n| json!({"a": n % 2, "b": {"c": n % 3}}))).await;
     for (filter, expected) in [
         (field("a").eq(0).and(field("b.c").eq(0)), "00"),
         (field("a").eq(0).or(field("b.c").eq(0)), "00 02 03 04"),
@@ -210,7 +210,7 @@ pub(super) async fn a_filter_combines(store: Arc<dyn DocumentStore>) {
 }
 
 pub(super) async fn a_page_beyond_the_end_is_empty(store: Arc<dyn DocumentStore>) {
-    given(&store, (0..5).map(|n| json!({"a": -n}))).await;
+    insert_all(&store, (0..5).map(|n| json!({"a": -n}))).await;
     for (sort, all) in [
         (Sort::by_id(), ["00", "01", "02", "03", "04"]),
         (Sort::by("a", Ascending), ["04", "03", "02", "01", "00"]),
@@ -245,13 +245,14 @@ pub(super) async fn a_path_may_have_any_letters_that_are_allowed(store: Arc<dyn 
 }
 
 pub(super) async fn a_text_that_looks_like_a_query_is_a_text(store: Arc<dyn DocumentStore>) {
-    given(&store, [json!({"a": "x"}), json!({"a": "{\"$ne\": null}"}), json!({"a": "' OR 1=1 --"})]).await;
+    insert_all(&store, [json!({"a": "x"}), json!({"a": "{\"$ne\": null}"}), json!({"a": "' OR 1=1 --"})])
+        .await;
     assert_eq!(ids(&store, field("a").eq("{\"$ne\": null}")).await, "01");
     assert_eq!(ids(&store, field("a").eq("' OR 1=1 --")).await, "02");
     assert_eq!(ids(&store, Filter::id("' OR 1=1 --")).await, "");
 }
 
-pub(super) async fn a_query_out_of_bounds_is_refused(store: Arc<dyn DocumentStore>) {
+pub(super) async fn a_query_beyond_a_limit_is_refused(store: Arc<dyn DocumentStore>) {
     let dao = things(&store);
     let deep = (0..100).fold(field("a").eq(1), |filter, _| !filter);
     for filter in [deep, field("a..b").eq(1), field("a").eq(f64::INFINITY), field("").exists()] {
@@ -264,8 +265,8 @@ pub(super) async fn a_query_out_of_bounds_is_refused(store: Arc<dyn DocumentStor
     assert_eq!(dao.get_all_sorted(Filter::all(), sort).await.unwrap_err().reason(), "Invalid Field Path");
 }
 
-pub(super) async fn the_largest_filter_allowed_is_answered(store: Arc<dyn DocumentStore>) {
-    given(&store, [json!({"a": 1})]).await;
+pub(super) async fn the_largest_allowed_filter_works(store: Arc<dyn DocumentStore>) {
+    insert_all(&store, [json!({"a": 1})]).await;
     let wide = Filter::Or(
         (1..MAX_NODES).map(|_| field("a").starts_with("x").or(field("a").eq(1))).take(85).collect(),
     );

@@ -1,4 +1,4 @@
-//! The routes of the address book. Knows nothing of storage: it asks the service.
+//! The routes of the address book. They call the service and know nothing of storage.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `/addresses`: an address book, the grown shape of a slice: model, service, handlers.
+//! `/addresses`: an address book. It is a larger slice: model, service and handlers.
 //!
 //! The service has the rules and knows nothing of HTTP; the handlers know nothing of storage.
 //!

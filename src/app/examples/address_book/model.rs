@@ -1,6 +1,6 @@
 //! An entry of the address book, as `schema/address-book-v1.0.json` describes it.
 //!
-//! What is left out stays out, and a number stays a number: an entry comes back as it was sent.
+//! An entry comes back as it was sent: a missing field stays missing, and a number stays a number.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
@@ -34,7 +34,7 @@ pub enum Kind {
     Work,
 }
 
-/// `12` and `"12b"` are both the number of a house, and both are post codes somewhere.
+/// A house number or a post code: `12` or `"12b"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Value", untagged)]
 pub enum NumberOrText {
@@ -42,7 +42,7 @@ pub enum NumberOrText {
     Text(String),
 }
 
-// serde would try one variant after the other, and say of neither why it did not fit.
+// With a derived `Deserialize`, the error would not say what is expected.
 impl TryFrom<Value> for NumberOrText {
     type Error = &'static str;
 

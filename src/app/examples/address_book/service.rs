@@ -1,4 +1,4 @@
-//! The rules of the address book. Knows nothing of HTTP: a command line could use it as it is.
+//! The rules of the address book. It knows nothing of HTTP, so that a command line could use it too.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ impl AddressBook {
         Self { entries }
     }
 
-    /// Adds an entry and gives its id.
+    /// Adds an entry and returns its id.
     pub async fn create(&self, entry: Entry) -> Result<String> {
         self.entries.insert(&checked(entry)?).await
     }
@@ -47,7 +47,7 @@ impl AddressBook {
     }
 }
 
-/// What the schema cannot say: a name of blanks is no name, and one address twice is a slip of the pen.
+/// Checks the rules that a JSON Schema cannot express: a name is not blank, and no email address is there twice.
 fn checked(entry: Entry) -> Result<Entry> {
     let mut errors = Vec::new();
     if entry.full_name.trim().is_empty() {

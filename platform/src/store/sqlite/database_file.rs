@@ -1,7 +1,7 @@
-//! The file behind the store, and whether its path still names it.
+//! The database file, and the check that its path still names it.
 //!
-//! A file that is deleted stays open: writes go on, are acknowledged, and end with the process. So the writer looks
-//! before each transaction, which is one call of the kernel beside an fsync.
+//! A deleted file stays open: writes to it succeed and are lost when the process ends. So the writer checks the path
+//! before each transaction. That is one system call, where the transaction itself needs an fsync.
 
 use std::fmt;
 use std::io;
@@ -10,44 +10,44 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// A path, and the file that it named at the start.
+/// A path, and the identity of the file that it named when the store was opened.
 #[derive(Clone)]
-pub(super) struct Place(Arc<Inner>);
+pub(super) struct DatabaseFile(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
     file: FileId,
 }
 
-impl Place {
-    /// The file that is there now.
+impl DatabaseFile {
+    /// The file that the path names now.
     pub(super) fn of(path: PathBuf) -> io::Result<Self> {
         let file = FileId::of(&path)?;
         Ok(Self(Arc::new(Inner { path, file })))
     }
 
-    /// Refuses when the path names another file by now, or none.
+    /// `Unavailable` when the path names another file now, or none.
     pub(super) fn check(&self) -> Result<()> {
         match FileId::of(&self.0.path) {
             Ok(file) if file == self.0.file => Ok(()),
             Ok(_) => {
-                Err(Error::unavailable("another file is in its place; start the server again to use it"))
+                Err(Error::unavailable("its path names another file now; restart the server to use that one"))
             }
-            Err(error) => {
-                Err(Error::unavailable(format!("it is gone ({error}); what was in it can still be read")))
-            }
+            Err(error) => Err(Error::unavailable(format!(
+                "it was deleted ({error}); it can be read until the server stops"
+            ))),
         }
     }
 }
 
-/// As messages call it.
-impl fmt::Display for Place {
+/// The name of the file in messages.
+impl fmt::Display for DatabaseFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "store file {}", self.0.path.display())
     }
 }
 
-/// What tells a file from another one of the same name.
+/// The identity of a file, whatever its name.
 #[derive(PartialEq, Eq)]
 struct FileId {
     #[cfg(unix)]
@@ -64,7 +64,7 @@ impl FileId {
         Ok(Self { device: found.dev(), inode: found.ino() })
     }
 
-    /// Elsewhere a file that is open cannot be deleted.
+    /// On other systems, an open file cannot be deleted.
     #[cfg(not(unix))]
     fn of(path: &std::path::Path) -> io::Result<Self> {
         std::fs::metadata(path).map(|_| Self {})

@@ -1,23 +1,23 @@
-//! How two values compare, in a filter and in a sort.
+//! How two values compare, in a sort and in a filter.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
-use super::super::Body;
+use super::super::Fields;
 use super::scalar::Scalar;
 
 /// The value at a path.
-pub(super) fn lookup<'a>(body: &'a Body, path: &str) -> Option<&'a Value> {
+pub(super) fn lookup<'a>(fields: &'a Fields, path: &str) -> Option<&'a Value> {
     let mut segments = path.split('.');
-    let first = body.get(segments.next()?)?;
+    let first = fields.get(segments.next()?)?;
     segments.try_fold(first, |value, segment| value.as_object()?.get(segment))
 }
 
-/// What of a value counts in a comparison; the variants stand in the order of a sort.
-pub(super) enum Key<'a> {
-    Nothing,
+/// The part of a value that is compared. The variants are in the order of a sort.
+pub(super) enum SortKey<'a> {
+    Null,
     Number(Cow<'a, Number>),
     Text(&'a str),
     Object,
@@ -25,10 +25,10 @@ pub(super) enum Key<'a> {
     Bool(bool),
 }
 
-impl<'a> Key<'a> {
+impl<'a> SortKey<'a> {
     pub(super) fn of(value: Option<&'a Value>) -> Self {
         match value {
-            None | Some(Value::Null) => Self::Nothing,
+            None | Some(Value::Null) => Self::Null,
             Some(Value::Number(number)) => Self::Number(Cow::Borrowed(number)),
             Some(Value::String(text)) => Self::Text(text),
             Some(Value::Object(_)) => Self::Object,
@@ -39,7 +39,7 @@ impl<'a> Key<'a> {
 
     fn rank(&self) -> u8 {
         match self {
-            Self::Nothing => 0,
+            Self::Null => 0,
             Self::Number(_) => 1,
             Self::Text(_) => 2,
             Self::Object => 3,
@@ -48,31 +48,31 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The order of a sort.
-    pub(super) fn order(&self, other: &Key<'_>) -> Ordering {
+    /// The order in a sort.
+    pub(super) fn order(&self, other: &SortKey<'_>) -> Ordering {
         match (self, other) {
-            (Self::Number(left), Key::Number(right)) => compare_numbers(left, right),
-            (Self::Text(left), Key::Text(right)) => left.cmp(right),
-            (Self::Bool(left), Key::Bool(right)) => left.cmp(right),
+            (Self::Number(left), SortKey::Number(right)) => compare_numbers(left, right),
+            (Self::Text(left), SortKey::Text(right)) => left.cmp(right),
+            (Self::Bool(left), SortKey::Bool(right)) => left.cmp(right),
             _ => self.rank().cmp(&other.rank()),
         }
     }
 
-    /// The order of a filter: there is none between types. (No operand is an object or an array.)
-    pub(super) fn compare(&self, other: &Key<'_>) -> Option<Ordering> {
+    /// The order in a filter: `None` between types. (No operand is an object or an array.)
+    pub(super) fn compare(&self, other: &SortKey<'_>) -> Option<Ordering> {
         (self.rank() == other.rank()).then(|| self.order(other))
     }
 }
 
-impl<'a> From<&'a Scalar> for Key<'a> {
+impl<'a> From<&'a Scalar> for SortKey<'a> {
     fn from(scalar: &'a Scalar) -> Self {
         match scalar {
-            Scalar::Null => Self::Nothing,
+            Scalar::Null => Self::Null,
             Scalar::Bool(value) => Self::Bool(*value),
             Scalar::Int(value) => Self::Number(Cow::Owned(Number::from(*value))),
-            // A number that is not finite has been refused.
+            // Infinity and NaN were refused before.
             Scalar::Float(value) => {
-                Number::from_f64(*value).map_or(Self::Nothing, |n| Self::Number(Cow::Owned(n)))
+                Number::from_f64(*value).map_or(Self::Null, |n| Self::Number(Cow::Owned(n)))
             }
             Scalar::Text(text) => Self::Text(text),
         }
@@ -88,12 +88,12 @@ fn compare_numbers(left: &Number, right: &Number) -> Ordering {
     }
 }
 
-/// Every number of `serde_json` is one, without its feature `arbitrary_precision`.
+/// The nearest float. Every number of `serde_json` has one, without its feature `arbitrary_precision`.
 fn float(number: &Number) -> f64 {
     number.as_f64().unwrap_or_default()
 }
 
-/// Compares without rounding the integer, which a float holds exactly up to 2⁵³ only.
+/// Compares without rounding the integer: floats hold integers exactly only up to 2⁵³.
 fn compare_with_float(integer: i64, float: f64) -> Ordering {
     /// 2⁶³: the first float above every `i64`.
     const ABOVE: f64 = 9_223_372_036_854_775_808.0;
@@ -104,7 +104,10 @@ fn compare_with_float(integer: i64, float: f64) -> Ordering {
         return Ordering::Greater;
     }
     let whole = float.trunc();
-    #[expect(clippy::cast_possible_truncation, reason = "a whole float from -2^63 to below 2^63 is an i64")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float without fraction, from -2^63 to below 2^63, is an i64"
+    )]
     let order = integer.cmp(&(whole as i64));
     order.then(whole.partial_cmp(&float).unwrap_or(Ordering::Equal))
 }
