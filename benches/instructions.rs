@@ -38,7 +38,7 @@ use tower::ServiceExt as _;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The app, as `main` hands it to the platform.
-const SERVICE: Service = Service { name: "bench", version: "0.0.0", defaults: app::DEFAULTS };
+const SERVICE: Service = Service { name: "bench", ..server::SERVICE };
 
 /// The requests of the two runs. Enough for the cost of growing maps to even out, and seconds under callgrind.
 const FEW: u64 = 500;

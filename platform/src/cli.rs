@@ -37,7 +37,7 @@ pub struct Cli {
     /// What to do; without a subcommand the server runs.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// The settings given on the command line.
+    /// The settings that are given on the command line.
     #[command(flatten)]
     pub flags: Flags,
 }
@@ -109,7 +109,7 @@ pub enum Command {
 
 /// The flags. A value stays text here; `None` means that the flag was not given.
 ///
-/// The underscored names are those of the original server; each is accepted with dashes too.
+/// The names with underscores are those of the original server; each is also accepted with hyphens.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Flags {
     /// YAML file with the keys that differ from the defaults
@@ -298,16 +298,16 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_the_original_is_read_with_underscores_and_with_dashes() {
+    fn every_flag_of_the_original_is_read_with_underscores_and_with_hyphens() {
         for (name, read) in VALUED {
             for spelling in [name.to_owned(), name.replace('_', "-")] {
-                let apart = parse(&[&format!("--{spelling}"), "77"]).unwrap();
+                let separate = parse(&[&format!("--{spelling}"), "77"]).unwrap();
                 let joined = parse(&[&format!("--{spelling}=77")]).unwrap();
-                assert_eq!(read(&apart.flags), Some("77"), "--{spelling} 77");
+                assert_eq!(read(&separate.flags), Some("77"), "--{spelling} 77");
                 assert_eq!(read(&joined.flags), Some("77"), "--{spelling}=77");
             }
         }
-        // The control: a spelling that nobody promised is refused.
+        // The control: another spelling is refused.
         assert_eq!(parse(&["--dbhost", "77"]).unwrap_err().kind(), ErrorKind::UnknownArgument);
     }
 

@@ -1,13 +1,13 @@
-//! A JSON Schema (draft-07) that a request body has to meet.
+//! A JSON Schema (draft-07) for request bodies.
 //!
-//! Compiled once at start, so that a broken schema stops the server and not a request. Knows nothing of HTTP.
+//! Schemas are compiled at the start, so an invalid schema stops the start and not a request. This file knows no HTTP.
 
 use serde_json::Value;
 
 use super::error::{Error, FieldError, Result, StartError};
 use super::json;
 
-/// Field errors told at most: enough to mend a body by, and a bound on the answer to a hostile one.
+/// The most field errors in one error. Enough to correct a body, and a bound on the response to a hostile one.
 const MAX_ERRORS: usize = 100;
 
 /// A compiled schema.
@@ -16,7 +16,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Compiles the text of a schema; `name` is what the error calls it.
+    /// Compiles the text of a schema; errors call it `name`.
     pub fn parse(name: &str, text: &str) -> Result<Self, StartError> {
         let failed = |why: String| StartError::failed(format!("schema {name}: {why}"));
         let schema = json::parse(text.as_bytes()).map_err(|invalid| failed(invalid.to_string()))?;
@@ -27,10 +27,10 @@ impl Schema {
         Ok(Self { validator })
     }
 
-    /// Checks a document; the error lists every field that is wrong, each with its JSON pointer. The messages
-    /// are masked: they say what was expected and do not repeat the caller's values.
+    /// Checks a document. The error lists every wrong field with its JSON pointer. The messages are masked: they say
+    /// what was expected and do not repeat values of the document.
     pub fn check(&self, document: &Value) -> Result<()> {
-        // `is_valid` is many times faster than `iter_errors`, and most documents are valid.
+        // Most documents are valid, and `is_valid` is many times faster than `iter_errors`.
         if self.validator.is_valid(document) {
             return Ok(());
         }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_schema_is_refused_by_name() {
+    fn an_invalid_schema_is_refused_by_name() {
         let error = Schema::parse("todo.json", r#"{"type": "strnig"}"#).unwrap_err();
         assert!(error.to_string().starts_with("schema todo.json: "), "{error}");
         let error = Schema::parse("todo.json", r#"{"type": "string", "type": "number"}"#).unwrap_err();

@@ -1,4 +1,4 @@
-//! A value that is never printed: neither by `Debug`, nor in `server config`, nor in a log.
+//! A value that is never printed: not by `Debug`, not in `server config`, not in a log.
 
 use std::fmt;
 
@@ -18,12 +18,12 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself; the call is easy to find in a review.
+    /// The value itself. A reviewer can search for the name of this method.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// True when there is none.
+    /// True when the value is empty: no secret is set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -35,7 +35,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Written by hand because the derived one quotes what it refuses: `password: 1234` would be in the error.
+/// Not derived, because the derived error quotes the value that it refuses: `password: 1234` would be in it.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for Secret {
                 Err(E::custom("expected text in quotes"))
             }
         }
-        // `any`, because `str` lets the format refuse a number by itself, and quote it.
+        // `deserialize_any`, because with `deserialize_str` the format refuses a number itself, and quotes it.
         deserializer.deserialize_any(Text)
     }
 }
@@ -71,21 +71,21 @@ impl Serialize for Secret {
     }
 }
 
-/// A URL without its secrets, for logs and for `server config`: what stands between `:` and the last `@`, since a
-/// password may hold any character, and the values of the query, where libpq and MongoDB take passwords too. A text
-/// that is no URL may be one with a slip in it, and is treated alike.
+/// The URL with its secrets masked, for logs and for `server config`. Masked are the text between the first `:` and the
+/// last `@`, because a password can hold any character, and the values of the query, because libpq and MongoDB accept
+/// passwords there. A text that is not a URL may be one with a typing error, so it is masked in the same way.
 pub fn mask_url(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let scheme = &url[..url.len() - rest.len()];
     let user = rest.rsplit_once('@').and_then(|(user_info, host)| Some((user_info.split_once(':')?.0, host)));
     let open = user.map_or_else(|| rest.to_owned(), |(user, host)| format!("{user}:{MASK}@{host}"));
     match open.split_once('?') {
-        Some((place, query)) if !scheme.is_empty() => {
+        Some((address, query)) if !scheme.is_empty() => {
             let masked = query.split('&').map(|pair| match pair.split_once('=') {
                 Some((key, _)) => format!("{key}={MASK}"),
                 None => pair.to_owned(),
             });
-            format!("{scheme}{place}?{}", masked.collect::<Vec<_>>().join("&"))
+            format!("{scheme}{address}?{}", masked.collect::<Vec<_>>().join("&"))
         }
         _ => format!("{scheme}{open}"),
     }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_keeps_all_but_its_password() {
+    fn a_url_is_shown_without_its_password() {
         assert_eq!(mask_url("mongodb://ada:pw@h:27017/db"), "mongodb://ada:***@h:27017/db");
         assert_eq!(mask_url("mongodb://ada:p@w@h/db"), "mongodb://ada:***@h/db");
         assert_eq!(mask_url("mongodb://ada:p/w?@h/db"), "mongodb://ada:***@h/db");

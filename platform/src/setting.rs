@@ -46,7 +46,7 @@ impl<const MIN: u64, const MAX: u64> Serialize for Count<MIN, MAX> {
     }
 }
 
-/// A time span from `MIN` to `MAX` milliseconds, written as people do: `500ms`, `30s`, `5m`, `1h30m`.
+/// A duration from `MIN` to `MAX` milliseconds, written as people do: `500ms`, `30s`, `5m`, `1h30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span<const MIN: u64, const MAX: u64>(Duration);
 
@@ -57,29 +57,29 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     }
 }
 
-/// The span as people write it, in the largest unit that it is a whole number of.
-fn written(span: Duration) -> String {
-    match (span.as_secs(), span.subsec_nanos()) {
+/// The duration as people write it, in the largest unit that gives a whole number.
+fn written(duration: Duration) -> String {
+    match (duration.as_secs(), duration.subsec_nanos()) {
         (seconds, 0) if seconds > 0 && seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
         (seconds, 0) if seconds > 0 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         (seconds, 0) => format!("{seconds}s"),
-        _ => format!("{span:?}"),
+        _ => format!("{duration:?}"),
     }
 }
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = TextOrNumber::deserialize(deserializer)?.text("a time span such as 500ms, 30s or 5m")?;
-        let span: SignedDuration = text.parse().map_err(|_| {
-            de::Error::custom(format_args!("'{text}' is not a time span such as 500ms, 30s or 5m"))
+        let text = TextOrNumber::deserialize(deserializer)?.text("a duration such as 500ms, 30s or 5m")?;
+        let duration: SignedDuration = text.parse().map_err(|_| {
+            de::Error::custom(format_args!("'{text}' is not a duration such as 500ms, 30s or 5m"))
         })?;
-        let span = Duration::try_from(span).unwrap_or_default();
+        let duration = Duration::try_from(duration).unwrap_or_default();
         let (low, high) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
-        if span < low || span > high {
+        if duration < low || duration > high {
             let (low, high) = (written(low), written(high));
             return Err(de::Error::custom(format_args!("{text} is out of range, expected {low} to {high}")));
         }
-        Ok(Self(span))
+        Ok(Self(duration))
     }
 }
 
@@ -105,7 +105,7 @@ impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
     }
 }
 
-/// Units of IEC 80000-13 (binary) and SI (decimal), longest first so that `KiB` is not read as `B`.
+/// Units of IEC 80000-13 (binary) and SI (decimal). The longest come first, so that `KiB` is not read as `B`.
 const UNITS: [(&str, u64); 8] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -151,7 +151,7 @@ impl<const MIN: u64, const MAX: u64> Serialize for Size<MIN, MAX> {
     }
 }
 
-/// A scalar as it stands in the YAML: `30s` is text, `1024` a number; anything else is not for us.
+/// A scalar of the YAML: `30s` is a string, `1024` a number; durations and sizes accept nothing else.
 enum TextOrNumber {
     Text(String),
     Number(u64),
@@ -174,7 +174,7 @@ impl<'de> Deserialize<'de> for TextOrNumber {
         impl Visitor<'_> for Scalar {
             type Value = TextOrNumber;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or a text")
+                f.write_str("a number or a string")
             }
             fn visit_str<E>(self, text: &str) -> Result<TextOrNumber, E> {
                 Ok(TextOrNumber::Text(text.to_owned()))
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_is_printed_as_people_write_it_and_reads_back() {
+    fn a_duration_is_printed_as_people_write_it_and_can_be_read_back() {
         for text in ["0s", "500ms", "1.5s", "30s", "90s", "5m", "90m", "2h"] {
             let span: Span<0, 10_000_000> = from_value(json!(text)).unwrap();
             assert_eq!(to_value(span).unwrap(), json!(text));
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_wrong_type_says_what_was_expected() {
         let error = from_value::<Span<1, 1_000>>(json!(true)).unwrap_err().to_string();
-        assert_eq!(error, "expected a time span such as 500ms, 30s or 5m");
+        assert_eq!(error, "expected a duration such as 500ms, 30s or 5m");
         let error = from_value::<Size<1, 1_000>>(json!("lots")).unwrap_err().to_string();
         assert_eq!(error, "'lots' is not a size such as 64KiB, 1MiB or 100MB");
     }

@@ -6,19 +6,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// SIGTERM and SIGINT, in the order in which they come.
+/// SIGTERM and SIGINT.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// Takes the signals over; from here on they no longer end the process by themselves.
+    /// Installs the handlers. From then on the signals no longer end the process by themselves.
     pub fn take() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one: its name, and the exit code of a process that it ends.
+    /// Waits for the next signal. Returns its name, and the exit code of a process that it ends (128 and its number).
     pub async fn next(&mut self) -> (&'static str, u8) {
         tokio::select! {
             _ = self.terminate.recv() => ("SIGTERM", 143),

@@ -1,8 +1,8 @@
-//! HTML views and static files: where they are, and the version of each file for its URL.
+//! HTML views and static files: their folder, and the version of each file for its URL.
 //!
-//! Templates live in `views/templates` and are compiled into the binary by askama. Static files stay in
-//! `views/static`: their URL carries a hash of their content, so that a browser may keep them for ever and
-//! still sees a change at once.
+//! Templates are in `views/templates`; askama compiles them into the binary. Static files stay in `views/static`. The
+//! URL of a static file has a hash of its content, so a browser can cache the file for ever and still sees a change at
+//! once.
 
 use std::collections::HashMap;
 use std::fs;
@@ -30,11 +30,11 @@ pub struct Assets {
     versions: Arc<HashMap<String, String>>,
 }
 
-/// Folders deeper than this are not looked into; it ends a loop of links.
+/// Folders below this depth are not read. This ends a loop of symbolic links.
 const MAX_DEPTH: usize = 16;
 
 impl Assets {
-    /// Reads the folder once. A folder that does not exist is an app without static files.
+    /// Reads the folder once. If it does not exist, the app has no static files.
     pub fn open(settings: &Settings) -> Result<Self, StartError> {
         let mut versions = HashMap::new();
         let dir = &settings.static_dir;
@@ -55,7 +55,7 @@ impl Assets {
         }
     }
 
-    /// Whether this is the version of the file that was there at start.
+    /// Whether this is the version that the file had at the start.
     pub fn is_current(&self, file: &str, version: &str) -> bool {
         self.versions.get(file).is_some_and(|current| current == version)
     }
@@ -75,7 +75,7 @@ fn collect(dir: &Path, prefix: &str, depth: usize, versions: &mut HashMap<String
                 collect(&path, &format!("{prefix}{name}/"), depth - 1, versions)?;
             }
         } else {
-            // 64 of the 128 bits tell two versions of one file apart.
+            // 64 of the 128 bits are enough to distinguish versions of one file.
             let version = format!("{:016x}", XxHash3_128::oneshot(&fs::read(&path)?) >> 64);
             versions.insert(format!("{prefix}{name}"), version);
         }

@@ -32,7 +32,7 @@ fn a_mistake_in_the_configuration_is_one_line_and_exit_code_2() {
     for (yaml, expected) in [
         ("http:\n  body_limt: 1MiB\n", ["mine.yaml:2", "http.body_limt", "http.body_limit"]),
         ("server:\n\n  port: 70000\n", ["mine.yaml:3", "server.port", "out of range"]),
-        ("http: {etag: 7}\n", ["mine.yaml:1", "http.etag", "true or false"]),
+        ("http: {etag: 7}\n", ["mine.yaml:1", "http.etag", "expected a boolean"]),
         ("store:\n  url: flie:var/documents\n", ["mine.yaml:2", "store.url", "file"]),
     ] {
         fs::write(&file, yaml).unwrap();

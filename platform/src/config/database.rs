@@ -8,10 +8,10 @@ use crate::error::StartError;
 use crate::secret::Secret;
 use crate::store::{MongodbParts, WrongPart, mongodb_url};
 
-/// The key that the parts set.
+/// The key that the URL sets.
 pub(super) const KEY: &str = "store.url";
 
-/// One part and where it came from.
+/// One part of the URL, with its origin.
 #[derive(Clone)]
 struct Part<'a> {
     value: &'a str,
@@ -42,7 +42,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// `variable` gives the value of a variable.
+    /// Reads the `MONGODB_...` variables; `variable` returns the value of a variable.
     pub(super) fn from_environment(variable: impl Fn(&str) -> Option<&'a str>) -> Self {
         let part = |name: &'static str| {
             let value = variable(name).filter(|value| !value.is_empty())?;
@@ -58,7 +58,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// These parts, and the other's where one is missing.
+    /// These parts; a missing one is taken from `other`.
     pub(super) fn or(self, other: &Self) -> Self {
         let other = other.clone();
         Self {
@@ -70,12 +70,12 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Where the host came from, if one was given.
+    /// The origin of the host, if one was given.
     pub(super) fn host_origin(&self) -> Option<Origin> {
         self.host.as_ref().map(|part| part.origin.clone())
     }
 
-    /// Where the first part came from, if any was given.
+    /// The origin of the first part that was given, if any.
     pub(super) fn first_origin(&self) -> Option<Origin> {
         let parts = [&self.host, &self.port, &self.name, &self.user, &self.password];
         parts.into_iter().flatten().next().map(|part| part.origin.clone())

@@ -1,6 +1,6 @@
-//! What the environment sets: `SERVER__<SECTION>__<KEY>`, `PORT`, and the original's `MONGODB_...`.
+//! The values that the environment sets: `SERVER__<SECTION>__<KEY>`, `PORT`, and the original's `MONGODB_...`.
 //!
-//! The variables are handed in; this file does not ask the process for them.
+//! The variables are an argument; this file does not read them from the process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,17 +10,17 @@ use super::keys::{self, PREFIX, SEPARATOR};
 use super::tree::{Node, Origin, Value};
 use crate::error::StartError;
 
-/// The variables without the prefix that are read as well. `PORT` is how Heroku and Cloud Run assign the port.
+/// Variables that are read although they do not have the prefix. Heroku and Cloud Run assign the port by `PORT`.
 const OTHERS: [&str; 6] =
     ["PORT", "MONGODB_HOST", "MONGODB_PORT", "MONGODB_NAME", "MONGODB_USER", "MONGODB_PASSWORD"];
 
-/// The variables that concern the server, sorted, so that two that set one key do so in a fixed order.
+/// The variables that this program reads. Sorted, so that two that set the same key do so in a fixed order.
 pub(super) struct Environment {
     variables: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// Keeps the variables that concern the server.
+    /// Keeps the variables that this program reads.
     pub(super) fn new(all: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, StartError> {
         let mut variables = BTreeMap::new();
         for (name, value) in all {
@@ -38,21 +38,21 @@ impl Environment {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// The parts of a database URL.
+    /// The parts of a MongoDB URL.
     pub(super) fn database(&self) -> database::Parts<'_> {
         database::Parts::from_environment(|name| self.get(name))
     }
 
-    /// Lays what the variables set over the tree; the more special variable wins over the general one.
+    /// Merges the values of the variables into the tree. A variable with the prefix wins over `PORT` and `MONGODB_...`.
     pub(super) fn overlay(&self, tree: &mut Node, defaults: &Node) -> Result<(), StartError> {
-        // An empty PORT is what a compose file makes of a variable that is not set.
+        // A compose file passes an unset variable on as an empty one.
         if let Some(port) = self.get("PORT").filter(|port| !port.is_empty()) {
             tree.overlay(keys::set(defaults, &keys::split("server.port"), port, Origin::variable("PORT"))?);
         }
         let url = keys::split(database::KEY);
         let url_variable = keys::variable(&url);
         let parts = self.database();
-        // The host decides: a stray MONGODB_PASSWORD of some other program must not change the store.
+        // Only the host selects MongoDB: a MONGODB_PASSWORD for another program must not change the store.
         if let Some(origin) = parts.host_origin() {
             if self.get(&url_variable).is_some() {
                 return Err(origin.wrong(format_args!("give either {url_variable} or this, not both")));
@@ -65,9 +65,9 @@ impl Environment {
             let Some(path) = path_of(defaults, rest) else {
                 return Err(origin.wrong(unknown(defaults, rest)));
             };
-            // Empty is a value for a text, and for anything else a variable that is not set.
-            let is_text = defaults.find(&path).is_some_and(|node| node.to_json().is_string());
-            if is_text || !text.is_empty() {
+            // An empty variable is a value if the key is a string. For other keys it counts as not set.
+            let is_string = defaults.find(&path).is_some_and(|node| node.to_json().is_string());
+            if is_string || !text.is_empty() {
                 tree.overlay(keys::set(defaults, &path, text, origin)?);
             }
         }
@@ -75,8 +75,8 @@ impl Environment {
     }
 }
 
-/// The path of the key that `HTTP__PORT` names; below a free map, any word in lower case is a key, and where the keys
-/// are headers, any word that is one with hyphens for its underscores.
+/// The path of the key for `HTTP__BODY_LIMIT`. Below a free map, any word in lower case is a key. Where the keys are
+/// header names, so is any word in lower case with hyphens for its underscores.
 fn path_of(defaults: &Node, rest: &str) -> Option<Vec<String>> {
     let mut known = Some(defaults);
     let mut path = Vec::new();
@@ -148,7 +148,7 @@ store: {url: 'memory:'}";
     }
 
     #[test]
-    fn the_default_decides_the_type_of_a_variable() {
+    fn the_type_of_the_default_decides_how_a_variable_is_read() {
         assert_eq!(read(&[("SERVER__SERVER__PORT", "80")], "/server/port"), json!(80));
         assert_eq!(read(&[("SERVER__SERVER__NAME", "80")], "/server/name"), json!("80"));
         assert_eq!(read(&[("SERVER__SERVER__NAME", "")], "/server/name"), json!(""));
@@ -182,21 +182,21 @@ store: {url: 'memory:'}";
         assert_eq!(set("SERVER__HTTP__SECURITY_HEADERS__X_NEW"), Ok(expected));
         let whole = [("SERVER__HTTP__SECURITY_HEADERS", "{X-Frame-Options: a}")];
         let message = "environment SERVER__HTTP__SECURITY_HEADERS: http.security_headers.X-Frame-Options: \
-                       names of headers are written in lower case here: 'x-frame-options'";
+                       header names are written in lower case here: 'x-frame-options'";
         assert_eq!(outcome_over(HEADERS, &whole), Err(message.to_owned()));
         let message = set("SERVER__HTTP__SECURITY_HEADERS__X NEW").unwrap_err();
-        assert!(message.ends_with("http.security_headers.x new: is no name of a header"), "{message}");
+        assert!(message.ends_with("http.security_headers.x new: is not a header name"), "{message}");
     }
 
     #[test]
-    fn an_empty_variable_is_not_set_unless_the_key_is_a_text() {
+    fn an_empty_variable_counts_as_not_set_unless_the_key_is_a_string() {
         for name in ["PORT", "SERVER__SERVER__PORT", "SERVER__HTTP__HOSTS", "MONGODB_HOST"] {
             assert_eq!(outcome(&[(name, "")]), outcome(&[]), "{name}");
         }
     }
 
     #[test]
-    fn what_kubernetes_injects_for_a_service_named_server_is_ignored() {
+    fn variables_that_kubernetes_sets_for_a_service_named_server_are_ignored() {
         let injected = [
             ("SERVER_PORT", "tcp://10.0.0.1:80"),
             ("SERVER_SERVICE_HOST", "10.0.0.1"),
@@ -246,7 +246,7 @@ store: {url: 'memory:'}";
 
     #[cfg(unix)]
     #[test]
-    fn a_value_that_is_not_utf8_is_refused_where_it_concerns_the_server() {
+    fn a_value_that_is_not_utf8_is_refused_in_variables_of_this_program_only() {
         use std::os::unix::ffi::OsStringExt;
         let broken = || OsString::from_vec(vec![0xff]);
         let error = Environment::new([("SERVER__HTTP__RATIO".into(), broken())]).err().unwrap();

@@ -1,4 +1,4 @@
-//! The file given with `--config`: read with a bound, and refused in one line when it cannot be.
+//! Reads the file that is given with `--config`, up to a largest size. Errors have one line.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -8,7 +8,7 @@ use super::tree::{Node, Origin};
 use super::yaml;
 use crate::error::StartError;
 
-/// The defaults with all their comments are a fiftieth of it; `/dev/zero` is more.
+/// 50 times the defaults with all their comments. A bound, because `/dev/zero` never ends.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Reads the file; an empty one holds no keys.

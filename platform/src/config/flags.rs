@@ -43,8 +43,8 @@ pub(super) fn defaults(values: &Node) -> Vec<(&'static str, String)> {
     rows(&Flags::default()).map(|(flag, key, _)| (flag, shown(key))).to_vec()
 }
 
-/// Lays what the flags set over the tree. `database` has the parts of a database URL that the environment gave:
-/// a password from there completes a host from here.
+/// Merges the values of the flags into the tree. `database` has the parts of a MongoDB URL from the environment: they
+/// complete those of the flags, so that a password can come from there.
 pub(super) fn overlay(
     tree: &mut Node,
     defaults: &Node,

@@ -1,7 +1,7 @@
-//! Which keys exist, and which one was probably meant.
+//! Checks keys against the known ones, and finds the known key that was probably meant.
 //!
-//! The keys of the defaults are all there are: a default file that forgets a key cannot be overridden there.
-//! An empty map in the defaults (`levels: {}`) marks a free map, below which any key is allowed.
+//! The known keys are those of the defaults: a key without a default cannot be set. An empty map in the defaults
+//! (`levels: {}`) is a free map, below which any key is allowed.
 
 use axum::http::HeaderName;
 use serde_json::Value as Json;
@@ -12,35 +12,35 @@ use super::wording::{dotted, short};
 use super::yaml;
 use crate::error::StartError;
 
-/// What separates the parts of a variable's name. Two underscores, and two after `SERVER` too: Kubernetes gives
-/// every pod `SERVER_PORT=tcp://...` and the like for a service that is named `server`.
+/// Separates the parts of the name of a variable. Two underscores, because for a service with the name `server`
+/// Kubernetes sets `SERVER_PORT=tcp://...` and similar variables in every pod.
 pub(super) const SEPARATOR: &str = "__";
-/// How the name of a variable of ours starts.
+/// How the names of the variables of this program start.
 pub(super) const PREFIX: &str = "SERVER__";
 
-/// The section whose keys the defaults only begin: an answer may carry any header.
+/// The section that accepts further keys beside those of the defaults: a response can have any header.
 const OPEN: &str = "http.security_headers";
 
-/// Whether the keys directly below this path are names of headers.
+/// Whether the keys directly below this path are header names.
 pub(super) fn is_open(path: &[String]) -> bool {
     dotted(path) == OPEN
 }
 
-/// Two spellings of one header would be two keys, of which either could win.
+/// Refuses upper case: two spellings of one header would be two keys.
 fn check_header(name: &str) -> Result<(), String> {
     let lower = name.to_ascii_lowercase();
     if HeaderName::try_from(&lower).is_err() {
-        return Err("is no name of a header".to_owned());
+        return Err("is not a header name".to_owned());
     }
     if lower != name {
-        return Err(format!("names of headers are written in lower case here: '{lower}'"));
+        return Err(format!("header names are written in lower case here: '{lower}'"));
     }
     Ok(())
 }
 
-/// Refuses every key of `given` that the defaults do not have.
-pub(super) fn check(defaults: &Node, given: &Node) -> Result<(), StartError> {
-    check_below(defaults, defaults, given, &mut Vec::new())
+/// Refuses every key of `given` that the known keys do not have.
+pub(super) fn check(known: &Node, given: &Node) -> Result<(), StartError> {
+    check_below(known, known, given, &mut Vec::new())
 }
 
 fn check_below(all: &Node, known: &Node, given: &Node, path: &mut Vec<String>) -> Result<(), StartError> {
@@ -90,12 +90,12 @@ fn unknown(all: &Node, siblings: &[(String, Node)], path: &[String]) -> String {
     format!("unknown key '{key}', known here: {}", names(siblings))
 }
 
-/// The keys of a map, for a message.
+/// The keys of a map as a list for a message.
 pub(super) fn names(entries: &[(String, Node)]) -> String {
     short(&entries.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "), 200)
 }
 
-/// The known key that is nearest to this path: spelt nearly so, or of nearly that name in another section.
+/// The known key that is nearest to this path: with a similar path, or with a similar name in another section.
 pub(super) fn nearest(all: &Node, path: &[String]) -> Option<Vec<String>> {
     let mut known = Vec::new();
     collect(all, &mut Vec::new(), &mut known);
@@ -103,17 +103,17 @@ pub(super) fn nearest(all: &Node, path: &[String]) -> Option<Vec<String>> {
     let last = path.last()?;
     let scored = known.into_iter().filter_map(|candidate| {
         let whole = (osa_distance(&wanted, &candidate.join(".")), wanted.len());
-        // One more than the same distance in the right section.
+        // One more, so that the same distance in the right section wins.
         let moved = (osa_distance(last, candidate.last()?) + 1, last.len());
         [whole, moved]
             .into_iter()
-            // A third of the letters, as in rustc; the same short name elsewhere always counts.
+            // At most a third of the letters may differ, as in rustc; one difference is always allowed.
             .filter(|(distance, length)| *distance <= (length / 3).max(1))
             .map(|(distance, _)| distance)
             .min()
             .map(|distance| (distance, candidate))
     });
-    // The first of the best: the order of the file.
+    // Of equally near keys, the first one in the order of the files.
     scored.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
@@ -127,30 +127,30 @@ fn collect(node: &Node, path: &mut Vec<String>, into: &mut Vec<Vec<String>>) {
     }
 }
 
-/// The path of a key written with dots; for keys that this program names, which hold no dots.
+/// The path of a dotted key. Only for constant keys, whose parts hold no dots.
 pub(super) fn split(key: &str) -> Vec<String> {
     key.split('.').map(str::to_owned).collect()
 }
 
-/// A tree that sets this key to a word of the command line or of the environment. Where the default is a text,
-/// the word is taken as it stands (a password may look like a number); anywhere else it is read as YAML.
-pub(super) fn set(defaults: &Node, path: &[String], word: &str, origin: Origin) -> Result<Node, StartError> {
-    let leaf = match defaults.find(path).map(|node| &node.value) {
+/// A tree that sets this key to a word of the command line or of the environment. If the default is a string, the word
+/// is taken literally (a password may look like a number), else it is read as YAML.
+pub(super) fn set(known: &Node, path: &[String], word: &str, origin: Origin) -> Result<Node, StartError> {
+    let leaf = match known.find(path).map(|node| &node.value) {
         Some(Value::Scalar(Json::String(_))) => Node::text(word, origin),
         _ => yaml::parse_value(word, &origin)?,
     };
     let tree = Node::nested(path, leaf);
-    check(defaults, &tree)?;
+    check(known, &tree)?;
     Ok(tree)
 }
 
-/// The variable that sets this key.
+/// The name of the variable that sets this key.
 pub(super) fn variable(path: &[String]) -> String {
     let words: Vec<String> = path.iter().map(|key| word(key)).collect();
     format!("{PREFIX}{}", words.join(SEPARATOR))
 }
 
-/// A key as a part of the name of a variable, which no shell lets have a hyphen.
+/// A key as part of the name of a variable. Shells allow no hyphen in it.
 pub(super) fn word(key: &str) -> String {
     key.to_uppercase().replace('-', "_")
 }
@@ -171,7 +171,7 @@ list: [{a: 1}]";
     }
 
     #[test]
-    fn a_known_key_and_any_key_of_a_free_map_pass() {
+    fn a_known_key_and_any_key_of_a_free_map_are_accepted() {
         for text in
             ["http: {port: 1}", "http:", "{}", "logging: {levels: {any.thing: warn}}", "list: [{b: 2}]"]
         {
@@ -212,7 +212,7 @@ list: [{a: 1}]";
     }
 
     #[test]
-    fn a_key_that_drives_a_terminal_is_escaped() {
+    fn control_characters_in_a_key_are_escaped() {
         let message = refused("\"a\\e[31m\\nb\": 1");
         assert!(message.starts_with("my.yaml:1: unknown key 'a\\u{1b}[31m\\u{a}b'"), "{message}");
     }

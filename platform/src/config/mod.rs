@@ -46,39 +46,39 @@ use crate::{http, logging, store, views};
 pub struct Config<A> {
     /// The process: name, address, debug, shutdown.
     pub server: server::Settings,
-    /// What a request may cost and what an answer carries.
+    /// Limits of requests, and what every response gets.
     pub http: http::Settings,
     /// The sinks and their levels.
     pub logging: logging::Settings,
-    /// Where documents are kept.
+    /// The store of documents.
     pub store: store::Settings,
     /// HTML pages and static files.
     pub views: views::Settings,
-    /// Who keeps the locks.
+    /// Locks between processes.
     pub lock: lock::Settings,
     /// The application's own settings.
     pub app: A,
 }
 
-/// A configuration that was accepted, and where each of its values came from.
+/// An accepted configuration, with the origin of each value.
 #[derive(Debug)]
 pub struct Loaded<A> {
     /// The values.
     pub config: Config<A>,
-    /// The keys with their origins; it holds no values.
+    /// The keys with their origins, without values.
     origins: Node,
 }
 
 impl<A: Serialize> Loaded<A> {
-    /// Writes the configuration as YAML, one value a line with its origin, secrets as `***`.
+    /// Writes the configuration as YAML: each value on one line with its origin, secrets as `***`.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         print::write(&self.origins, &serde_json::to_value(&self.config)?, out)
     }
 }
 
 impl<A> Loaded<A> {
-    /// Refuses what can be printed and not be served: a store that this build does not have, and what this version
-    /// does not do yet. It is said, and not silently left out.
+    /// Refuses settings that `server config` can print but the server cannot serve with: a store that this build does
+    /// not have, and features that this version does not have yet.
     pub fn check_servable(&self) -> Result<(), StartError> {
         let origin = |key: &str| &self.origins.nearest(&keys::split(key)).origin;
         let missing = |key: &str, what: &str| {
@@ -148,7 +148,7 @@ fn resolve(
 
 /// The tree as a value of `C`; the error names the origin and the key of the value that does not fit.
 fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
-    // What `server config` printed was pasted back: the stars would become the password.
+    // The output of `server config` was pasted into a file: the mask would become the password.
     tree.each_scalar(&mut Vec::new(), &mut |path, node| match &node.value {
         tree::Value::Scalar(Json::String(text)) if is_masked(text) => {
             let key = dotted(path);
@@ -162,7 +162,7 @@ fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
         let path: Vec<String> = error.path().iter().map(segment).collect();
         let node = tree.nearest(&path);
         let value = node.to_json();
-        let message = wording::plain(&error.inner().to_string(), may_hold_secret(&path).then_some(&value));
+        let message = wording::message(&error.inner().to_string(), may_hold_secret(&path).then_some(&value));
         node.origin.wrong(format_args!("{}: {message}", dotted(&path)))
     })
 }
@@ -181,14 +181,14 @@ fn segment(segment: &serde_path_to_error::Segment) -> String {
     }
 }
 
-/// Traces tell a stranger how the server is built; who wants them on a public address has to say so.
+/// Traces show strangers how the server is built. On an address that others can reach they need `exposed`.
 fn refuse_exposed_debug(server: &server::Settings, tree: &Node) -> Result<(), StartError> {
     if server.debug != DebugMode::On || server.host.is_loopback() {
         return Ok(());
     }
     let path = keys::split("server.debug");
     Err(tree.nearest(&path).origin.wrong(format_args!(
-        "server.debug: would show traces to all who reach host '{}'; if you mean it, give --debug twice \
+        "server.debug: would show traces to everybody who can reach host '{}'; if you mean it, give --debug twice \
          (server.debug: exposed)",
         server.host
     )))

@@ -1,7 +1,7 @@
 //! `server config`: the configuration in effect as YAML, with the origin of each value as a comment.
 //!
-//! The values are those of the typed configuration, in which a secret is already three stars; the tree gives
-//! the order and the origins. What the typed configuration does not show is not shown.
+//! The values come from the typed configuration, which serialises a secret as `***`. The order and the origins come
+//! from the tree. A key that the typed configuration does not serialise is not printed.
 
 use std::io::{self, Write};
 
@@ -13,10 +13,10 @@ use super::wording::is_safe;
 use super::yaml;
 use crate::secret::mask_url;
 
-/// Where the comments start at most; a longer line has its comment two spaces behind it.
+/// The largest column of the comments. On a longer line, the comment follows after two spaces.
 const MAX_COLUMN: usize = 50;
 
-/// Writes it.
+/// Writes the configuration.
 pub(super) fn write(tree: &Node, typed: &Json, out: &mut impl Write) -> io::Result<()> {
     let mut lines = Vec::new();
     section(tree, typed, 0, &mut lines);
@@ -63,9 +63,9 @@ fn flow(value: &Json) -> String {
     }
 }
 
-/// A text as a YAML scalar: bare where it can only be read as this text, else in double quotes.
+/// A string as a YAML scalar: bare if it is read back as this string, else in double quotes.
 fn scalar(text: &str) -> String {
-    // A password in a URL is masked wherever one stands, also in a field that forgot to.
+    // A password in a URL is masked here too, in case the type of a setting does not mask it.
     let text = if text.contains("://") { mask_url(text) } else { text.to_owned() };
     let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.".contains(c));
     let bare = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:@+%".contains(&b));
@@ -79,7 +79,7 @@ fn scalar(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             c if is_safe(c) => quoted.push(c),
-            // Every character that is not safe is below U+10000.
+            // Every unsafe character is below U+10000, so four digits are enough.
             c => quoted.extend(format!("\\u{:04X}", u32::from(c)).chars()),
         }
     }
@@ -95,7 +95,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_value_stands_with_its_origin_in_the_order_of_the_file() {
+    fn each_value_is_printed_with_its_origin_in_the_order_of_the_file() {
         let mut tree = yaml::parse("b: {z: 1, a: text, on: {}}\na: [1, x]", &Origin::file("f.yaml")).unwrap();
         tree.overlay(yaml::parse("\nb: {z: 2}", &Origin::file("g.yaml")).unwrap());
         let typed = json!({"a": [1, "x y"], "b": {"a": "text", "on": {}, "z": 2}});
@@ -112,7 +112,7 @@ a: [1, \"x y\"]  # f.yaml:2
     }
 
     #[test]
-    fn what_the_typed_configuration_hides_is_not_shown() {
+    fn a_value_that_the_typed_configuration_hides_is_not_printed() {
         let tree = yaml::parse("a: {pin: 1234, url: x}", &Origin::file("f.yaml")).unwrap();
         let mut out = Vec::new();
         write(&tree, &json!({"a": {"url": "redis://u:hunter2@h"}}), &mut out).unwrap();

@@ -1,4 +1,4 @@
-//! The settings of the process as a whole: its name, where it listens, how it ends.
+//! The settings of the process: its name, its address, its shutdown.
 
 use std::fmt;
 
@@ -11,26 +11,26 @@ use crate::setting::{Count, Host, Span};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// How the server names itself, in logs.
+    /// The name of the service in its log records; empty until `load` has put the name of the package here.
     pub name: String,
-    /// Where it listens.
+    /// The host that it listens on.
     pub host: Host,
-    /// TCP port; 0 lets the system choose.
+    /// The TCP port; 0 lets the system choose.
     pub port: Count<0, 65_535>,
-    /// Name of the environment, for the application.
+    /// The name of the environment, for the application.
     pub env: String,
-    /// Processes that serve; 0 is one per core. 1,024 is far above any machine's cores: a typing error.
+    /// The number of serving processes; 0 is one per core. More than 1,024 is a typing error.
     pub processes: Count<0, 1_024>,
-    /// How much of its inside the server shows.
+    /// Whether responses show traces.
     pub debug: DebugMode,
-    /// Serve HTTPS.
+    /// Whether to serve HTTPS.
     pub ssl: bool,
-    /// How it ends.
+    /// Delays of a shutdown.
     pub shutdown: Shutdown,
 }
 
 impl Settings {
-    /// How many processes are asked for; 0 is one for each core.
+    /// The number of processes, with 0 resolved to the number of cores.
     pub fn process_count(&self) -> u64 {
         match self.processes.get() {
             0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
@@ -43,21 +43,21 @@ impl Settings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long new requests are still taken after the signal.
+    /// How long new requests are still accepted after the signal.
     pub linger: Span<0, 300_000>,
-    /// How long requests in flight may take after that before they are cut.
+    /// How long requests in flight may take after that before their connections are closed.
     pub deadline: Span<0, 3_600_000>,
 }
 
-/// How much of its inside the server shows to callers.
+/// Who gets traces of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DebugMode {
-    /// Nothing.
+    /// Nobody.
     Off,
-    /// Traces in error bodies, for callers on this machine only.
+    /// Clients of a server that only this machine can reach.
     On,
-    /// Traces in error bodies, for whoever can connect.
+    /// Every client.
     Exposed,
 }
 
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for DebugMode {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("off, on or exposed")
             }
-            // Tools that speak YAML 1.1 turn a bare `on` into `true` when they rewrite a file.
+            // Tools for YAML 1.1 write a bare `on` as `true`.
             fn visit_bool<E>(self, on: bool) -> Result<DebugMode, E> {
                 Ok(if on { DebugMode::On } else { DebugMode::Off })
             }

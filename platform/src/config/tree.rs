@@ -1,6 +1,6 @@
-//! A tree of configuration values in which each knows where it came from.
+//! A tree of configuration values, each with its origin, and the merging of two trees.
 //!
-//! It knows nothing of YAML, of variables or of flags: those make trees, and this file lays one over another.
+//! This file does not know YAML, variables or flags; those are read into trees elsewhere.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::wording;
 use crate::error::StartError;
 
-/// Where a value came from; shown as `FILE:LINE`, `environment NAME` or `flag --NAME`.
+/// Where a value came from; displayed as `FILE:LINE`, `environment NAME` or `flag --NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     source: Arc<str>,
@@ -18,7 +18,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// A file, before a line of it is known.
+    /// A file, without a line.
     pub(super) fn file(name: &str) -> Self {
         Self { source: wording::short(name, 200).into(), line: None }
     }
@@ -35,7 +35,7 @@ impl Origin {
         Self { source: Arc::clone(&self.source), line: Some(line) }
     }
 
-    /// The error that something from here is wrong.
+    /// An error about a value from here.
     pub(super) fn wrong(&self, message: impl fmt::Display) -> StartError {
         StartError::config(format!("{self}: {message}"))
     }
@@ -51,7 +51,7 @@ impl fmt::Display for Origin {
 /// One value of the tree.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// A null, boolean, number or text.
+    /// A null, boolean, number or string.
     Scalar(Json),
     List(Vec<Node>),
     /// In the order of the file.
@@ -65,7 +65,7 @@ pub(super) struct Node {
     pub(super) origin: Origin,
 }
 
-/// Shows no value: a tree holds passwords in the clear.
+/// Shows no value: a tree holds passwords in plain text.
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node from {}", self.origin)
@@ -81,7 +81,7 @@ impl Node {
         Self::new(Value::Scalar(Json::String(text.into())), origin)
     }
 
-    /// A tree that holds only this leaf, at this path.
+    /// A tree with only this leaf, at this path.
     pub(super) fn nested(path: &[String], leaf: Self) -> Self {
         path.iter().rev().fold(leaf, |below, key| {
             let origin = below.origin.clone();
@@ -93,7 +93,7 @@ impl Node {
         matches!(self.value, Value::Scalar(Json::Null))
     }
 
-    /// The value below this key, or at this place of a list.
+    /// The value of this key of a map, or at this index of a list.
     pub(super) fn child(&self, key: &str) -> Option<&Self> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, node)| node),
@@ -107,13 +107,13 @@ impl Node {
         path.iter().try_fold(self, |node, key| node.child(key.as_ref()))
     }
 
-    /// The value at this path, or the one above it that is nearest.
+    /// The value at this path, or else at the longest part of it that exists.
     pub(super) fn nearest(&self, path: &[String]) -> &Self {
         let below = path.split_first().and_then(|(key, rest)| self.child(key).map(|node| node.nearest(rest)));
         below.unwrap_or(self)
     }
 
-    /// Lays another tree over this one: maps key by key; anything else, a list too, is replaced as a whole.
+    /// Merges another tree into this one: maps key by key; any other value, also a list, replaces the old value.
     pub(super) fn overlay(&mut self, over: Self) {
         match (&mut self.value, over.value) {
             (Value::Map(entries), Value::Map(others)) => {
@@ -124,7 +124,7 @@ impl Node {
                     }
                 }
             }
-            // A section whose keys are all commented out says nothing.
+            // A section whose keys are all commented out changes nothing.
             (Value::Map(_), Value::Scalar(Json::Null)) => {}
             (_, value) => *self = Self::new(value, over.origin),
         }
@@ -162,7 +162,7 @@ impl Node {
         }
     }
 
-    /// Drops every scalar and keeps the keys and origins, so that no password stays behind in the clear.
+    /// Removes every scalar and keeps the keys and origins, so that no password stays in memory in plain text.
     pub(super) fn forget_values(&mut self) {
         match &mut self.value {
             Value::Scalar(scalar) => *scalar = Json::Null,

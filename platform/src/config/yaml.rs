@@ -1,8 +1,8 @@
-//! YAML text to a tree of values, each with its line: YAML 1.2, core schema, one document.
+//! Reads YAML into a tree of values, each with its line: YAML 1.2, core schema, one document.
 //!
-//! Anchors, aliases and tags are refused: nobody needs them in a file of settings, and each is a way to write
-//! something other than what is read. The parser's events are taken one by one, with a bound on the depth,
-//! because `saphyr` builds its tree by recursion, and 100,000 times `- ` overflow its stack.
+//! Anchors, aliases and tags are refused: settings do not need them, and they make a file mean something else than it
+//! seems to. The events of the parser are read one by one, up to a largest depth, because `saphyr` builds its own tree
+//! by recursion: 100,000 times `- ` overflow its stack.
 
 use saphyr_parser::{BufferedInput, Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::Value as Json;
@@ -11,10 +11,10 @@ use super::tree::{Node, Origin, Value};
 use super::wording;
 use crate::error::StartError;
 
-/// Deeper than any settings of ours, and far from the end of the stack.
+/// More than any settings need, and far less than the stack allows.
 const MAX_DEPTH: usize = 32;
 
-/// Reads a file's text: a map, or nothing at all. `file` becomes the origin of each value, with its line.
+/// Reads the text of a file: a map, or nothing. The origin of each value is `file` with the line of the value.
 pub(super) fn parse(text: &str, file: &Origin) -> Result<Node, StartError> {
     let root = document(text, file, true)?;
     match root.value {
@@ -30,7 +30,7 @@ pub(super) fn parse_value(text: &str, origin: &Origin) -> Result<Node, StartErro
 }
 
 fn document(text: &str, origin: &Origin, has_lines: bool) -> Result<Node, StartError> {
-    // A byte order mark is what some editors for Windows put in front.
+    // Some editors for Windows write a byte order mark at the start.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let events = Parser::new(BufferedInput::new(text.chars()));
     let mut reader = Reader { events, origin, has_lines };
@@ -62,9 +62,9 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Reader<'_, I>
         match self.events.next() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                let place = Span::empty(*error.marker());
+                let span = Span::empty(*error.marker());
                 Err(self
-                    .at(place)
+                    .at(span)
                     .wrong(format_args!("not valid YAML: {}", wording::short(error.info(), 120))))
             }
             None => Err(self.origin.wrong("not valid YAML: it ends too early")),
@@ -89,7 +89,7 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Reader<'_, I>
                 refuse(&origin, anchor, tag.is_some())?;
                 self.map(depth)?
             }
-            _ => return Err(origin.wrong("aliases (*name) are not supported; a text with * needs quotes")),
+            _ => return Err(origin.wrong("aliases (*name) are not supported; a string with * needs quotes")),
         };
         Ok(Node::new(value, origin))
     }
@@ -118,11 +118,11 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Reader<'_, I>
                 _ => return Err(origin.wrong("a key has to be a plain word")),
             };
             if entries.iter().any(|(name, _)| *name == key) {
-                return Err(origin.wrong(format_args!("key '{}' is there twice", wording::short(&key, 60))));
+                return Err(origin.wrong(format_args!("key '{}' is given twice", wording::short(&key, 60))));
             }
             let (event, span) = self.next()?;
             let mut node = self.node(event, span, depth + 1)?;
-            // A map or a list starts on the line after its key; the key is what a person looks for.
+            // The line of the key, because a map or a list starts on the line after its key.
             node.origin = origin;
             entries.push((key, node));
         }
@@ -131,15 +131,17 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Reader<'_, I>
 
 fn refuse(origin: &Origin, anchor: usize, tagged: bool) -> Result<(), StartError> {
     if anchor > 0 {
-        return Err(origin.wrong("anchors (&name) are not supported; a text that starts with & needs quotes"));
+        return Err(
+            origin.wrong("anchors (&name) are not supported; a string that starts with & needs quotes")
+        );
     }
     if tagged {
-        return Err(origin.wrong("tags (!name) are not supported; a text that starts with ! needs quotes"));
+        return Err(origin.wrong("tags (!name) are not supported; a string that starts with ! needs quotes"));
     }
     Ok(())
 }
 
-/// The core schema of YAML 1.2 (section 10.3.2): `no`, `off` and `yes` are text.
+/// A scalar by the core schema of YAML 1.2 (section 10.3.2), where `no`, `off` and `yes` are strings.
 pub(super) fn scalar(text: &str, style: ScalarStyle) -> Json {
     if style != ScalarStyle::Plain {
         return Json::from(text);
@@ -159,7 +161,7 @@ pub(super) fn scalar(text: &str, style: ScalarStyle) -> Json {
     if let Some(whole) = whole {
         return Json::from(whole);
     }
-    // `parse` also knows "inf", "nan" and "1_000"-like words of its own; a number here has a digit in front.
+    // `parse` also accepts words such as "inf" and "nan"; here a number starts with a digit.
     let digits = text.trim_start_matches(['+', '-']).trim_start_matches('.');
     let number =
         digits.starts_with(|first: char| first.is_ascii_digit()).then(|| text.parse::<f64>().ok()).flatten();
@@ -226,25 +228,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_nothing_in_it_is_no_keys() {
+    fn a_file_without_content_has_no_keys() {
         for text in ["", "\n\n", "# only a comment\n", "---\n", "---\n...\n", "\u{feff}", "~"] {
             assert_eq!(read(text), json!({}), "{text:?}");
         }
     }
 
     #[test]
-    fn what_is_no_file_of_settings_is_refused_with_its_line() {
+    fn text_that_is_not_a_file_of_settings_is_refused_with_its_line() {
         for (text, expected) in [
-            ("a: 1\nb: 2\na: 3", "a.yaml:3: key 'a' is there twice"),
-            ("a: {b: 1, b: 2}", "a.yaml:1: key 'b' is there twice"),
+            ("a: 1\nb: 2\na: 3", "a.yaml:3: key 'a' is given twice"),
+            ("a: {b: 1, b: 2}", "a.yaml:1: key 'b' is given twice"),
             ("a: 1\n---\nb: 2", "a.yaml:3: a second document, expected only one"),
             ("- a\n- b", "a.yaml:1: expected keys and values, such as 'server:'"),
             ("just text", "a.yaml:1: expected keys and values, such as 'server:'"),
             (
                 "\na: &x 1",
-                "a.yaml:2: anchors (&name) are not supported; a text that starts with & needs quotes",
+                "a.yaml:2: anchors (&name) are not supported; a string that starts with & needs quotes",
             ),
-            ("a: !x 1", "a.yaml:1: tags (!name) are not supported; a text that starts with ! needs quotes"),
+            ("a: !x 1", "a.yaml:1: tags (!name) are not supported; a string that starts with ! needs quotes"),
             ("? [a]\n: 1", "a.yaml:1: a key has to be a plain word"),
         ] {
             assert_eq!(refused(text), expected, "{text}");
@@ -266,16 +268,16 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_before_the_stack_ends() {
+    fn deep_nesting_is_refused_before_the_stack_overflows() {
         for text in ["[".repeat(1_000_000), "{a: ".repeat(200_000), "- ".repeat(400_000)] {
             let message = refused(&text);
-            // The parser has a bound of its own for brackets (255), and none for `- - -`.
+            // The parser limits nested brackets to 255 itself, but not `- - -`.
             let expected = ["nested deeper than 32 levels", "recursion limit exceeded"];
             assert!(expected.iter().any(|reason| message.contains(reason)), "{message}");
         }
     }
 
-    /// Text that is nearly YAML finds more than random characters do.
+    /// Text that is nearly YAML finds more errors than random characters do.
     fn nearly_yaml() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             Just("a: ".to_owned()),

@@ -1,7 +1,7 @@
-//! The one line of a request: what it was, what came of it, how long it took and who asked.
+//! The canonical line of a request: the request, its response, its duration and its client.
 //!
-//! Written by the HTTP middleware, straight into the sinks and past the `tracing` macros: a line through them costs
-//! some 11,000 instructions, about as much as the request itself.
+//! The HTTP middleware writes it to the sinks directly. With a macro of `tracing` a line would cost about 11,000
+//! instructions, as much as the request itself.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -14,40 +14,40 @@ use super::value::Value;
 /// The logger of these lines, for `logging.levels`.
 pub const LOGGER: &str = "server.access";
 
-/// The names that these lines have; an added field of such a name gets a `_` before it.
+/// The field names of these lines. A custom field with one of these names is written with a `_` before it.
 const NAMES: [&str; 9] =
     ["request_id", "method", "route", "path", "status", "bytes", "duration_ms", "peer", "error"];
 
-/// What is known of a request when its answer is made. No text needs to be clean: it is escaped here.
+/// What is known of a request when its response is complete. The texts can have any content: they are escaped here.
 #[derive(Clone, Copy, Debug)]
 pub struct Canonical<'a> {
-    /// How loud; [`level_of`] the status as a rule.
+    /// The level of the record, as a rule [`level_of`] the status.
     pub level: Level,
-    /// The id that the caller was told.
+    /// The id of the request, as the client got it.
     pub request_id: &'a str,
     /// The HTTP method.
     pub method: &'a str,
     /// The template of the route (`/addresses/{id}`), empty when none matched.
     pub route: &'a str,
-    /// The path as it was asked for, without its query: a query may carry what no log should keep.
+    /// The requested path, without its query: a query may hold what no log should keep.
     pub path: &'a str,
     /// The HTTP status.
     pub status: u16,
-    /// How many bytes of body were answered.
+    /// The number of body bytes in the response.
     pub bytes: u64,
-    /// From the request's head to the answer's.
+    /// The time from the request head to the response head.
     pub duration: Duration,
-    /// Who asked: address and port.
+    /// The client: address and port.
     pub peer: Option<&'a str>,
-    /// The cause of a failure, which the caller is not told.
+    /// The cause of a failure, which the response does not show.
     pub error: Option<&'a str>,
-    /// What the handler adds.
+    /// The fields that the handler adds.
     pub fields: &'a [(Cow<'static, str>, Value)],
-    /// What the caller was told, where there is more to say than the status.
+    /// The message of the response, where it says more than the status.
     pub message: Option<&'a str>,
 }
 
-/// Info below 400, warn below 500, error above.
+/// Info below 400, warn below 500, error from 500 on.
 pub fn level_of(status: u16) -> Level {
     match status {
         ..400 => Level::Info,
@@ -80,7 +80,7 @@ pub(super) fn write(out: &mut Vec<u8>, format: Format, now: SystemTime, request:
         line.text(name!("error"), error);
     }
     for (name, value) in request.fields {
-        line.added(name, value);
+        line.custom(name, value);
     }
     if let Some(message) = request.message {
         line.message(message);
@@ -117,7 +117,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// A strict reader of logfmt: `key=bare` or `key="JSON string"`, one space between.
+    /// A strict parser of logfmt: `key=bare` or `key="JSON string"`, one space between.
     fn parse_logfmt(line: &str) -> Vec<(String, String)> {
         let mut rest = line.strip_suffix('\n').unwrap();
         let mut pairs = Vec::new();

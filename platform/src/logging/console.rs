@@ -1,13 +1,14 @@
 //! Standard output or standard error.
 //!
-//! Writes to a descriptor of its own: whoever reads the terminal slowly then holds up this sink and not `println!`.
+//! It writes to a duplicated descriptor. A terminal that is read slowly then blocks this sink only, and not `println!`.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
+use super::batch::Batch;
 use super::settings::Stream;
-use super::sink::{Batch, Failure, Output};
+use super::sink::{Failure, Output};
 
 pub(super) struct Console(File);
 
@@ -26,7 +27,7 @@ impl Output for Console {
         self.0.write_all(batch.bytes()).map_err(|error| Failure { lost: batch.len(), error })
     }
 
-    fn place(&self) -> String {
+    fn destination(&self) -> String {
         "the console".to_owned()
     }
 }
@@ -34,10 +35,9 @@ impl Output for Console {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging::alarm::Alarm;
     use crate::logging::level::{Filter, Level, Threshold};
     use crate::logging::settings::Format;
-    use crate::logging::sink::{Plan, Sink};
+    use crate::logging::sink::{Sink, SinkConfig};
     use std::collections::BTreeMap;
     use std::process::{Command, Stdio};
     use std::thread;
@@ -49,7 +49,7 @@ mod tests {
     const UNREAD: &str = "TEST_LOG_UNREAD";
 
     #[test]
-    fn a_terminal_that_nobody_reads_holds_nobody_up() {
+    fn a_terminal_that_nobody_reads_blocks_no_caller() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "logging::console::tests::one_process_that_nobody_reads"])
             .env(UNREAD, "1")
@@ -77,20 +77,20 @@ mod tests {
     #[ignore = "the process of the test above, which starts it"]
     fn one_process_that_nobody_reads() {
         std::env::var_os(UNREAD).expect("started by hand it would never end");
-        let plan = Plan {
+        let config = SinkConfig {
             name: "console",
             filter: Filter::new(Threshold::ALL, &BTreeMap::new()),
             format: Format::Human,
             limit: 16_384,
             delay: Duration::ZERO,
-            alarm: Alarm::default(),
+            on_failure: Box::new(|_, _| {}),
         };
-        let sink = Sink::start(plan, Box::new(Console::open(Stream::Stderr).unwrap())).unwrap();
-        // Until the pipe is full (64 KiB as a rule, pipe(7)) and the thread hangs …
+        let sink = Sink::start(config, Box::new(Console::open(Stream::Stderr).unwrap())).unwrap();
+        // Until the pipe is full (usually 64 KiB, see pipe(7)) and the thread hangs …
         while sink.flush(Instant::now() + Duration::from_millis(100)) {
             (0..1_000).for_each(|_| sink.append(Level::Info, b"a line\n"));
         }
-        // … and then until the buffer is full as well: no call waits.
+        // … and then until the buffer is full as well. No call waits.
         while sink.dropped() == 0 {
             sink.append(Level::Info, b"a line\n");
         }

@@ -1,15 +1,15 @@
-//! The one place where text of others becomes part of a log line.
+//! Escapes text that comes from clients, handlers and libraries, for a log line.
 //!
-//! Whatever comes in, what goes out has no line break, no control character and nothing that reorders or hides
-//! text on a terminal, and it cannot end the value it is in. A quoted value is a JSON string in every format, so any
-//! JSON parser gives the original back.
+//! The escaped text has no line break, no control character and no character that reorders or hides text on a terminal,
+//! and it cannot end the value it is in. A quoted value is a JSON string in every format, so any JSON parser gives the
+//! original text back.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// A value of logfmt: bare when it is one plain word, else quoted.
+/// A logfmt value: bare if it is one plain word, else quoted.
 pub(super) fn logfmt(out: &mut Vec<u8>, text: &str) {
     if !text.is_empty() && is_plain(text) {
         out.extend_from_slice(text.as_bytes());
@@ -20,7 +20,7 @@ pub(super) fn logfmt(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// A string of JSON.
+/// A JSON string.
 pub(super) fn json(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     if is_plain(text) {
@@ -31,12 +31,13 @@ pub(super) fn json(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Free text in a line for a person: no quotes around it, so a `"` or `=` in it must not look like a field's.
+/// Free text in the human format. It has no quotes around it, so `"` and `=` are escaped: they must not look like a
+/// field.
 pub(super) fn human(out: &mut Vec<u8>, text: &str) {
     escape(out, text, true);
 }
 
-/// A field's name, in every format: other bytes than these become `_`, so that a name cannot carry a value.
+/// A field name, in every format: any other byte becomes `_`, so that a name cannot hold a value.
 pub(super) fn key(out: &mut Vec<u8>, name: &str) {
     if name.is_empty() {
         out.push(b'_');
@@ -47,7 +48,7 @@ pub(super) fn key(out: &mut Vec<u8>, name: &str) {
     }));
 }
 
-/// Bytes of others as text: what is not UTF-8 becomes `\xNN`, so that nothing is lost.
+/// Bytes as text: each byte that is not UTF-8 becomes `\xNN`, so that nothing is lost.
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -63,7 +64,7 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Bytes that mean nothing but themselves in any format. A table: most text of a request is plain, and looking is
+/// The bytes that need no escaping in any format. A table, because most text of a request is plain, and checking it is
 /// then most of the work.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
@@ -79,17 +80,17 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
 
-/// True for what must never reach a terminal as it is: control characters (C0, DEL, C1: among them ESC and CSI), line
-/// and paragraph separators, and the characters of general category Cf that reorder or hide text (Unicode TR36 §2,
-/// "Trojan Source", CVE-2021-42574).
+/// True for a character that must not reach a terminal unescaped: control characters (C0, DEL, C1: among them ESC and
+/// CSI), line and paragraph separators, and the characters of general category Cf that reorder or hide text (Unicode
+/// TR36 §2, "Trojan Source", CVE-2021-42574).
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Appends `text` as the inside of a JSON string. With `equals`, `=` is escaped as well: then not even a reader that
-/// splits at spaces and ignores quotes finds a pair that was not written by us.
+/// Appends `text` as the content of a JSON string. With `equals`, `=` is escaped as well: then even a reader that
+/// splits at spaces and ignores quotes finds no pair that this program has not written.
 fn escape(out: &mut Vec<u8>, text: &str, equals: bool) {
     let mut copied = 0;
     for (at, c) in text.char_indices() {
@@ -129,7 +130,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// The characters that the issue names, and every other that could do harm.
+    /// The characters that can harm a terminal or a reader of the log.
     fn harmful() -> impl Iterator<Item = char> {
         ('\0'..='\u{1f}')
             .chain('\u{7f}'..='\u{9f}')

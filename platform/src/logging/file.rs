@@ -1,17 +1,18 @@
-//! The log file that is rotated by size, and that several processes may write at once.
+//! A log file that is rotated by size and that several processes can write at the same time.
 //!
-//! Each batch is written under an advisory lock on `<file>.lock`. Under it, the file that the path names is looked up
-//! anew: another process may have rotated it, or somebody deleted it. Lines are never split, neither by another writer
-//! nor by a rotation, nor by a disk that is full in the middle of one.
+//! Each batch is written under an advisory lock on `<file>.lock`. Under the lock, the path is looked up again: another
+//! process may have rotated the file, or somebody may have deleted it. A line is never split: not by another writer,
+//! not by a rotation, and not by a disk that is full in the middle of it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::sink::{Batch, Failure, Output};
+use super::batch::Batch;
+use super::sink::{Failure, Output};
 
-/// Paths are in log lines, so not for everybody: the owner writes, the group reads.
+/// The owner writes, the group reads. Log lines hold paths of requests, which are not for everybody.
 const MODE: u32 = 0o640;
 
 pub(super) struct SizedFile {
@@ -24,7 +25,7 @@ pub(super) struct SizedFile {
 }
 
 impl SizedFile {
-    /// Opens nothing yet: the first batch does, and its failure is told like any later one.
+    /// Opens nothing yet. The first batch opens the file, and its failure is reported like any later one.
     pub(super) fn new(path: &Path, max_size: u64, max_files: u64) -> Self {
         Self {
             path: path.to_owned(),
@@ -36,7 +37,7 @@ impl SizedFile {
         }
     }
 
-    /// Writes as many lines as it can and takes them off `rest`.
+    /// Writes as many lines as it can and removes them from `rest`.
     fn append(&mut self, rest: &mut &[u8]) -> io::Result<()> {
         let lock = self.lock()?;
         while !rest.is_empty() {
@@ -47,12 +48,13 @@ impl SizedFile {
                     self.rotate()?;
                     continue;
                 }
-                // A line that is longer than a file may be gets a file of its own.
+                // A line that is longer than `max_size` gets a file of its own.
                 0 => rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1),
                 fits => fits,
             };
             if let Err(error) = file.write_all(&rest[..length]) {
-                // Half a line must not meet the next one. Under the lock, what is after `size` is ours.
+                // Removes half a line, so that the next one starts at its beginning. Nobody else has written after
+                // `size`: this process holds the lock.
                 let _ = file.set_len(size);
                 return Err(error);
             }
@@ -64,8 +66,8 @@ impl SizedFile {
         Ok(())
     }
 
-    /// The lock, held until it is unlocked or dropped. It counts only while its path names it: somebody may have
-    /// deleted the file, and another process then locks a new one.
+    /// Takes the lock; it is held until the file is unlocked or dropped. A lock on a file that is no longer at its path
+    /// is worthless: when somebody has deleted the file, another process locks a new one.
     fn lock(&mut self) -> io::Result<File> {
         loop {
             let lock = match self.lock.take() {
@@ -79,7 +81,7 @@ impl SizedFile {
         }
     }
 
-    /// The file that the path names now, and its size.
+    /// The file that is at the path now, and its size.
     fn current(&mut self) -> io::Result<(File, u64)> {
         let file = match self.file.take() {
             Some(file) if is_at(&file, &self.path)? => file,
@@ -89,7 +91,7 @@ impl SizedFile {
         Ok((file, size))
     }
 
-    /// `.1` becomes `.2` and so on, the oldest is overwritten, and the path is free.
+    /// Renames `.1` to `.2` and so on, overwriting the oldest file, and then the file itself to `.1`.
     fn rotate(&self) -> io::Result<()> {
         for number in (1..self.max_files).rev() {
             let older = beside(&self.path, &(number + 1).to_string());
@@ -106,18 +108,18 @@ impl Output for SizedFile {
     fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         let mut rest = batch.bytes();
         self.append(&mut rest).map_err(|error| {
-            // Dropping the descriptors releases the lock; the next batch begins anew.
+            // Dropping the files releases the lock; the next batch opens them again.
             (self.lock, self.file) = (None, None);
-            Failure { lost: batch.after(batch.bytes().len() - rest.len()), error }
+            Failure { lost: batch.unwritten(batch.bytes().len() - rest.len()), error }
         })
     }
 
-    fn place(&self) -> String {
+    fn destination(&self) -> String {
         self.path.display().to_string()
     }
 }
 
-/// `server.log` and `1` make `server.log.1`.
+/// `server.log` and `1` give `server.log.1`.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -125,7 +127,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Opens for appending; makes the file, and its folder.
+/// Opens the file for appending; creates it and its folder when they are missing.
 fn open(path: &Path) -> io::Result<File> {
     let options = || OpenOptions::new().append(true).create(true).mode(MODE).open(path);
     match (options(), path.parent()) {
@@ -137,7 +139,7 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// True when `path` names this open file. Its inode cannot be used again while it is open.
+/// True when this open file is at `path`. Its inode number is not given to another file while it is open.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {
@@ -147,7 +149,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// How many of the first `room` bytes are whole lines.
+/// The length of the complete lines within the first `room` bytes.
 fn whole_lines(bytes: &[u8], room: u64) -> usize {
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     match bytes.get(..room) {
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_file_and_a_deleted_folder_are_made_again() {
+    fn a_deleted_file_and_a_deleted_folder_are_created_again() {
         let folder = tempfile::tempdir().unwrap();
         let logs = folder.path().join("deep/logs");
         let mut file = SizedFile::new(&logs.join("a.log"), 1_000, 2);
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_loses_whole_records_and_says_how_many() {
+    fn a_full_disk_loses_complete_records_and_their_number_is_returned() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(read(&folder, "a.log"), "three\n");
     }
 
-    /// The design that was rejected: each writer trusts what it knew when it opened the file.
+    /// The design that was rejected: each writer keeps the file and the size that it saw when it opened the file.
     struct Naive {
         path: PathBuf,
         file: File,
@@ -250,12 +252,12 @@ mod tests {
             Ok(())
         }
 
-        fn place(&self) -> String {
+        fn destination(&self) -> String {
             self.path.display().to_string()
         }
     }
 
-    /// Two writers see a full file; the first rotates it, then the second writes. All four lines must be left.
+    /// Two writers open a full file; the first one rotates it, then the second one writes. No line may be lost.
     fn lines_left(open: impl Fn(&Path) -> Box<dyn Output>) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
@@ -269,7 +271,7 @@ mod tests {
     #[test]
     fn a_rotation_by_another_writer_is_noticed() {
         assert_eq!(lines_left(|path| Box::new(SizedFile::new(path, 10, 1))), "one1\ntwo2\nthre\nfour\n");
-        // The control: without the look under the lock, the second rotation destroys the first one's backup.
+        // The control: without a second look under the lock, the second rotation overwrites the file of the first one.
         assert_eq!(lines_left(|path| Box::new(Naive::new(path))), "thre\nfour\n");
     }
 

@@ -1,6 +1,7 @@
-//! Turns the events of `tracing` into records of the same sinks.
+//! A layer of `tracing-subscriber` that writes events as records to the sinks.
 //!
-//! The levels are fixed at the start, so a callsite that no sink wants is switched off for good when it is first met.
+//! The thresholds do not change after the start. So a callsite that no sink wants is disabled for good when it is first
+//! reached.
 
 use std::fmt::{self, Debug};
 use std::time::SystemTime;
@@ -18,16 +19,16 @@ use super::level::{Level, Threshold};
 use super::line::Line;
 use super::value::Value;
 
-pub(super) struct Records(pub(super) Logging);
+pub(super) struct RecordLayer(pub(super) Logging);
 
-impl Records {
+impl RecordLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let level = Level::from(*metadata.level());
-        self.0.inner.sinks.iter().any(|sink| sink.filter.threshold(metadata.target()).lets(level))
+        self.0.inner.sinks.iter().any(|sink| sink.filter.threshold(metadata.target()).allows(level))
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Records {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.wants(metadata) { Interest::always() } else { Interest::never() }
     }
@@ -37,8 +38,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Records {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let quietest = self.0.inner.sinks.iter().map(|sink| sink.filter.quietest()).max();
-        Some(quietest.unwrap_or(Threshold::OFF).hint())
+        let threshold = self.0.inner.sinks.iter().map(|sink| sink.filter.most_verbose()).max();
+        Some(threshold.unwrap_or(Threshold::OFF).to_level_filter())
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -64,7 +65,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Records {
         event.record(&mut fields);
         let mut record = Vec::new();
         for sink in &self.0.inner.sinks {
-            if !sink.filter.threshold(metadata.target()).lets(level) {
+            if !sink.filter.threshold(metadata.target()).allows(level) {
                 continue;
             }
             record.clear();
@@ -73,13 +74,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Records {
                 line.message(message);
             }
             for (name, value) in &fields.others {
-                line.added(name, value);
+                line.custom(name, value);
             }
             for span in context.event_scope(event).into_iter().flatten() {
                 if let Some(fields) = span.extensions().get::<Fields>() {
-                    // The name of the span keeps its fields apart from the event's own.
+                    // The name of the span tells its fields from those of the event.
                     for (name, value) in &fields.others {
-                        line.added(&format!("{}.{name}", span.name()), value);
+                        line.custom(&format!("{}.{name}", span.name()), value);
                     }
                 }
             }
@@ -89,7 +90,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Records {
     }
 }
 
-/// What an event or a span carries.
+/// The message and the fields of an event, or the fields of a span.
 #[derive(Default)]
 struct Fields {
     message: Option<String>,
@@ -97,7 +98,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// A value that is recorded again replaces the first one: a name is on a line once.
+    /// Sets a field. A value that is recorded again replaces the earlier one, so that a name is on a line once.
     fn set(&mut self, field: &Field, value: Value) {
         match self.others.iter_mut().find(|(name, _)| *name == field.name()) {
             Some((_, old)) => *old = value,
@@ -157,7 +158,7 @@ mod tests {
     /// The lines that `log` writes, without their times.
     fn logged(log: impl FnOnce()) -> Vec<String> {
         let (logging, memory) = Logging::to_memory();
-        tracing::subscriber::with_default(registry().with(Records(logging)), log);
+        tracing::subscriber::with_default(registry().with(RecordLayer(logging)), log);
         memory.lines().iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 

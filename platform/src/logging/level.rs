@@ -1,4 +1,4 @@
-//! How loud a record is, how loud a sink may be, and which target may be louder or quieter than the rest.
+//! The level of a record, the threshold of a sink, and the thresholds of single loggers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,18 +8,18 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
-/// How loud a record is, loudest first.
+/// The level of a record, the most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Somebody has to look.
+    /// A failure that somebody has to look at.
     Error,
-    /// Worth a look.
+    /// Something unexpected, such as a request that was refused.
     Warn,
-    /// What happens.
+    /// Normal operation.
     Info,
-    /// For who looks for a fault.
+    /// Details for debugging.
     Debug,
-    /// For who looks for it with a lens.
+    /// More details than debugging needs as a rule.
     Trace,
 }
 
@@ -35,7 +35,7 @@ impl Level {
         }
     }
 
-    /// The name for a person, of one width so that columns line up.
+    /// The name in the human format, padded so that columns line up.
     pub(super) fn padded(self) -> &'static str {
         match self {
             Self::Error => "ERROR",
@@ -59,8 +59,8 @@ impl From<tracing::Level> for Level {
     }
 }
 
-/// The quietest level that still passes; written `off error warn info debug trace`, in any case.
-/// Python's names (`CRITICAL`, `WARNING`) are read as well: configurations of the original have them.
+/// The least severe level that passes; in the configuration `off error warn info debug trace`, in upper or lower case.
+/// Python's names `CRITICAL` and `WARNING` are accepted too: configurations of the original have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Threshold(Option<Level>);
 
@@ -70,18 +70,18 @@ impl Threshold {
     /// Everything passes.
     pub const ALL: Self = Self(Some(Level::Trace));
 
-    /// A threshold that lets `level` and all louder ones pass.
+    /// A threshold that allows `level` and all more severe levels.
     pub fn at(level: Level) -> Self {
         Self(Some(level))
     }
 
     /// True when a record of this level passes.
-    pub fn lets(self, level: Level) -> bool {
+    pub fn allows(self, level: Level) -> bool {
         self.0 >= Some(level)
     }
 
-    /// The same as `tracing` says it.
-    pub(super) fn hint(self) -> LevelFilter {
+    /// The same threshold as a type of `tracing`.
+    pub(super) fn to_level_filter(self) -> LevelFilter {
         match self.0 {
             None => LevelFilter::OFF,
             Some(Level::Error) => LevelFilter::ERROR,
@@ -124,35 +124,35 @@ impl<'de> Deserialize<'de> for Threshold {
     }
 }
 
-/// What one sink lets pass: its own level, and the levels of the targets that are named.
+/// The threshold of one sink, and those of single loggers in it.
 #[derive(Clone, Debug)]
 pub(super) struct Filter {
-    root: Threshold,
-    /// Longest name first, so that the first match is the most exact one.
+    default: Threshold,
+    /// The longest name first, so that the first match is the most specific one.
     targets: Arc<[(String, Threshold)]>,
 }
 
 impl Filter {
-    pub(super) fn new(root: Threshold, levels: &BTreeMap<String, Threshold>) -> Self {
+    pub(super) fn new(default: Threshold, levels: &BTreeMap<String, Threshold>) -> Self {
         let mut targets: Vec<_> = levels.iter().map(|(name, level)| (name.clone(), *level)).collect();
         targets.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        Self { root, targets: targets.into() }
+        Self { default, targets: targets.into() }
     }
 
-    /// What passes for one target. A sink that is off stays off, whatever the targets say.
+    /// The threshold for one logger (a target of `tracing`). A sink that is off stays off for every logger.
     pub(super) fn threshold(&self, target: &str) -> Threshold {
-        if self.root == Threshold::OFF {
+        if self.default == Threshold::OFF {
             return Threshold::OFF;
         }
-        self.targets.iter().find(|(name, _)| covers(name, target)).map_or(self.root, |(_, level)| *level)
+        self.targets.iter().find(|(name, _)| covers(name, target)).map_or(self.default, |(_, level)| *level)
     }
 
-    /// The quietest level that any target may have here.
-    pub(super) fn quietest(&self) -> Threshold {
-        if self.root == Threshold::OFF {
+    /// The threshold that allows the most, of all loggers.
+    pub(super) fn most_verbose(&self) -> Threshold {
+        if self.default == Threshold::OFF {
             return Threshold::OFF;
         }
-        self.targets.iter().map(|(_, level)| *level).fold(self.root, Ord::max)
+        self.targets.iter().map(|(_, level)| *level).fold(self.default, Ord::max)
     }
 }
 
@@ -191,13 +191,13 @@ mod tests {
         assert_eq!(filter.threshold("server::platform"), Threshold::at(Level::Warn));
         assert_eq!(filter.threshold("server_two"), Threshold::at(Level::Info));
         assert_eq!(filter.threshold("sqlx::query"), Threshold::OFF);
-        assert_eq!(filter.quietest(), Threshold::at(Level::Debug));
+        assert_eq!(filter.most_verbose(), Threshold::at(Level::Debug));
     }
 
     #[test]
     fn a_sink_that_is_off_stays_off() {
         let filter = Filter::new(Threshold::OFF, &from_value(json!({"server": "trace"})).unwrap());
-        assert!(!filter.threshold("server").lets(Level::Error));
-        assert_eq!(filter.quietest(), Threshold::OFF);
+        assert!(!filter.threshold("server").allows(Level::Error));
+        assert_eq!(filter.most_verbose(), Threshold::OFF);
     }
 }

@@ -1,7 +1,8 @@
-//! Writes one record as one line, in any of the three formats. Knows their syntax and nothing of what is in them.
+//! Writes one record as one line, in any of the three formats. It knows their syntax, and not which fields a record
+//! has.
 //!
-//! The line of a request passes here, so nothing allocates or goes through `format!` except for numbers that are rare,
-//! and what stands around a name of ours is one text with it.
+//! Every request writes a line, so nothing here allocates or calls `format!`, except for floats, which are rare. A name
+//! of ours and the syntax around it are one constant text.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -12,17 +13,17 @@ use super::settings::Format;
 use super::timestamp::{self, digit};
 use super::value::Value;
 
-/// The names that every record has; an added field of such a name gets a `_` before it.
-const HEAD: [&str; 4] = ["time", "level", "logger", "msg"];
+/// The field names of every record. A custom field with one of these names is written with a `_` before it.
+const COMMON: [&str; 4] = ["time", "level", "logger", "msg"];
 
-/// A name of ours with what stands around it; made by [`name!`](name).
+/// A constant field name with the syntax around it; made by [`name!`](name).
 #[derive(Clone, Copy)]
 pub(super) struct Name {
     pub(super) logfmt: &'static str,
     pub(super) json: &'static str,
 }
 
-/// The [`Name`] of this text, which needs no care.
+/// The [`Name`] of this text. The text must not need escaping.
 macro_rules! name {
     ($text:literal) => {
         $crate::logging::line::Name { logfmt: concat!(" ", $text, "="), json: concat!(",\"", $text, "\":") }
@@ -38,7 +39,7 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Writes time, level and logger. `reserved` are more names that an added field must not take.
+    /// Writes time, level and logger. `reserved` are further names that a custom field must not take.
     pub(super) fn begin(
         out: &'a mut Vec<u8>,
         format: Format,
@@ -78,29 +79,29 @@ impl<'a> Line<'a> {
         self.out.extend_from_slice(if self.format == Format::Json { b"}\n" } else { b"\n" });
     }
 
-    /// A field of our own with text of anybody.
+    /// A field with a text, which is escaped.
     pub(super) fn text(&mut self, name: Name, text: &str) {
         self.name(name);
         self.value(text);
     }
 
-    /// A field of our own with a whole number.
+    /// A field with a whole number.
     pub(super) fn uint(&mut self, name: Name, number: u64) {
         self.name(name);
         decimal(self.out, number);
     }
 
-    /// A field of our own with a time span in milliseconds, to the microsecond.
-    pub(super) fn millis(&mut self, name: Name, span: Duration) {
+    /// A field with a duration in milliseconds, with three decimals.
+    pub(super) fn millis(&mut self, name: Name, duration: Duration) {
         self.name(name);
-        let micros = micros(span);
+        let micros = micros(duration);
         decimal(self.out, micros / 1_000);
         self.out.extend_from_slice(&[b'.', digit(micros / 100), digit(micros / 10), digit(micros)]);
     }
 
-    /// A field that somebody else named.
-    pub(super) fn added(&mut self, name: &str, value: &Value) {
-        self.added_name(name);
+    /// A field whose name comes from a handler or from `tracing`.
+    pub(super) fn custom(&mut self, name: &str, value: &Value) {
+        self.custom_name(name);
         match value {
             Value::Text(text) => self.value(text),
             Value::Int(number) => {
@@ -112,11 +113,11 @@ impl<'a> Line<'a> {
             Value::Uint(number) => decimal(self.out, *number),
             Value::Float(number) if number.is_finite() => drop(write!(self.out, "{number}")),
             Value::Float(_) => self.out.extend_from_slice(b"null"),
-            Value::Bool(answer) => self.out.extend_from_slice(if *answer { b"true" } else { b"false" }),
+            Value::Bool(value) => self.out.extend_from_slice(if *value { b"true" } else { b"false" }),
         }
     }
 
-    /// What the record says, in words.
+    /// The message of the record.
     pub(super) fn message(&mut self, text: &str) {
         if self.format == Format::Human {
             self.out.push(b' ');
@@ -126,18 +127,18 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A word without a name (human format): the head of a request's line.
+    /// A text without a name, for the human format: method and path of a request.
     pub(super) fn word(&mut self, text: &str) {
         self.out.push(b' ');
         escape::logfmt(self.out, text);
     }
 
-    /// A status and a time span without names (human format).
-    pub(super) fn outcome(&mut self, status: u16, span: Duration) {
+    /// A status and a duration without names, for the human format.
+    pub(super) fn outcome(&mut self, status: u16, duration: Duration) {
         self.out.push(b' ');
         decimal(self.out, u64::from(status));
         self.out.push(b' ');
-        let micros = micros(span);
+        let micros = micros(duration);
         decimal(self.out, micros / 1_000);
         self.out.extend_from_slice(&[b'.', digit(micros / 100), b'm', b's']);
     }
@@ -154,9 +155,9 @@ impl<'a> Line<'a> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    fn added_name(&mut self, name: &str) {
+    fn custom_name(&mut self, name: &str) {
         self.out.extend_from_slice(if self.format == Format::Json { b",\"" } else { b" " });
-        if HEAD.contains(&name) || self.reserved.contains(&name) {
+        if COMMON.contains(&name) || self.reserved.contains(&name) {
             self.out.push(b'_');
         }
         escape::key(self.out, name);
@@ -164,8 +165,8 @@ impl<'a> Line<'a> {
     }
 }
 
-fn micros(span: Duration) -> u64 {
-    span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()))
+fn micros(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
 }
 
 /// Appends a whole number.
@@ -197,23 +198,23 @@ mod tests {
             Value::from(true),
             Value::from(&b"a\xff"[..]),
         ];
-        let text = line(Format::Json, |line| values.iter().for_each(|value| line.added("v", value)));
+        let text = line(Format::Json, |line| values.iter().for_each(|value| line.custom("v", value)));
         let expected = r#""v":-9223372036854775808,"v":18446744073709551615,"v":0,"v":-1.5,"v":null,"v":true,"v":"a\\xff"}"#;
         assert!(text.trim_end().ends_with(expected), "{text}");
     }
 
     #[test]
-    fn an_added_field_cannot_take_a_name_of_ours() {
+    fn a_custom_field_cannot_take_a_reserved_name() {
         let text = line(Format::Logfmt, |line| {
             for name in ["level", "status", "a b=c"] {
-                line.added(name, &Value::from("x"));
+                line.custom(name, &Value::from("x"));
             }
         });
         assert_eq!(text, "time=1970-01-01T00:00:00.000Z level=warn logger=here _level=x _status=x a_b_c=x\n");
     }
 
     #[test]
-    fn a_span_has_three_decimals() {
+    fn a_duration_has_three_decimals() {
         let text = line(Format::Logfmt, |line| {
             line.millis(name!("a"), Duration::from_nanos(12_345_678));
             line.millis(name!("b"), Duration::from_micros(7));

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::sink::{Batch, Failure, Output, Sink};
+use super::batch::Batch;
+use super::sink::{Failure, Output, Sink};
 
-/// Far longer than the thread of the sink needs for what a test logs.
+/// Much longer than the thread of the sink needs for the records of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What was logged so far, in logfmt.
+/// The lines that were logged so far, in logfmt.
 #[derive(Clone)]
 pub struct MemoryLog {
     pub(super) sink: Sink,
@@ -34,7 +35,7 @@ impl Output for Lines {
         Ok(())
     }
 
-    fn place(&self) -> String {
+    fn destination(&self) -> String {
         "memory".to_owned()
     }
 }

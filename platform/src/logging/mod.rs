@@ -1,14 +1,14 @@
-//! Logging: records go to a console, a file, a syslog server and the local syslog, each with a level and a format of
-//! its own.
+//! Logging: records go to a console, a file, a syslog server and the local syslog, each with its own level and format.
 //!
-//! Two ways in: [`Logging::canonical`] for the one line of a request, and the macros of `tracing` for the rest. None
-//! of them waits for a sink (`sink.rs`); no text can break out of its line (`escape.rs`). Knows nothing of HTTP but the
-//! words on that line.
+//! There are two ways to log: [`Logging::canonical`] for the one line of a request, and the macros of `tracing` for
+//! everything else. Neither waits for a sink (`sink.rs`), and no logged text can end its line or look like another
+//! field (`escape.rs`). This module does not import HTTP; it only knows the fields of that line.
 
-mod alarm;
+mod batch;
 pub mod canonical;
 mod console;
 mod escape;
+mod failure_reporter;
 mod file;
 mod layer;
 mod level;
@@ -38,24 +38,24 @@ pub use settings::{
 pub use value::Value;
 
 use crate::error::StartError;
-use alarm::{Alarm, Voices};
+use failure_reporter::FailureReporter;
 use level::Filter;
 use line::name;
-use sink::{Output, Plan, Sink};
+use sink::{Output, Sink, SinkConfig};
 
-/// The logger of what logging says of itself.
+/// The logger of records about logging itself.
 const LOGGER: &str = "server.logging";
-/// Holds most lines of requests without growing.
-const LINE: usize = 512;
+/// The initial capacity for a line; most lines of requests fit.
+const LINE_CAPACITY: usize = 512;
 
-/// What syslog is told of who writes.
+/// How the process identifies itself to syslog.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The name of the service.
     pub service: String,
 }
 
-/// The way to the sinks. A clone is one more handle on the same; the last one to go lets the threads end.
+/// A handle on the sinks. Clones share them; when the last clone is dropped, the threads of the sinks end.
 #[derive(Clone)]
 pub struct Logging {
     inner: Arc<Inner>,
@@ -63,7 +63,7 @@ pub struct Logging {
 
 struct Inner {
     sinks: Vec<Sink>,
-    voices: Voices,
+    failure_reporter: FailureReporter,
 }
 
 impl Drop for Inner {
@@ -73,21 +73,21 @@ impl Drop for Inner {
 }
 
 impl Logging {
-    /// Starts the sinks, each with a thread. A sink that cannot write yet is no error: it says so on the console and
-    /// goes on trying.
+    /// Starts the sinks, each with its own thread. A sink that cannot write yet is not an error: the failure is
+    /// reported on the console, and the sink tries again.
     pub fn start(settings: &Settings, identity: &Identity) -> Result<Self, StartError> {
         let mut sinks = Vec::new();
-        let voices = Voices::default();
+        let failure_reporter = FailureReporter::default();
         let mut start = |name, level, format, output: Box<dyn Output>| {
-            let plan = Plan {
+            let config = SinkConfig {
                 name,
                 filter: Filter::new(level, &settings.levels),
                 format,
                 limit: settings.buffer.as_usize(),
                 delay: settings.flush_delay.get(),
-                alarm: Alarm::new(&voices),
+                on_failure: failure_reporter.on_failure(name),
             };
-            sinks.push(Sink::start(plan, output)?);
+            sinks.push(Sink::start(config, output)?);
             Ok::<_, StartError>(())
         };
 
@@ -110,84 +110,86 @@ impl Logging {
                 syslog::LocalSyslog::open(facility, &identity.service, syslog_tracing::Options::LOG_PID)?;
             start("syslog", level, format, Box::new(output))?;
         }
-        Ok(Self::of(sinks, voices))
+        Ok(Self::new(sinks, failure_reporter))
     }
 
-    fn of(sinks: Vec<Sink>, voices: Voices) -> Self {
-        voices.set(&sinks);
-        Self { inner: Arc::new(Inner { sinks, voices }) }
+    fn new(sinks: Vec<Sink>, failure_reporter: FailureReporter) -> Self {
+        failure_reporter.set_sinks(&sinks);
+        Self { inner: Arc::new(Inner { sinks, failure_reporter }) }
     }
 
-    /// Without any sink.
+    /// A log without sinks.
     pub fn discard() -> Self {
-        Self::of(Vec::new(), Voices::default())
+        Self::new(Vec::new(), FailureReporter::default())
     }
 
-    /// Into memory, every level, logfmt: for tests.
+    /// A log in memory, for tests: every level, in logfmt.
     ///
     /// # Panics
-    /// When the system gives no thread.
+    /// When no thread can be started.
     pub fn to_memory() -> (Self, MemoryLog) {
-        let plan = Plan {
+        let config = SinkConfig {
             name: "memory",
             filter: Filter::new(Threshold::ALL, &BTreeMap::new()),
             format: Format::Logfmt,
             limit: usize::MAX,
             delay: Duration::ZERO,
-            alarm: Alarm::default(),
+            on_failure: Box::new(|_, _| {}),
         };
         let lines = memory::Lines::default();
-        let sink = match Sink::start(plan, Box::new(lines.clone())) {
+        let sink = match Sink::start(config, Box::new(lines.clone())) {
             Ok(sink) => sink,
             Err(error) => panic!("{error}"),
         };
-        let logging = Self::of(vec![sink.clone()], Voices::default());
+        let logging = Self::new(vec![sink.clone()], FailureReporter::default());
         (logging, MemoryLog { sink, lines })
     }
 
-    /// Sends what the macros of `tracing` say into the sinks, for the whole process. Once in its life.
+    /// Sends the events of `tracing` to the sinks, for the whole process. Can be called once.
     pub fn install(&self) -> Result<(), StartError> {
-        let subscriber = tracing_subscriber::registry().with(layer::Records(self.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer::RecordLayer(self.clone()));
         tracing::subscriber::set_global_default(subscriber)
             .map_err(|error| StartError::failed(format!("logging: {error}")))
     }
 
-    /// Writes the line of a request and never waits for a sink. Costs some 3,500 instructions with the file alone and
-    /// 1,700 more for the console (callgrind).
+    /// Writes the line of a request. Never waits for a sink. Costs about 3,500 instructions with the file alone, and
+    /// 1,700 more with the console (callgrind).
     pub fn canonical(&self, request: &Canonical<'_>) {
-        let mut record = Vec::with_capacity(LINE);
+        let mut record = Vec::with_capacity(LINE_CAPACITY);
         let now = SystemTime::now();
-        for sink in self.inner.sinks.iter().filter(|sink| sink.access.lets(request.level)) {
+        for sink in self.inner.sinks.iter().filter(|sink| sink.access.allows(request.level)) {
             record.clear();
             canonical::write(&mut record, sink.format, now, request);
             sink.append(request.level, &record);
         }
     }
 
-    /// Waits until no record that was logged before is waiting any more: written, or dropped and counted. False when
-    /// the deadline comes first.
-    pub fn flush(&self, deadline: Duration) -> bool {
-        let until = Instant::now() + deadline;
-        // All at once: a sink that is late must not take the time of the others.
-        self.inner.sinks.iter().for_each(Sink::hurry);
+    /// Waits until every record that was logged before is written, or dropped and counted. False when that is not done
+    /// after `timeout`.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        // All sinks start at once: a slow one must not use up the time of the others.
+        self.inner.sinks.iter().for_each(Sink::request_flush);
         let late = self.inner.sinks.iter().filter(|sink| !sink.flush(until)).count();
         late == 0
     }
 
-    /// The last flush: what a sink has dropped and could not say, another one says. `deadline` is for both.
-    pub fn finish(&self, deadline: Duration) {
-        let until = Instant::now() + deadline;
-        self.flush(deadline);
-        for sink in self.inner.sinks.iter().filter(|sink| sink.unsaid() > 0) {
-            let text = "log records dropped";
-            self.inner
-                .voices
-                .say(sink.name, Level::Warn, text, |line| line.uint(name!("dropped"), sink.unsaid()));
+    /// The last flush, within `timeout`. Drops that a sink could not report itself are reported by another sink.
+    pub fn finish(&self, timeout: Duration) {
+        let until = Instant::now() + timeout;
+        self.flush(timeout);
+        for sink in &self.inner.sinks {
+            let drops = sink.unreported_drops();
+            if drops > 0 {
+                let message = "log records dropped";
+                let reporter = &self.inner.failure_reporter;
+                reporter.report(sink.name, Level::Warn, message, |line| line.uint(name!("dropped"), drops));
+            }
         }
         self.flush(until.saturating_duration_since(Instant::now()));
     }
 
-    /// How many records all sinks together have dropped since the start.
+    /// The number of records that all sinks together have dropped since the start.
     pub fn dropped(&self) -> u64 {
         self.inner.sinks.iter().map(Sink::dropped).sum()
     }
@@ -198,7 +200,7 @@ fn file_output(settings: &LogFile) -> Result<Box<dyn Output>, StartError> {
     let (Some(name), Some(folder)) = (path.file_name().and_then(|name| name.to_str()), path.parent()) else {
         return Err(StartError::config(format!("logging.file.path: '{}' names no file", path.display())));
     };
-    // The parent of a bare name is "", which is not a folder that can be read.
+    // The parent of a bare file name is "", which is not a folder that can be read.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let rolling = |period| rolling::RollingFile::new(folder, name, period, settings.max_files.as_usize());
     Ok(match settings.rotation {
@@ -220,7 +222,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// All sinks off but the file; `change` sets the rest.
+    /// Settings with only the file enabled; `change` sets the rest.
     fn settings(path: &Path, change: impl FnOnce(&mut Json)) -> Settings {
         let mut settings = json!({
             "console": {"enabled": false, "level": "info", "format": "human", "stream": "stderr"},
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_one_line_in_a_file_whose_folder_is_made() {
+    fn a_request_is_one_line_in_a_file_whose_folder_is_created() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/logs/server.log");
         let logging = start(&settings(&path, |_| {}));
@@ -282,7 +284,7 @@ mod tests {
             settings["levels"] = json!({"quiet": "off", "loud": "debug"});
         });
         let logging = start(&settings);
-        let subscriber = tracing_subscriber::registry().with(layer::Records(logging.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer::RecordLayer(logging.clone()));
         assert_eq!(subscriber.max_level_hint(), Some(tracing::level_filters::LevelFilter::DEBUG));
         tracing::subscriber::with_default(subscriber, || {
             for status in [200, 404, 500] {
@@ -312,26 +314,26 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_file_is_no_error_of_a_request_and_the_console_says_it_once() {
+    fn a_file_that_cannot_be_written_fails_no_request_and_is_reported_once_on_the_console() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let path = file.join("server.log");
         let (console, memory) = Logging::to_memory();
         let settings = settings(&path, |_| {});
-        let voices = Voices::default();
-        let plan = Plan {
+        let reporter = FailureReporter::default();
+        let config = SinkConfig {
             name: "file",
             filter: Filter::new(Threshold::ALL, &BTreeMap::new()),
             format: Format::Logfmt,
             limit: settings.buffer.as_usize(),
             delay: Duration::ZERO,
-            alarm: Alarm::new(&voices),
+            on_failure: reporter.on_failure("file"),
         };
-        let sink = Sink::start(plan, file_output(&settings.file).unwrap()).unwrap();
+        let sink = Sink::start(config, file_output(&settings.file).unwrap()).unwrap();
         let both = [sink.clone(), console.inner.sinks[0].clone()];
-        let logging = Logging::of(vec![sink], Voices::default());
-        voices.set(&both);
+        let logging = Logging::new(vec![sink], FailureReporter::default());
+        reporter.set_sinks(&both);
         for dropped in 1..=3 {
             logging.canonical(&request(200));
             assert!(logging.flush(SOON));
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sink_could_not_say_until_the_end_another_one_says() {
+    fn drops_that_a_sink_could_not_report_are_reported_by_another_one_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.log");
         let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -373,12 +375,12 @@ mod tests {
         };
         assert!(outage.contains(&format!("place=\"udp name.invalid:{nobody}\"")), "{text}");
         assert!(end.ends_with("msg=\"log records dropped\" sink=udp dropped=3"), "{text}");
-        // The control: a flush alone does not say it.
+        // The control: a flush alone does not report them.
         assert_eq!(logging.dropped(), 3);
     }
 
     #[test]
-    fn without_sinks_everything_is_as_cheap_as_it_can_be() {
+    fn without_sinks_nothing_is_written_and_nothing_is_dropped() {
         let logging = Logging::discard();
         logging.canonical(&request(500));
         assert!(logging.flush(Duration::ZERO));

@@ -1,7 +1,7 @@
-//! A log file an hour or a day: `tracing-appender` names the files, makes them and removes the oldest.
+//! One log file for each hour or day: `tracing-appender` names the files, creates them and removes the oldest.
 //!
-//! The file is opened anew for every batch, so that one that was deleted is made again, and each batch is appended by
-//! one call of the system, which keeps the lines of several processes whole on a local file system.
+//! The file is opened for each batch, so a deleted file is created again. Each batch is appended with one system call,
+//! which keeps the lines of several processes complete on a local file system.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tracing_appender::rolling::{Builder, RollingFileAppender};
 
-use super::sink::{Batch, Failure, Output};
+use super::batch::Batch;
+use super::sink::{Failure, Output};
 
 pub(super) use tracing_appender::rolling::Rotation as Period;
 
@@ -19,9 +20,9 @@ pub(super) struct RollingFile {
 }
 
 impl RollingFile {
-    /// `name` gets a dot and the time; `max_files` older files are kept.
+    /// A file is called `name`, a dot and its hour or day. `max_files` older files are kept.
     pub(super) fn new(folder: &Path, name: &str, period: Period, max_files: usize) -> Self {
-        // The crate counts the current file as well. Given 1 it would remove the current file whenever it opens it.
+        // The crate counts the current file too: with 1 it would remove the current file each time it opens it.
         let builder = RollingFileAppender::builder()
             .rotation(period)
             .filename_prefix(name)
@@ -30,7 +31,7 @@ impl RollingFile {
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        // First, as the crate prints to standard error when it cannot read the folder.
+        // Done first, because the crate prints to standard error when it cannot read the folder.
         fs::create_dir_all(&self.folder)?;
         self.builder.build(&self.folder).map_err(io::Error::other)?.write_all(bytes)
     }
@@ -41,7 +42,7 @@ impl Output for RollingFile {
         self.append(batch.bytes()).map_err(|error| Failure { lost: batch.len(), error })
     }
 
-    fn place(&self) -> String {
+    fn destination(&self) -> String {
         self.folder.display().to_string()
     }
 }
@@ -52,7 +53,7 @@ mod tests {
     use crate::logging::level::Level;
 
     #[test]
-    fn a_file_is_named_by_its_day_made_again_when_deleted_and_only_so_many_are_kept() {
+    fn a_file_is_named_by_its_day_created_again_when_deleted_and_only_max_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let logs = folder.path().join("logs");
         fs::create_dir(&logs).unwrap();

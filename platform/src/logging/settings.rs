@@ -1,5 +1,5 @@
-//! The `logging:` section: where records go, how loud each sink is and in which format. The defaults and the
-//! words for the reader are in `defaults/logging.yaml`.
+//! The section `logging`: the sinks, each with its level and its format. The defaults and the manual are in
+//! `defaults/logging.yaml`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 use super::level::Threshold;
 use crate::setting::{Count, Size, Span};
 
-/// The `logging:` section.
+/// The section `logging`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The terminal, or what collects the output of the process.
+    /// The terminal, or the program that collects the output of the process.
     pub console: Console,
     /// A file, rotated.
     pub file: LogFile,
-    /// A syslog server that is reached by UDP.
+    /// A syslog server, reached by UDP.
     pub udp: Udp,
     /// The syslog daemon of this machine.
     pub syslog: LocalSyslog,
-    /// Targets that are louder or quieter than the level of the sinks.
+    /// Loggers (targets of `tracing`) with a level of their own.
     pub levels: BTreeMap<String, Threshold>,
-    /// What one sink holds for a reader that is slow; more is dropped and counted. The lower bound leaves room
-    /// for a few long records, the upper one is there to find a typing error.
+    /// The most that one sink holds while its output is slow; further records are dropped and counted. The lower bound
+    /// leaves room for a few long records, the upper bound finds typing errors.
     pub buffer: Size<16_384, 1_073_741_824>,
-    /// How long records are gathered before they are written together.
+    /// How long records are collected before they are written together.
     pub flush_delay: Span<0, 1_000>,
 }
 
@@ -35,13 +35,13 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
-    /// Whether there is one.
+    /// Whether this sink is on.
     pub enabled: bool,
-    /// The quietest level that is written.
+    /// The least severe level that is written.
     pub level: Threshold,
-    /// How a record looks.
+    /// The format of a record.
     pub format: Format,
-    /// Where it goes.
+    /// Standard output or standard error.
     pub stream: Stream,
 }
 
@@ -49,20 +49,20 @@ pub struct Console {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogFile {
-    /// Whether there is one.
+    /// Whether this sink is on.
     pub enabled: bool,
-    /// The file; its folder is made when it is missing.
+    /// The path; its folder is created when it is missing.
     #[serde(deserialize_with = "file_path")]
     pub path: PathBuf,
-    /// The quietest level that is written.
+    /// The least severe level that is written.
     pub level: Threshold,
-    /// How a record looks.
+    /// The format of a record.
     pub format: Format,
-    /// When a new file is begun.
+    /// When a new file is started.
     pub rotation: Rotation,
-    /// The largest file (rotation by size). Below the lower bound rotation would be most of the work.
+    /// The largest file, for rotation by size. With smaller files, rotation would be most of the work.
     pub max_size: Size<65_536, 1_099_511_627_776>,
-    /// How many older files are kept.
+    /// The number of older files that are kept.
     pub max_files: Count<1, 1_000>,
 }
 
@@ -82,15 +82,15 @@ pub struct Udp {
     pub host: String,
     /// Its port.
     pub port: Count<1, 65_535>,
-    /// The quietest level that is sent.
+    /// The least severe level that is sent.
     pub level: Threshold,
-    /// How the message part looks.
+    /// The format of the message part.
     pub format: Format,
-    /// How the packet looks.
+    /// The format of the packet.
     pub protocol: Protocol,
-    /// Under which heading the server files it.
+    /// The syslog facility.
     pub facility: Facility,
-    /// The largest packet. 480: what every receiver must take (RFC 5424 §6.1); 65,507: what UDP over IPv4 carries.
+    /// The largest packet. Every receiver must accept 480 bytes (RFC 5424 §6.1); UDP over IPv4 carries at most 65,507.
     pub max_message: Size<480, 65_507>,
 }
 
@@ -98,25 +98,25 @@ pub struct Udp {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalSyslog {
-    /// Whether records go there.
+    /// Whether this sink is on.
     pub enabled: bool,
-    /// The quietest level that is sent.
+    /// The least severe level that is sent.
     pub level: Threshold,
-    /// How the message part looks.
+    /// The format of the message part.
     pub format: Format,
-    /// Under which heading the daemon files it.
+    /// The syslog facility.
     pub facility: Facility,
 }
 
-/// How a record looks.
+/// The format of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// `key=value` pairs: for `grep`, and for machines.
+    /// `key=value` pairs, for `grep` and for programs.
     Logfmt,
     /// One JSON object a line.
     Json,
-    /// Brief, for a person.
+    /// Short lines for people.
     Human,
 }
 
@@ -130,11 +130,11 @@ pub enum Stream {
     Stderr,
 }
 
-/// When a new file is begun.
+/// When a new file is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rotation {
-    /// When the file would become too large: `server.log`, `server.log.1` … the oldest.
+    /// When the file would become too large: `server.log`, then `server.log.1`, and so on to the oldest.
     Size,
     /// Every hour (UTC): `server.log.2026-11-21-05`.
     Hourly,
@@ -142,7 +142,7 @@ pub enum Rotation {
     Daily,
 }
 
-/// Which syslog a packet speaks.
+/// The protocol of a syslog packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -152,7 +152,7 @@ pub enum Protocol {
     Rfc3164,
 }
 
-/// The facilities of syslog that a service has use for (RFC 5424 §6.2.1).
+/// The syslog facilities that a service can use (RFC 5424 §6.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are those of the RFC")]

@@ -1,112 +1,65 @@
-//! Between those who log and what is slow: a bounded buffer, and one thread that empties it.
+//! A sink: a bounded buffer, and one thread that writes it to an output.
 //!
-//! Who logs appends bytes under a lock and goes on; it never waits for a disk, a terminal or a network. What does not
-//! fit is dropped and counted, and so is what an output refuses. The thread says the count in the sink itself as soon
-//! as that works, and says an outage once on the console.
+//! A caller that logs appends bytes under a lock. It never waits for a disk, a terminal or a network. A record that
+//! does not fit into the buffer is dropped and counted, and so is one that the output refuses. The thread writes the
+//! number of dropped records to the output as soon as that works again.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::alarm::Alarm;
+use super::batch::Batch;
 use super::level::{Filter, Level, Threshold};
 use super::line::{Line, name};
 use super::settings::Format;
 use super::{LOGGER, canonical};
 use crate::error::StartError;
 
-/// How long a sink that failed is left alone; meanwhile its buffer takes what comes.
+/// The pause after a failed write; the buffer takes new records meanwhile.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Buffers below this size are kept at their size; 64 KiB is a few hundred lines.
-const SMALL: usize = 64 * 1024;
-/// A batch of this size waits for no more: under load the buffers stay small, and warm in the processor's cache. With
-/// half of `logging.buffer` a server under load had 14.0 MB instead of 12.5, and was no faster.
-const ENOUGH: usize = 64 * 1024;
+/// A batch of this size is written before the delay is over, so that the buffers stay small and in the processor's
+/// cache under load. With half of `logging.buffer` instead, a server under load used 14.0 MB instead of 12.5 and was no
+/// faster.
+const EARLY_BATCH: usize = 64 * 1024;
 
-/// Records, each one line.
-#[derive(Default)]
-pub(super) struct Batch {
-    bytes: Vec<u8>,
-    /// Where each record ends, and its level.
-    marks: Vec<(usize, Level)>,
-}
-
-impl Batch {
-    pub(super) fn push(&mut self, level: Level, record: &[u8]) {
-        self.bytes.extend_from_slice(record);
-        self.marks.push((self.bytes.len(), level));
-    }
-
-    /// All lines, each with its line feed.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// How many records there are.
-    pub(super) fn len(&self) -> u64 {
-        count(self.marks.len())
-    }
-
-    /// How many records end after the first `written` bytes.
-    pub(super) fn after(&self, written: usize) -> u64 {
-        count(self.marks.iter().filter(|(end, _)| *end > written).count())
-    }
-
-    /// Each record without its line feed.
-    pub(super) fn records(&self) -> impl Iterator<Item = (Level, &[u8])> {
-        let mut from = 0;
-        self.marks.iter().map(move |&(end, level)| {
-            let record = &self.bytes[from..end];
-            from = end;
-            (level, record.strip_suffix(b"\n").unwrap_or(record))
-        })
-    }
-
-    /// Empties it, and gives memory back that a burst took and the last batch did not need.
-    fn clear(&mut self) {
-        if self.bytes.capacity() > SMALL && self.bytes.len() < self.bytes.capacity() / 4 {
-            self.bytes = Vec::with_capacity(self.bytes.len().max(SMALL));
-            self.marks.shrink_to(self.marks.len());
-        }
-        self.bytes.clear();
-        self.marks.clear();
-    }
-}
-
-/// What went wrong, and how many records of the batch are gone.
+/// A write that failed.
 pub(super) struct Failure {
+    /// How many records of the batch are lost.
     pub(super) lost: u64,
     pub(super) error: io::Error,
 }
 
-/// Where lines go. Called by the thread of the sink only, and may take its time.
+/// Where a sink writes to. Only the thread of the sink calls it, so it may block.
 pub(super) trait Output: Send + 'static {
-    /// Writes every record, or says how many it could not write.
+    /// Writes every record of the batch.
     fn write(&mut self, batch: &Batch) -> Result<(), Failure>;
 
-    /// What it writes to, in words of a person who has to mend it.
-    fn place(&self) -> String;
+    /// What it writes to, for a message about a failure: a path, an address.
+    fn destination(&self) -> String;
 }
 
-/// What makes a sink.
-pub(super) struct Plan {
+/// Called after each failed write, with the destination of the output and the error.
+pub(super) type OnFailure = Box<dyn FnMut(&str, &io::Error) + Send>;
+
+/// What a sink is started with.
+pub(super) struct SinkConfig {
     pub(super) name: &'static str,
     pub(super) filter: Filter,
     pub(super) format: Format,
-    /// Bytes that the buffer holds at most.
+    /// The most bytes in the buffer.
     pub(super) limit: usize,
-    /// How long records are gathered.
+    /// How long records are collected before they are written together.
     pub(super) delay: Duration,
-    pub(super) alarm: Alarm,
+    pub(super) on_failure: OnFailure,
 }
 
-/// The side of those who log. Cheap to clone.
+/// The callers' side of a sink. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Sink {
     pub(super) name: &'static str,
     pub(super) format: Format,
-    /// What passes of the lines of requests; looked up once, as it is asked for every one.
+    /// The threshold for the lines of requests; computed once, because every request asks for it.
     pub(super) access: Threshold,
     pub(super) filter: Filter,
     queue: Arc<Queue>,
@@ -114,104 +67,107 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Starts the thread.
-    pub(super) fn start(plan: Plan, output: Box<dyn Output>) -> Result<Self, StartError> {
+    pub(super) fn start(config: SinkConfig, output: Box<dyn Output>) -> Result<Self, StartError> {
         let queue = Arc::new(Queue {
-            limit: plan.limit,
-            enough: ENOUGH.min(plan.limit / 2),
+            limit: config.limit,
+            early: EARLY_BATCH.min(config.limit / 2),
             state: Mutex::new(State::default()),
-            wake: Condvar::new(),
+            work: Condvar::new(),
             settled: Condvar::new(),
         });
         let sink = Self {
-            name: plan.name,
-            format: plan.format,
-            access: plan.filter.threshold(canonical::LOGGER),
-            filter: plan.filter.clone(),
+            name: config.name,
+            format: config.format,
+            access: config.filter.threshold(canonical::LOGGER),
+            filter: config.filter,
             queue: Arc::clone(&queue),
         };
-        let name = plan.name;
+        let (name, format, delay, on_failure) = (config.name, config.format, config.delay, config.on_failure);
+        let writer = Writer { format, delay, on_failure, output, queue, under_load: false };
         thread::Builder::new()
             .name(format!("log-{name}"))
-            .spawn(move || Writer { plan, output, queue, busy: false }.run())
+            .spawn(move || writer.run())
             .map_err(|error| StartError::failed(format!("cannot start the log thread '{name}': {error}")))?;
         Ok(sink)
     }
 
-    /// Takes a record (one line with its line feed) or counts it as dropped. Never waits for the output.
+    /// Appends a record (one line with its line feed), or counts it as dropped. Never waits for the output.
     pub(super) fn append(&self, level: Level, record: &[u8]) {
         let mut state = self.queue.lock();
-        state.seen += 1;
-        if state.batch.bytes.len() + record.len() > self.queue.limit {
-            state.unsaid += 1;
+        state.received += 1;
+        if state.batch.bytes().len() + record.len() > self.queue.limit {
+            state.unreported_drops += 1;
             state.dropped += 1;
         } else {
             state.batch.push(level, record);
         }
-        // A call of the kernel, so only where it is needed: at most twice a delay.
+        // Waking the thread is a system call, so it is done only when needed: at most twice in one delay.
         let wake = match state.waiting {
-            Waiting::ForWork => true,
-            Waiting::ForMore => state.batch.bytes.len() > self.queue.enough,
+            Waiting::ForFirst => true,
+            Waiting::ForMore => state.batch.bytes().len() > self.queue.early,
             Waiting::No => false,
         };
         if wake {
             state.waiting = Waiting::No;
             drop(state);
-            self.queue.wake.notify_one();
+            self.queue.work.notify_one();
         }
     }
 
-    /// Has the thread write what there is without gathering more.
-    pub(super) fn hurry(&self) {
-        self.queue.lock().hurry = true;
-        self.queue.wake.notify_one();
+    /// Makes the thread write what is in the buffer without waiting for more.
+    pub(super) fn request_flush(&self) {
+        self.queue.lock().flush_requested = true;
+        self.queue.work.notify_one();
     }
 
-    /// Waits until all that was appended before is written or counted as dropped; false when that takes too long.
+    /// Waits until every record that was appended before is written or counted as dropped. False when that is not done
+    /// at `until`.
     pub(super) fn flush(&self, until: Instant) -> bool {
         let mut state = self.queue.lock();
-        let target = state.seen;
-        while state.done < target {
+        let target = state.received;
+        while state.settled < target {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            state.hurry = true;
-            self.queue.wake.notify_one();
+            state.flush_requested = true;
+            self.queue.work.notify_one();
             state = self.queue.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
 
-    /// Lets the thread write what is left and end.
+    /// Makes the thread write what is left and end.
     pub(super) fn close(&self) {
         self.queue.lock().closing = true;
-        self.queue.wake.notify_one();
+        self.queue.work.notify_one();
     }
 
-    /// How many records were dropped since the start.
+    /// The number of records that were dropped since the start.
     pub(super) fn dropped(&self) -> u64 {
         self.queue.lock().dropped
     }
 
-    /// How many of them it has not said yet.
-    pub(super) fn unsaid(&self) -> u64 {
-        self.queue.lock().unsaid
+    /// The number of dropped records that the sink has not reported to its output yet.
+    pub(super) fn unreported_drops(&self) -> u64 {
+        self.queue.lock().unreported_drops
     }
 
-    /// False after a batch that could not be written whole.
+    /// False after a batch that could not be written completely.
     pub(super) fn is_working(&self) -> bool {
         !self.queue.lock().failing
     }
 }
 
+/// What callers and the thread share.
 struct Queue {
     limit: usize,
-    /// What is written before the delay is over.
-    enough: usize,
+    /// A batch of more bytes than this is written before the delay is over.
+    early: usize,
     state: Mutex<State>,
-    /// For the thread: there is work.
-    wake: Condvar,
-    /// For those who flush: a batch is done.
+    /// Wakes the thread: there is work.
+    work: Condvar,
+    /// Wakes those who flush: a batch is settled.
     settled: Condvar,
 }
 
@@ -219,60 +175,62 @@ struct Queue {
 struct State {
     batch: Batch,
     waiting: Waiting,
-    hurry: bool,
+    flush_requested: bool,
     closing: bool,
-    /// Records that came, dropped ones included.
-    seen: u64,
-    /// Of these, those that are written or given up.
-    done: u64,
-    /// Dropped since the start.
+    /// Records that were appended, including those that were dropped.
+    received: u64,
+    /// How many of these are written or dropped.
+    settled: u64,
+    /// Records that were dropped since the start.
     dropped: u64,
-    /// Dropped and not yet said.
-    unsaid: u64,
-    /// The last batch could not be written whole.
+    /// How many of these the sink has not reported to its output yet.
+    unreported_drops: u64,
+    /// The last batch could not be written completely.
     failing: bool,
 }
 
 /// What the thread waits for.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Waiting {
-    /// Nothing: it is at work, or leaves an output alone that failed.
+    /// Nothing: it writes, or it pauses after a failure.
     #[default]
     No,
-    /// A first record.
-    ForWork,
-    /// More records, for one delay.
+    /// The first record of a batch.
+    ForFirst,
+    /// More records of a batch, until the delay is over.
     ForMore,
 }
 
 impl Queue {
-    /// A panic of another thread cannot leave the state half changed, so a poisoned lock is as good as any.
+    /// A thread that panics leaves the state valid, so a poisoned lock can be used.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The side of the thread.
+/// The thread's side of a sink.
 struct Writer {
-    plan: Plan,
+    format: Format,
+    delay: Duration,
+    on_failure: OnFailure,
     output: Box<dyn Output>,
     queue: Arc<Queue>,
-    /// The last batch was full before its time. More is on its way then, and to be woken for its first record would
-    /// only cost those who log.
-    busy: bool,
+    /// The last batch was written early. More records will come soon, so the thread waits for the delay at once: being
+    /// woken by the first record would cost the caller a system call.
+    under_load: bool,
 }
 
 impl Writer {
     fn run(mut self) {
         let mut batch = Batch::default();
         loop {
-            let (seen, unsaid, closing) = self.next(&mut batch);
-            let (said, written) = self.write(&batch, unsaid);
+            let (received, unreported_drops, closing) = self.next(&mut batch);
+            let (reported, written) = self.write(&batch, unreported_drops);
             let lost = written.err().unwrap_or(0);
             batch.clear();
             let mut state = self.queue.lock();
-            state.done = seen;
-            state.unsaid = state.unsaid - said + lost;
+            state.settled = received;
+            state.unreported_drops = state.unreported_drops - reported + lost;
             state.dropped += lost;
             state.failing = written.is_err();
             drop(state);
@@ -283,78 +241,79 @@ impl Writer {
         }
     }
 
-    /// Waits for records and takes them.
+    /// Waits for records and takes them. Returns the numbers of received and of unreported records, and whether the
+    /// sink is closing.
     fn next(&mut self, batch: &mut Batch) -> (u64, u64, bool) {
         let mut state = self.queue.lock();
         if state.failing {
             state = self.wait(state, RETRY_AFTER, |_| true);
         } else {
-            while !self.busy
-                && state.batch.marks.is_empty()
-                && state.unsaid == 0
-                && !state.hurry
+            while !self.under_load
+                && state.batch.is_empty()
+                && state.unreported_drops == 0
+                && !state.flush_requested
                 && !state.closing
             {
-                state.waiting = Waiting::ForWork;
-                state = self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.waiting = Waiting::ForFirst;
+                state = self.queue.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.waiting = Waiting::ForMore;
-            state = self.wait(state, self.plan.delay, |state| state.waiting == Waiting::ForMore);
-            self.busy = state.batch.bytes.len() > self.queue.enough;
+            state = self.wait(state, self.delay, |state| state.waiting == Waiting::ForMore);
+            self.under_load = state.batch.bytes().len() > self.queue.early;
         }
         state.waiting = Waiting::No;
-        state.hurry = false;
+        state.flush_requested = false;
         std::mem::swap(&mut state.batch, batch);
-        (state.seen, state.unsaid, state.closing)
+        (state.received, state.unreported_drops, state.closing)
     }
 
+    /// Waits for `time`, or until `condition` is false, or until the sink is flushed or closed.
     fn wait<'a>(
         &self,
         state: MutexGuard<'a, State>,
         time: Duration,
-        still: impl Fn(&State) -> bool,
+        condition: impl Fn(&State) -> bool,
     ) -> MutexGuard<'a, State> {
         self.queue
-            .wake
-            .wait_timeout_while(state, time, |state| still(state) && !state.hurry && !state.closing)
+            .work
+            .wait_timeout_while(state, time, |state| {
+                condition(state) && !state.flush_requested && !state.closing
+            })
             .unwrap_or_else(PoisonError::into_inner)
             .0
     }
 
-    /// Says what was dropped, then writes the batch. Returns how many it has said, and as an error how many are lost.
-    fn write(&mut self, batch: &Batch, unsaid: u64) -> (u64, Result<(), u64>) {
+    /// Reports what was dropped, then writes the batch. Returns how many drops were reported, and as an error how many
+    /// records of the batch are lost.
+    fn write(&mut self, batch: &Batch, unreported_drops: u64) -> (u64, Result<(), u64>) {
         let mut notice = Ok(());
-        if unsaid > 0 {
+        if unreported_drops > 0 {
             let mut record = Batch::default();
-            record.push(Level::Warn, &dropped(self.plan.format, unsaid));
+            record.push(Level::Warn, &drop_notice(self.format, unreported_drops));
             notice = self.output.write(&record);
         }
-        let said = if notice.is_ok() { unsaid } else { 0 };
+        let reported = if notice.is_ok() { unreported_drops } else { 0 };
         let written = match notice {
-            Ok(()) if batch.marks.is_empty() => Ok(()),
+            Ok(()) if batch.is_empty() => Ok(()),
             Ok(()) => self.output.write(batch),
             Err(failure) => Err(Failure { lost: batch.len(), ..failure }),
         };
         let written = written.map_err(|Failure { lost, error }| {
-            self.plan.alarm.raise(self.plan.name, &self.output.place(), &error);
+            (self.on_failure)(&self.output.destination(), &error);
             lost
         });
-        (said, written)
+        (reported, written)
     }
 }
 
-/// The record that says how many are missing.
-fn dropped(format: Format, count: u64) -> Vec<u8> {
+/// The record with the number of records that are missing.
+fn drop_notice(format: Format, count: u64) -> Vec<u8> {
     let mut record = Vec::new();
     let mut line = Line::begin(&mut record, format, (SystemTime::now(), Level::Warn, LOGGER), &[]);
     line.message("log records dropped");
     line.uint(name!("dropped"), count);
     line.end();
     record
-}
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -365,16 +324,16 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// An output that waits for a word before each batch, and then does as it is told.
-    struct Told {
-        orders: Receiver<Result<(), u64>>,
+    /// An output that waits for a result before each batch and returns it; after the last one it always succeeds.
+    struct Scripted {
+        results: Receiver<Result<(), u64>>,
         lines: Sender<String>,
     }
 
-    impl Output for Told {
+    impl Output for Scripted {
         fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
-            if let Ok(Err(lost)) = self.orders.recv() {
-                return Err(Failure { lost, error: io::Error::other("told to fail") });
+            if let Ok(Err(lost)) = self.results.recv() {
+                return Err(Failure { lost, error: io::Error::other("scripted") });
             }
             for (_, record) in batch.records() {
                 let _ = self.lines.send(String::from_utf8(record.to_vec()).unwrap());
@@ -382,23 +341,23 @@ mod tests {
             Ok(())
         }
 
-        fn place(&self) -> String {
+        fn destination(&self) -> String {
             "a channel".to_owned()
         }
     }
 
     fn sink(limit: usize, delay: Duration) -> (Sink, Sender<Result<(), u64>>, Receiver<String>) {
-        let ((orders, obeyed), (written, lines)) = (channel(), channel());
-        let plan = Plan {
-            name: "told",
+        let ((results, scripted), (written, lines)) = (channel(), channel());
+        let config = SinkConfig {
+            name: "scripted",
             filter: Filter::new(Threshold::ALL, &BTreeMap::new()),
             format: Format::Logfmt,
             limit,
             delay,
-            alarm: Alarm::default(),
+            on_failure: Box::new(|_, _| {}),
         };
-        let output = Told { orders: obeyed, lines: written };
-        (Sink::start(plan, Box::new(output)).unwrap(), orders, lines)
+        let output = Scripted { results: scripted, lines: written };
+        (Sink::start(config, Box::new(output)).unwrap(), results, lines)
     }
 
     fn next(lines: &Receiver<String>) -> String {
@@ -406,64 +365,64 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_hangs_holds_nobody_up_and_says_what_it_dropped() {
-        let (sink, orders, lines) = sink(10, Duration::ZERO);
+    fn a_sink_that_hangs_blocks_no_caller_and_reports_what_it_dropped() {
+        let (sink, results, lines) = sink(10, Duration::ZERO);
         for _ in 0..1_000 {
             sink.append(Level::Info, b"four\n");
         }
-        // The thread hangs in at most one batch of two; two more wait in the buffer.
+        // The thread hangs with a batch of at most two records; two more are in the buffer.
         let dropped = sink.dropped();
         assert!((996..=998).contains(&dropped), "{dropped}");
-        assert!(!sink.flush(Instant::now() + Duration::from_millis(10)), "the deadline comes first");
+        assert!(!sink.flush(Instant::now() + Duration::from_millis(10)), "the time is over first");
 
-        drop(orders);
+        drop(results);
         assert!(sink.flush(Instant::now() + SOON));
         let all: Vec<_> = lines.try_iter().collect();
-        let said: u64 = all
+        let reported: u64 = all
             .iter()
             .filter_map(|line| line.split_once(" msg=\"log records dropped\" dropped="))
             .map(|(_, number)| number.parse::<u64>().unwrap())
             .sum();
-        let written = count(all.iter().filter(|line| *line == "four").count());
-        assert_eq!((said, written + said), (dropped, 1_000), "{all:?}");
+        let written = all.iter().filter(|line| *line == "four").count() as u64;
+        assert_eq!((reported, written + reported), (dropped, 1_000), "{all:?}");
     }
 
     #[test]
-    fn what_an_output_refuses_is_counted_and_said_when_it_works_again() {
-        let (sink, orders, lines) = sink(1_000, Duration::ZERO);
+    fn what_an_output_refuses_is_counted_and_reported_when_it_works_again() {
+        let (sink, results, lines) = sink(1_000, Duration::ZERO);
         sink.append(Level::Info, b"one\n");
-        orders.send(Err(1)).unwrap();
-        assert!(sink.flush(Instant::now() + SOON), "given up, so nothing waits for it");
+        results.send(Err(1)).unwrap();
+        assert!(sink.flush(Instant::now() + SOON), "the record is dropped, so nothing waits for it");
         assert_eq!(sink.dropped(), 1);
         sink.append(Level::Info, b"two\n");
-        // The notice fails as well: nothing is forgotten, and the notice itself is not counted.
-        orders.send(Err(1)).unwrap();
+        // The notice fails as well. The first drop is still unreported, and the notice itself is not counted.
+        results.send(Err(1)).unwrap();
         assert!(sink.flush(Instant::now() + SOON));
         assert_eq!(sink.dropped(), 2);
-        orders.send(Ok(())).unwrap();
-        // No record comes, and it is said all the same.
+        results.send(Ok(())).unwrap();
+        // The drops are reported although no further record comes.
         let notice = next(&lines);
         assert!(notice.contains("level=warn logger=server.logging"), "{notice}");
         assert!(notice.ends_with(" msg=\"log records dropped\" dropped=2"), "{notice}");
     }
 
     #[test]
-    fn records_are_gathered_for_one_delay_and_a_flush_does_not_wait_for_it() {
-        let (sink, orders, lines) = sink(1_000, Duration::from_hours(1));
+    fn records_are_collected_for_one_delay_and_a_flush_does_not_wait_for_it() {
+        let (sink, results, lines) = sink(1_000, Duration::from_hours(1));
         sink.append(Level::Info, b"one\n");
         sink.append(Level::Info, b"two\n");
-        orders.send(Ok(())).unwrap();
+        results.send(Ok(())).unwrap();
         assert!(sink.flush(Instant::now() + SOON));
-        assert_eq!([next(&lines), next(&lines)], ["one", "two"], "one order, so one batch");
+        assert_eq!([next(&lines), next(&lines)], ["one", "two"], "one result, so one batch");
         assert!(sink.flush(Instant::now()), "nothing is waiting");
     }
 
     #[test]
     fn a_buffer_that_is_half_full_does_not_wait_for_the_delay() {
-        let (sink, orders, lines) = sink(10, Duration::from_hours(1));
+        let (sink, results, lines) = sink(10, Duration::from_hours(1));
         sink.append(Level::Info, b"123456\n");
-        orders.send(Ok(())).unwrap();
-        // Whether the thread was still asleep or already gathering at the first record, the second one wakes it.
+        results.send(Ok(())).unwrap();
+        // Whether the thread was waiting for the first record or for more, the second record wakes it.
         while lines.try_recv().is_err() {
             sink.append(Level::Info, b"1\n");
             thread::yield_now();
@@ -472,10 +431,10 @@ mod tests {
 
     #[test]
     fn a_sink_that_is_closed_writes_what_is_left() {
-        let (sink, orders, lines) = sink(1_000, Duration::from_hours(1));
+        let (sink, results, lines) = sink(1_000, Duration::from_hours(1));
         sink.append(Level::Info, b"last\n");
         sink.close();
-        drop(orders);
+        drop(results);
         assert_eq!(next(&lines), "last");
         assert!(
             lines

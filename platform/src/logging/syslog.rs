@@ -1,5 +1,5 @@
-//! Syslog: a server that is reached by UDP (`fasyslog` writes the packets) and the daemon of this machine
-//! (`syslog-tracing` calls syslog(3)). One record is one message.
+//! Syslog: a server that is reached by UDP (`fasyslog` formats the packets), and the daemon of this machine
+//! (`syslog-tracing` calls syslog(3)). Each record is one message.
 
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -12,18 +12,20 @@ use syslog_tracing::{Options, Syslog};
 use tracing::{Metadata, debug_span, error_span, trace_span, warn_span};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::batch::Batch;
 use super::level::Level;
 use super::settings::{Facility, Protocol, Udp};
-use super::sink::{Batch, Failure, Output};
+use super::sink::{Failure, Output};
 use crate::error::StartError;
 
-/// Largest APP-NAME (RFC 5424 §6).
+/// The longest APP-NAME (RFC 5424 §6).
 const MAX_APP_NAME: usize = 48;
-/// Largest TAG and largest packet (RFC 3164 §4.1.3 and §4.1).
+/// The longest TAG (RFC 3164 §4.1.3).
 const MAX_TAG: usize = 32;
+/// The largest packet (RFC 3164 §4.1).
 const MAX_RFC_3164: usize = 1_024;
 
-/// Sends every record in a packet of its own.
+/// Sends each record as one packet.
 pub(super) struct UdpSyslog {
     host: String,
     port: u16,
@@ -35,7 +37,7 @@ pub(super) struct UdpSyslog {
 }
 
 impl UdpSyslog {
-    /// Resolves nothing yet: a name server that is slow must not delay the start.
+    /// Does not resolve the host yet: a slow name server must not delay the start.
     pub(super) fn new(settings: &Udp, service: &str) -> Self {
         let mut context = SyslogContext::new();
         let name = match settings.protocol {
@@ -61,7 +63,7 @@ impl UdpSyslog {
                 SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
                 SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
             };
-            // Connected, so that the refusal of a closed port comes back to us.
+            // A connected socket gets the error of a closed port.
             match UdpSocket::bind(local).and_then(|socket| socket.connect(address).map(|()| socket)) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => last = error,
@@ -70,7 +72,7 @@ impl UdpSyslog {
         Err(last)
     }
 
-    /// The packet of a record. The crate stamps it with the present time; that of the record is in the message.
+    /// Formats the packet of a record. The crate adds the present time; the time of the record is in the message.
     fn format(&mut self, level: Level, record: &[u8]) {
         let (severity, record) = (severity(level), String::from_utf8_lossy(record));
         self.packet.clear();
@@ -111,25 +113,25 @@ impl Output for UdpSyslog {
                 self.socket = Some(socket);
                 Ok(())
             }
-            // The socket is dropped and the name looked up anew: the server may have moved.
+            // The socket is dropped, so the next batch resolves the host again: the server may have moved.
             Some(error) => Err(Failure { lost, error }),
         }
     }
 
-    fn place(&self) -> String {
+    fn destination(&self) -> String {
         format!("udp {}:{}", self.host, self.port)
     }
 }
 
-/// Hands every record to syslog(3).
+/// Gives each record to syslog(3).
 pub(super) struct LocalSyslog {
     syslog: Syslog,
 }
 
 impl LocalSyslog {
-    /// There is one connection to syslog(3) in a process: a second call is refused.
+    /// A process has one connection to syslog(3): a second call is refused.
     pub(super) fn open(at: Facility, service: &str, options: Options) -> Result<Self, StartError> {
-        // No NUL is left in it, so this cannot fail.
+        // `app_name` leaves no NUL, so this cannot fail.
         let identity = CString::new(app_name(service)).unwrap_or_default();
         Syslog::new(identity, options, local_facility(at))
             .map(|syslog| Self { syslog })
@@ -144,19 +146,20 @@ impl Output for LocalSyslog {
                 Some(metadata) => self.syslog.make_writer_for(metadata),
                 None => self.syslog.make_writer(),
             };
-            // It gathers the message in memory and sends it when it is dropped; syslog(3) does not tell of failures.
+            // The writer sends the message when it is dropped. syslog(3) does not report failures.
             let _ = writer.write_all(record);
         }
         Ok(())
     }
 
-    fn place(&self) -> String {
+    fn destination(&self) -> String {
         "syslog(3)".to_owned()
     }
 }
 
-/// The crate reads the severity off the metadata of a callsite, and the metadata of a span, enabled or not, is the
-/// public way to one. It makes a notice of `info`, and info of `debug`; asking for one below gives RFC 5424's names.
+/// The metadata from which the crate takes the severity. It wants the metadata of a callsite, and the only public way
+/// to that is a span, enabled or not. The crate maps `info` to notice and `debug` to info, so the next lower level is
+/// given for these: info and debug then have the severities that RFC 5424 calls so.
 fn metadata(level: Level) -> Option<&'static Metadata<'static>> {
     match level {
         Level::Error => error_span!("syslog").metadata(),
@@ -172,8 +175,8 @@ fn app_name(service: &str) -> String {
     if name.is_empty() { "-".to_owned() } else { name }
 }
 
-/// RFC 3164 §4.1.3: what is not alphanumeric ends a tag. Receivers go on at a hyphen and the like, but not at the colon
-/// and the bracket that stand behind it.
+/// RFC 3164 §4.1.3: a character that is not alphanumeric ends a tag. In practice receivers accept `-`, `_` and `.`, but
+/// not the colon and the bracket, which come after the tag.
 fn tag(service: &str) -> String {
     let name: String =
         service.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(MAX_TAG).collect();
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_port_is_noticed_and_a_server_that_comes_back_is_found() {
+    fn a_closed_port_is_a_failure_and_a_server_that_comes_back_is_found() {
         let old = server();
         let address = old.local_addr().unwrap();
         let mut client = client(&old, "rfc5424");
@@ -345,7 +348,7 @@ mod tests {
         assert_eq!(lines, ["myserver: a=1", "myserver: b=100%s"], "{shown}");
     }
 
-    /// syslog(3) prints a copy on standard error when it is asked to (`LOG_PERROR`).
+    /// With `LOG_PERROR`, syslog(3) prints a copy on standard error.
     #[test]
     #[ignore = "the process of the test above, which starts it"]
     fn one_process_that_logs() {
@@ -357,7 +360,7 @@ mod tests {
 
     #[test]
     fn severities_have_the_names_of_the_rfc() {
-        // What the crate makes of it: ERROR 3, WARN 4, DEBUG 6, TRACE 7.
+        // The crate maps ERROR to 3, WARN to 4, DEBUG to 6 and TRACE to 7.
         let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug];
         let asked = levels.map(|level| *metadata(level).unwrap().level());
         assert_eq!(

@@ -1,19 +1,19 @@
-//! What a handler or a span adds to a record: a name and one of these.
+//! The value of a field that a handler, an event or a span adds to a record.
 
 use super::escape;
 
-/// The value of an added field.
+/// The value of a custom field.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Text, of anybody: it is escaped when it is written.
+    /// Text of any content; it is escaped when it is written.
     Text(String),
     /// A whole number that may be below zero.
     Int(i64),
     /// A whole number.
     Uint(u64),
-    /// Any other number; what is not finite is written as `null`.
+    /// Any other number; infinities and NaN are written as `null`.
     Float(f64),
-    /// Yes or no.
+    /// True or false.
     Bool(bool),
 }
 
@@ -29,7 +29,7 @@ impl From<&str> for Value {
     }
 }
 
-/// Bytes of a header or a body; what is not UTF-8 is shown as `\xNN`.
+/// Bytes, of a header for example; a byte that is not UTF-8 is written as `\xNN`.
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
         Self::Text(escape::lossy(bytes).into_owned())
@@ -61,7 +61,7 @@ impl From<f64> for Value {
 }
 
 impl From<bool> for Value {
-    fn from(answer: bool) -> Self {
-        Self::Bool(answer)
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
     }
 }

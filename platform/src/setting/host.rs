@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct Host(String);
 
 impl Host {
-    /// Reads a host; the error says what a host looks like.
+    /// Parses a host; the error says what a host looks like.
     pub fn parse(text: &str) -> Result<Self, String> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        // RFC 1123 names, and the underscore that container networks use in theirs.
+        // Names of RFC 1123, and the underscore, which container networks use in names.
         let name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         // 253: the longest host name of RFC 1035.
         if bare.parse::<IpAddr>().is_ok() || (!text.is_empty() && text.len() <= 253 && name(text)) {
@@ -36,7 +36,7 @@ impl Host {
         }
     }
 
-    /// As it stands in a URL: an IPv6 address in brackets.
+    /// The form for a URL: an IPv6 address in brackets.
     pub fn in_url(&self) -> String {
         if self.0.contains(':') { format!("[{}]", self.0) } else { self.0.clone() }
     }
