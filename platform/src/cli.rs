@@ -7,7 +7,7 @@ use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _
 
 use crate::secret::Secret;
 
-/// What `--help` says below the flags.
+/// The text of `--help` below the flags.
 const CONFIGURATION: &str = "\
 Configuration, each level wins over the one before it:
   1. the defaults of the platform, built into the program

@@ -49,7 +49,7 @@ where
             None => {
                 let loaded = load(&cli.flags)?;
                 loaded.check_servable()?;
-                runtime()?.block_on(run(loaded.config, service.version, app))
+                runtime()?.block_on(run(service, loaded.config, app))
             }
         },
         Invocation::App { flags, name, matches } => {
@@ -89,7 +89,7 @@ fn printed(result: io::Result<()>) -> Result<ExitCode, StartError> {
     }
 }
 
-async fn run<A, S>(config: Config<A>, version: &str, app: App<A, S>) -> Result<ExitCode, StartError>
+async fn run<A, S>(service: &Service, config: Config<A>, app: App<A, S>) -> Result<ExitCode, StartError>
 where
     A: Clone + Send + 'static,
     S: Clone + Send + Sync + 'static,
@@ -98,8 +98,10 @@ where
         Signals::take().map_err(|error| StartError::failed(format!("cannot take signals: {error}")))?;
     let mut sinks = config.logging.clone();
     if config.server.debug.is_on() {
-        // Ours only: the libraries below write several lines for each request at this level.
-        sinks.levels.entry("server".to_owned()).or_insert(Threshold::at(Level::Debug));
+        // The platform and the app only: the libraries below write several lines for each request at this level.
+        for logger in ["server", "platform", service.name] {
+            sinks.levels.entry(logger.replace('-', "_")).or_insert(Threshold::at(Level::Debug));
+        }
     }
     let logging = Logging::start(&sinks, &Identity { service: config.server.name.clone() })?;
     logging.install()?;
@@ -113,7 +115,7 @@ where
         target: "server",
         url = %format_args!("http://{}:{port}", host.in_url()),
         name = config.server.name,
-        version,
+        version = service.version,
         store = %config.store.url,
         "listening"
     );

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What is shown in place of a secret.
+/// Shown instead of a secret.
 pub const MASK: &str = "***";
 
 /// A password, token or key. The only way to read it is [`Secret::expose`].

@@ -1,6 +1,6 @@
-//! The defaults of the platform, one file for each section, and what the service hands in beside them.
+//! The defaults of the platform, one file for each section, and the configuration that the service adds to them.
 //!
-//! The files are the manual as well: `server config --manual` prints them as they stand, with their comments.
+//! The files are also the manual: `server config --manual` prints them unchanged, with their comments.
 
 use std::io::{self, Write};
 
@@ -18,14 +18,14 @@ pub struct Defaults {
     pub text: &'static str,
 }
 
-/// What `main` tells the platform about the program.
+/// The program, as `main` describes it to the platform.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
     /// The name of the package: the command in `--help`, and the default of `server.name`.
     pub name: &'static str,
     /// The version of the package.
     pub version: &'static str,
-    /// The section `app`, and what the service sets otherwise than the platform.
+    /// The section `app`, and the values of the platform that the service replaces.
     pub defaults: Defaults,
 }
 

@@ -154,7 +154,7 @@ fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
             let key = dotted(path);
             Err(node
                 .origin
-                .wrong(format_args!("{key}: {MASK} only stands for a secret, expected the secret itself")))
+                .wrong(format_args!("{key}: {MASK} is the mask of a secret, expected the secret itself")))
         }
         _ => Ok(()),
     })?;

@@ -56,7 +56,7 @@ fn service(text: &'static str) -> Service {
     Service { defaults: Defaults { name: "configs/default.yaml", text }, ..SERVICE }
 }
 
-/// The file and the line on which the default of a key stands; the first word of the path names the section.
+/// The file and the line of the default of a key; the first word of the path names the section.
 fn default_of(path: &[String], key: &str) -> String {
     let platform = format!("platform/defaults/{}.yaml", path[0]);
     let file = defaults::PLATFORM.into_iter().find(|file| file.name == platform).unwrap_or(SERVICE.defaults);
@@ -387,7 +387,7 @@ fn a_password_of_the_environment_completes_a_host_of_the_flags() {
     assert_eq!(loaded.config.store.url, StoreUrl::new("mongodb://ada:p%40w@db:27017/axum_boilerplate"));
     let expected = "\"mongodb://ada:***@db:27017/axum_boilerplate\"".to_owned();
     assert_eq!(shown(&given, "url"), (expected, "flag --db_host".to_owned()));
-    // The control: without a host nobody asked for MongoDB.
+    // The control: without a host, the store is not MongoDB.
     let given = Given { variables: &[("MONGODB_PASSWORD", "p@w")], ..Given::default() };
     assert!(load_given(&given).unwrap().config.store.url.to_string().starts_with("sqlite:"));
 }
@@ -430,10 +430,10 @@ fn the_output_can_be_used_as_a_file_unless_it_has_a_masked_secret() {
     assert_eq!(json!(first.config), json!(second.config));
 
     let masked = "app:\n  pin: '***'";
-    let expected = "my.yaml:2: app.pin: *** only stands for a secret, expected the secret itself";
+    let expected = "my.yaml:2: app.pin: *** is the mask of a secret, expected the secret itself";
     assert_eq!(refused_file(masked), expected);
-    assert!(refused_file("store: {url: 'redis://u:***@h'}").contains("store.url: *** only stands"));
-    assert!(refused_file("store: {url: 'redis://h?p=***'}").contains("store.url: *** only stands"));
+    assert!(refused_file("store: {url: 'redis://u:***@h'}").contains("store.url: *** is the mask"));
+    assert!(refused_file("store: {url: 'redis://h?p=***'}").contains("store.url: *** is the mask"));
 }
 
 proptest! {

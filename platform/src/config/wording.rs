@@ -39,7 +39,7 @@ pub(super) fn may_hold_secret(path: &[String]) -> bool {
 /// A message of serde, made safe and short. `hidden` is a value that must not be in it.
 pub(super) fn message(text: &str, hidden: Option<&Json>) -> String {
     let Some(value) = hidden else { return short(text, 200) };
-    // serde may write a value otherwise than it stands in the file (1e3 as 1000.0), so all that it quotes goes.
+    // serde may quote a value in another form than the file has (1e3 as 1000.0), so the whole quotation is replaced.
     for start in ["invalid type: ", "invalid value: "] {
         if let Some((_, expected)) =
             text.strip_prefix(start).and_then(|quoted| quoted.rsplit_once(", expected "))

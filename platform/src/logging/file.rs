@@ -29,7 +29,7 @@ impl SizedFile {
     pub(super) fn new(path: &Path, max_size: u64, max_files: u64) -> Self {
         Self {
             path: path.to_owned(),
-            lock_path: beside(path, "lock"),
+            lock_path: with_suffix(path, "lock"),
             max_size,
             max_files,
             lock: None,
@@ -94,13 +94,13 @@ impl SizedFile {
     /// Renames `.1` to `.2` and so on, overwriting the oldest file, and then the file itself to `.1`.
     fn rotate(&self) -> io::Result<()> {
         for number in (1..self.max_files).rev() {
-            let older = beside(&self.path, &(number + 1).to_string());
-            match fs::rename(beside(&self.path, &number.to_string()), older) {
+            let older = with_suffix(&self.path, &(number + 1).to_string());
+            match fs::rename(with_suffix(&self.path, &number.to_string()), older) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        fs::rename(&self.path, beside(&self.path, "1"))
+        fs::rename(&self.path, with_suffix(&self.path, "1"))
     }
 }
 
@@ -120,10 +120,10 @@ impl Output for SizedFile {
 }
 
 /// `server.log` and `1` give `server.log.1`.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
-    name.push(ending);
+    name.push(suffix);
     PathBuf::from(name)
 }
 
@@ -149,10 +149,10 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The length of the complete lines within the first `room` bytes.
-fn whole_lines(bytes: &[u8], room: u64) -> usize {
-    let room = usize::try_from(room).unwrap_or(usize::MAX);
-    match bytes.get(..room) {
+/// The length of the complete lines within the first `limit` bytes.
+fn whole_lines(bytes: &[u8], limit: u64) -> usize {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    match bytes.get(..limit) {
         None => bytes.len(),
         Some(start) => start.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
     }
@@ -244,7 +244,7 @@ mod tests {
     impl Output for Naive {
         fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
             if self.size + batch.bytes().len() > 10 {
-                fs::rename(&self.path, beside(&self.path, "1")).unwrap();
+                fs::rename(&self.path, with_suffix(&self.path, "1")).unwrap();
                 *self = Self::new(&self.path);
             }
             self.file.write_all(batch.bytes()).unwrap();

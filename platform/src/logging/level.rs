@@ -156,7 +156,7 @@ impl Filter {
     }
 }
 
-/// `server` covers `server`, `server.access` and `server::platform`, and not `server_two`.
+/// `server` covers `server`, `server.access` and `server::store`, and not `server_two`.
 fn covers(name: &str, target: &str) -> bool {
     target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ':']))
 }
@@ -188,7 +188,7 @@ mod tests {
         let filter = Filter::new(Threshold::at(Level::Info), &levels);
         assert_eq!(filter.threshold("server.access"), Threshold::at(Level::Debug));
         assert_eq!(filter.threshold("server.access.slow"), Threshold::at(Level::Debug));
-        assert_eq!(filter.threshold("server::platform"), Threshold::at(Level::Warn));
+        assert_eq!(filter.threshold("server::store"), Threshold::at(Level::Warn));
         assert_eq!(filter.threshold("server_two"), Threshold::at(Level::Info));
         assert_eq!(filter.threshold("sqlx::query"), Threshold::OFF);
         assert_eq!(filter.most_verbose(), Threshold::at(Level::Debug));

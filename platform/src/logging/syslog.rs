@@ -321,7 +321,7 @@ mod tests {
         drop(old);
         let one = batch(&[(Level::Info, "lost")]);
         let refused =
-            (0..100).find_map(|_| client.write(&one).err()).expect("the system tells of the refusal");
+            (0..100).find_map(|_| client.write(&one).err()).expect("the system reports the refusal");
         assert_eq!((refused.lost, refused.error.kind()), (1, io::ErrorKind::ConnectionRefused));
 
         let new = UdpSocket::bind(address).unwrap();
@@ -362,9 +362,9 @@ mod tests {
     fn severities_have_the_names_of_the_rfc() {
         // The crate maps ERROR to 3, WARN to 4, DEBUG to 6 and TRACE to 7.
         let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug];
-        let asked = levels.map(|level| *metadata(level).unwrap().level());
+        let mapped = levels.map(|level| *metadata(level).unwrap().level());
         assert_eq!(
-            asked,
+            mapped,
             [tracing::Level::ERROR, tracing::Level::WARN, tracing::Level::DEBUG, tracing::Level::TRACE]
         );
         assert_eq!(levels.map(|level| severity(level).code()), [3, 4, 6, 7]);
