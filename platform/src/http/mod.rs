@@ -29,6 +29,8 @@ pub mod server;
 mod settings;
 mod timed;
 mod trusted_proxies;
+#[cfg(feature = "ws")]
+mod websocket;
 
 pub use assets::routes as assets;
 pub use axum::extract::{Path, Query, State};
@@ -46,3 +48,6 @@ pub use respond::{Created, Html, NoContent};
 pub use route::{Limits, Route, RouteInfo};
 pub use routes::{RouteTable, Routes};
 pub use settings::Settings;
+pub use trusted_proxies::TrustedProxies;
+#[cfg(feature = "ws")]
+pub use websocket::{WebSocket, WebSocketUpgrade};

@@ -27,9 +27,9 @@ async fn the_endpoints_work_as_in_the_tutorial() {
     };
     let made = client.post(&all).body(r#"{"title": "Task1"}"#).send().await.unwrap();
     assert_eq!(made.status(), 201);
-    let place = made.headers()["location"].to_str().unwrap().to_owned();
-    let id = place.strip_prefix("/tasks/").unwrap();
-    let one = server.url(&place);
+    let location = made.headers()["location"].to_str().unwrap().to_owned();
+    let id = location.strip_prefix("/tasks/").unwrap();
+    let one = server.url(&location);
     assert_eq!(read(&one).await, (200, json!({"title": "Task1"})));
     let changed = client.put(&one).body(r#"{"title": "Task2"}"#).send().await.unwrap();
     assert_eq!(changed.status(), 204);

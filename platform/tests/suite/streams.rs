@@ -1,0 +1,141 @@
+//! Long responses: WebSockets, server-sent events, downloads; and what ends them at a drain.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use bytes::Bytes;
+use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
+use platform::http::{Route, Routes, WebSocketUpgrade};
+use platform::services::Services;
+use platform::shutdown::Shutdown;
+use platform::testing::{PATIENCE, TestApp, until};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// Sends every message back.
+async fn echo(upgrade: WebSocketUpgrade) -> axum::response::Response {
+    upgrade.on_upgrade(async |mut socket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
+}
+
+/// Counts once in 10 ms until the server drains, and says goodbye.
+async fn count(shutdown: Shutdown) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let ticks = stream::unfold(0_u64, |tick| async move {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Some((Ok(Event::default().data(tick.to_string())), tick + 1))
+    });
+    let end = async move { shutdown.begun().await };
+    let goodbye = stream::once(async { Ok(Event::default().event("end").data("goodbye")) });
+    Sse::new(ticks.take_until(Box::pin(end)).chain(goodbye)).keep_alive(KeepAlive::default())
+}
+
+const PIECE: usize = 64 << 10;
+
+/// 200 MB that nobody has in memory at once.
+async fn download() -> Body {
+    let pieces = (200 << 20) / PIECE;
+    Body::from_stream(stream::iter((0..pieces).map(|_| Ok::<_, Infallible>(Bytes::from(vec![7_u8; PIECE])))))
+}
+
+fn routes() -> Routes<Services> {
+    Routes::new()
+        .route(Route::at("/echo").get(echo))
+        .route(Route::at("/count").get(count))
+        .route(Route::at("/download").get(download))
+}
+
+async fn open(server: SocketAddr) -> WebSocketStream<TcpStream> {
+    let stream = TcpStream::connect(server).await.unwrap();
+    tokio_tungstenite::client_async(format!("ws://{server}/echo"), stream).await.unwrap().0
+}
+
+async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Result<Message, Error>> {
+    tokio::time::timeout(PATIENCE, socket.next()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_websocket_lives_past_every_timeout_while_it_talks_and_is_closed_with_1001_at_a_drain() {
+    let settings = [
+        ("SERVER__HTTP__HEADER_TIMEOUT", "100ms"),
+        ("SERVER__HTTP__REQUEST_TIMEOUT", "100ms"),
+        ("SERVER__HTTP__WRITE_TIMEOUT", "100ms"),
+        ("SERVER__HTTP__UPGRADE_IDLE_TIMEOUT", "400ms"),
+    ];
+    let app = TestApp::with_routes(routes(), &settings).await;
+    let (server, drain, serving) = app.listen().await;
+    let mut socket = open(server).await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        socket.send(Message::text("hello")).await.unwrap();
+        assert_eq!(next(&mut socket).await.unwrap().unwrap(), Message::text("hello"));
+    }
+    drain.start(Duration::from_hours(1));
+    let Some(Ok(Message::Close(Some(frame)))) = next(&mut socket).await else { panic!("not closed") };
+    assert_eq!(u16::from(frame.code), 1001);
+    assert!(next(&mut socket).await.is_none());
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    let log = app.log();
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert!(log[0].contains(" path=/echo ") && log[0].contains(" status=101 "), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_silent_on_both_sides_is_cut_and_its_permit_is_free_again() {
+    let settings = [("SERVER__HTTP__UPGRADE_IDLE_TIMEOUT", "200ms"), ("SERVER__HTTP__MAX_CONNECTIONS", "1")];
+    let app = TestApp::with_routes(routes(), &settings).await;
+    let (server, drain, _serving) = app.listen().await;
+    let mut silent = open(server).await;
+    assert!(next(&mut silent).await.unwrap().is_err());
+    until(|| drain.connections() == 0).await;
+    open(server).await;
+}
+
+#[tokio::test]
+async fn server_sent_events_end_with_a_goodbye_when_the_server_drains() {
+    let (server, drain, serving) = TestApp::with_routes(routes(), &[]).await.listen().await;
+    let mut response = reqwest::get(format!("http://{server}/count")).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    // The first event comes long before the last one: nothing holds it back.
+    let first = tokio::time::timeout(PATIENCE, response.chunk()).await.unwrap().unwrap().unwrap();
+    assert!(first.starts_with(b"data: 0\n\n"), "{first:?}");
+    drain.start(Duration::from_hours(1));
+    let mut text = String::new();
+    while let Some(chunk) = tokio::time::timeout(PATIENCE, response.chunk()).await.unwrap().unwrap() {
+        text.push_str(str::from_utf8(&chunk).unwrap());
+    }
+    assert!(text.ends_with("event: end\ndata: goodbye\n\n"), "{text}");
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+}
+
+/// The most memory that this process has had in use so far, in bytes.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
+}
+
+#[tokio::test]
+async fn a_streamed_response_of_200_mb_takes_bounded_memory() {
+    let server = TestApp::with_routes(routes(), &[]).await.listen().await.0;
+    let before = peak_memory();
+    let mut response = reqwest::get(format!("http://{server}/download")).await.unwrap();
+    let mut read = 0;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        assert!(chunk.iter().all(|byte| *byte == 7));
+        read += chunk.len();
+    }
+    assert_eq!(read, 200 << 20);
+    // Other tests run in this process, one of them with a response of 64 MB in memory: far less than two of these.
+    let grown = peak_memory() - before;
+    assert!(grown < 180 << 20, "{} MB more", grown >> 20);
+}
