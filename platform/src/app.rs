@@ -3,6 +3,7 @@
 //! An [`App`] is a description. Nothing of it runs, and no service is opened, before [`App::open`].
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,13 +15,15 @@ use axum::response::IntoResponse;
 use clap::ArgMatches;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tower::{BoxError, Layer, Service, service_fn};
 
-use super::config::Config;
+use super::cli::Flags;
+use super::config::{self, Config, Service as Described};
 use super::error::StartError;
 use super::http::{ErrorFormat, HandlerService, Layers, Parts, Peer, RouteTable, Routes, Stack};
-use super::logging::Logging;
+use super::logging::{Identity, Logging};
 use super::services::{self, Services};
 use super::shutdown::Shutdown;
 
@@ -71,7 +74,7 @@ where
     /// once. A later layer is outside of an earlier one. See [`Route::layer`](super::http::Route::layer).
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<HandlerService>,
+        L: Layer<HandlerService> + Send + 'static,
         L::Service: Service<Request> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request>>::Response: IntoResponse,
         <L::Service as Service<Request>>::Error: Into<BoxError>,
@@ -149,7 +152,26 @@ where
         result
     }
 
-    /// Opens the services, makes the state, and builds the routes.
+    /// The app as an axum router, for what wants one: `axum::serve`, a test client, a serverless runtime. The settings
+    /// are those of the service, and of these variables (`std::env::vars_os()`). The middleware is in it; what belongs to
+    /// the server (the deadlines of connections, the drain) and the background tasks are not.
+    pub async fn into_router(
+        self,
+        service: &Described,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Router, StartError>
+    where
+        A: DeserializeOwned,
+    {
+        let loaded = config::load::<A>(&Flags::default(), environment, service)?;
+        loaded.check_servable()?;
+        let config = loaded.config;
+        let identity = Identity { service: config.server.name.clone() };
+        let logging = Logging::start(&config.logging, &identity)?;
+        Ok(self.open(&config, logging).await?.into_router())
+    }
+
+    /// Opens the services, makes the state, and builds the routes and the layers.
     pub async fn open(self, config: &Config<A>, logging: Logging) -> Result<OpenApp, StartError> {
         let services = open_services(config).await?;
         let state = (self.init)(services.clone(), config.app.clone()).await?;
@@ -204,8 +226,7 @@ impl OpenApp {
         &self.services
     }
 
-    /// The app as an axum router, for what wants one: `axum::serve`, a test client, a serverless runtime. The middleware
-    /// is in it; the deadlines of connections, which belong to the server, and background tasks are not.
+    /// The app as an axum router, see [`App::into_router`].
     pub fn into_router(self) -> Router {
         let stack = self.stack;
         Router::new().fallback_service(service_fn(move |request: Request| {

@@ -25,3 +25,8 @@ mod lifecycle;
 pub use app::{App, OpenApp, Tasks};
 pub use clap;
 pub use lifecycle::main;
+
+/// Runs the examples of `docs/AXUM.md` as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/AXUM.md")]
+pub struct ExamplesForAxumUsers;

@@ -3,7 +3,7 @@
 //! axum builds the layer of a handler (`handler.layer(…)`) anew for each request: a limit there limits nothing.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context as Task, Poll};
 
 use axum::extract::Request;
@@ -16,9 +16,13 @@ use tower::{BoxError, Layer, Service, ServiceExt as _};
 use super::endpoint::Endpoint;
 use crate::error::Error;
 
-/// A layer that has been built, for any number of endpoints. A clone is one more handle on the same.
+/// A layer for any number of endpoints, built when it is first needed: some layers start a task, and a description of
+/// routes exists before there is a runtime. A clone is one more handle on the same.
 #[derive(Clone)]
-pub(super) struct BuiltLayer(BoxCloneSyncService<Request, Response, BoxError>);
+pub(super) struct SharedLayer(Arc<LazyLock<BuiltLayer, Build>>);
+
+type BuiltLayer = BoxCloneSyncService<Request, Response, BoxError>;
+type Build = Box<dyn FnOnce() -> BuiltLayer + Send>;
 
 /// What the layer wraps: one request's way to its handler.
 pub(super) type Inner = Box<dyn FnOnce(Request) -> BoxFuture<'static, Response> + Send>;
@@ -31,23 +35,32 @@ struct Handled(Arc<Mutex<Option<Inner>>>);
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerService(());
 
-impl BuiltLayer {
-    /// Builds the layer.
+impl SharedLayer {
+    /// Builds the layer at its first use.
     pub(super) fn new<L>(layer: L) -> Self
     where
-        L: Layer<HandlerService>,
+        L: Layer<HandlerService> + Send + 'static,
         L::Service: Service<Request> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request>>::Response: IntoResponse,
         <L::Service as Service<Request>>::Error: Into<BoxError>,
         <L::Service as Service<Request>>::Future: Send,
     {
-        let service = layer.layer(HandlerService(()));
-        let service = service.map_response(IntoResponse::into_response).map_err(Into::into);
-        Self(BoxCloneSyncService::new(service))
+        let build = move || {
+            let service = layer.layer(HandlerService(()));
+            let service = service.map_response(IntoResponse::into_response).map_err(Into::into);
+            BoxCloneSyncService::new(service)
+        };
+        Self(Arc::new(LazyLock::new(Box::new(build))))
+    }
+
+    /// Builds the layer if it is not yet.
+    fn build(&self) {
+        LazyLock::force(&self.0);
     }
 
     /// The endpoint behind the layer.
     pub(super) fn wrap(&self, inner: Endpoint) -> Endpoint {
+        self.build();
         let (layer, inner) = (self.clone(), Arc::new(inner));
         Endpoint::from_call(Box::new(move |request| {
             let inner = Arc::clone(&inner);
@@ -58,26 +71,31 @@ impl BuiltLayer {
     /// Sends a request through the layer to what is behind it.
     fn call(&self, mut request: Request, inner: Inner) -> BoxFuture<'static, Response> {
         request.extensions_mut().insert(Handled(Arc::new(Mutex::new(Some(inner)))));
-        let responding = self.0.clone().oneshot(request);
+        let responding = BuiltLayer::clone(&self.0).oneshot(request);
         responding.map(|response| response.unwrap_or_else(|error| failed(error).into_response())).boxed()
     }
 }
 
 /// The layers around everything, the innermost first.
 #[derive(Clone, Default)]
-pub struct Layers(Vec<BuiltLayer>);
+pub struct Layers(Vec<SharedLayer>);
 
 impl Layers {
-    /// Builds a layer around the others.
+    /// Puts a layer around the others.
     pub(crate) fn push<L>(&mut self, layer: L)
     where
-        L: Layer<HandlerService>,
+        L: Layer<HandlerService> + Send + 'static,
         L::Service: Service<Request> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request>>::Response: IntoResponse,
         <L::Service as Service<Request>>::Error: Into<BoxError>,
         <L::Service as Service<Request>>::Future: Send,
     {
-        self.0.push(BuiltLayer::new(layer));
+        self.0.push(SharedLayer::new(layer));
+    }
+
+    /// Builds them all.
+    pub(super) fn build(&self) {
+        self.0.iter().for_each(SharedLayer::build);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -86,7 +104,7 @@ impl Layers {
 
     /// Sends a request through all of them to what is behind them.
     pub(super) fn call(&self, request: Request, inner: Inner) -> BoxFuture<'static, Response> {
-        let around = |inner: Inner, layer: &BuiltLayer| -> Inner {
+        let around = |inner: Inner, layer: &SharedLayer| -> Inner {
             let layer = layer.clone();
             Box::new(move |request| layer.call(request, inner))
         };

@@ -76,6 +76,7 @@ impl Stack {
         debug: bool,
     ) -> Result<Self, StartError> {
         let Parts { table, layers, error_format } = parts;
+        layers.build();
         let core = Core { table, shutdown: Shutdown::default(), list_limit: settings.list_limit.get() };
         let fixed_headers = fixed_headers(settings)?;
         let (core, settings) = (Arc::new(core), settings.clone());

@@ -12,7 +12,7 @@ use tower::{BoxError, Layer, Service};
 
 use super::cors::Cors;
 use super::endpoint::Endpoint;
-use super::layer::{BuiltLayer, HandlerService};
+use super::layer::{HandlerService, SharedLayer};
 use crate::error::StartError;
 use crate::schema::Schema;
 
@@ -107,7 +107,7 @@ pub struct Route<S> {
     cors: Option<Cors>,
     limits: Limits,
     limits_of: Vec<(Method, Limits)>,
-    layers: Vec<BuiltLayer>,
+    layers: Vec<SharedLayer>,
     logged: bool,
     cookies: bool,
     mounted: bool,
@@ -186,16 +186,16 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     /// errors become 503. A later layer is outside of an earlier one.
     pub fn layer<L>(self, layer: L) -> Self
     where
-        L: Layer<HandlerService>,
+        L: Layer<HandlerService> + Send + 'static,
         L::Service: Service<Request> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request>>::Response: IntoResponse,
         <L::Service as Service<Request>>::Error: Into<BoxError>,
         <L::Service as Service<Request>>::Future: Send,
     {
-        self.with_layer(BuiltLayer::new(layer))
+        self.with_layer(SharedLayer::new(layer))
     }
 
-    pub(super) fn with_layer(mut self, layer: BuiltLayer) -> Self {
+    pub(super) fn with_layer(mut self, layer: SharedLayer) -> Self {
         self.layers.push(layer);
         self.connect_info = true;
         self

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::response::IntoResponse;
 use tower::{BoxError, Layer, Service};
 
-use super::layer::{BuiltLayer, HandlerService};
+use super::layer::{HandlerService, SharedLayer};
 use super::route::{Route, RouteInfo};
 use crate::error::StartError;
 
@@ -53,13 +53,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// the requests of all of them. See [`Route::layer`].
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<HandlerService>,
+        L: Layer<HandlerService> + Send + 'static,
         L::Service: Service<Request> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request>>::Response: IntoResponse,
         <L::Service as Service<Request>>::Error: Into<BoxError>,
         <L::Service as Service<Request>>::Future: Send,
     {
-        let layer = BuiltLayer::new(layer);
+        let layer = SharedLayer::new(layer);
         self.routes = self.routes.into_iter().map(|route| route.with_layer(layer.clone())).collect();
         self
     }
