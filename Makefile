@@ -1,10 +1,14 @@
-# The only way in: what CI runs is what a person runs. Recipes are one line or a script in scripts/.
+# The commands of the project: CI runs the same ones as a person. Recipes are a few lines or a script in scripts/.
 # Every variable can be given on the command line: make run ARGS="--port 8080".
 
 .DEFAULT_GOAL := help
 
 # The flags of the server (run, dev), or of the test program (test).
 ARGS ?=
+# The features to build with: `full` is every engine.
+FEATURES ?=
+# CI sets it to `--locked`: then a Cargo.lock that does not fit is an error. Otherwise cargo brings it up to date.
+LOCKED ?=
 # The example to remove.
 NAME ?=
 CARGO ?= cargo
@@ -12,10 +16,13 @@ CARGO ?= cargo
 BENCH_PROFILE ?= bench
 # Where cargo puts what it builds; only for the messages, cargo reads the same variable itself.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
+FLAGS = $(LOCKED) $(if $(FEATURES),--features "$(FEATURES)")
+# For the scripts.
+export CARGO FEATURES LOCKED
 
 .PHONY: help
 help: ## Print this help
-	@echo 'Usage: make TARGET [ARGS="…"], for example: make run ARGS="--port 8080"'
+	@echo 'Usage: make TARGET [ARGS="…"] [FEATURES=…], for example: make run FEATURES=full ARGS="--port 8080"'
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
@@ -23,30 +30,34 @@ help: ## Print this help
 
 .PHONY: prepare
 prepare: ## Get all that building and running need (safe to repeat)
-	@CARGO="$(CARGO)" scripts/prepare
+	@scripts/prepare
 
 .PHONY: tools
 tools:
-	@CARGO="$(CARGO)" scripts/prepare --check
+	@scripts/prepare --check
 
 .PHONY: run
 run: tools ## Build what is missing and start the server
-	@$(CARGO) run --locked -- $(ARGS)
+	@$(CARGO) run $(FLAGS) -- $(ARGS)
 
 .PHONY: dev
 dev: tools ## Start the server; rebuild and restart it on every change
-	@CARGO="$(CARGO)" scripts/dev.sh $(ARGS)
+	@scripts/dev.sh $(ARGS)
 
 .PHONY: release
-release: tools ## Build the optimised program
-	$(CARGO) build --release --locked
+release: tools ## Build the optimised program, with every engine unless FEATURES says otherwise
+	$(CARGO) build --release $(LOCKED) --features "$(or $(FEATURES),full)"
 	@ls -lh "$(TARGET)/release/server"
 
 # Check
 
 .PHONY: test
-test: tools ## Run all tests (ARGS="a_part_of_a_name" runs some)
-	$(CARGO) test --locked $(ARGS)
+test: tools ## Run all tests of both crates (ARGS="a_part_of_a_name" runs some)
+	$(CARGO) test $(FLAGS) $(ARGS)
+
+.PHONY: test-all
+test-all: tools ## Run all tests with every engine
+	$(CARGO) test $(LOCKED) --features full $(ARGS)
 
 .PHONY: test-scripts
 test-scripts: ## Test the scripts behind these targets (shellcheck too, where there is one)
@@ -55,26 +66,29 @@ test-scripts: ## Test the scripts behind these targets (shellcheck too, where th
 	else echo 'shellcheck: NOT RUN, it is not installed'; fi
 
 .PHONY: lint
-lint: tools ## Check the format and every lint, with all features and with none
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
-	$(CARGO) clippy --all-targets --locked --no-default-features -- -D warnings
+lint: tools ## Check the format and every lint, with the features by default, with all and with none
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets $(FLAGS) -- -D warnings
+	$(CARGO) clippy --all-targets $(LOCKED) --features full -- -D warnings
+# The tests switch on features of the platform: libraries and programs also as they are built without tests.
+	$(CARGO) clippy --lib --bins $(FLAGS) -- -D warnings
+	$(CARGO) clippy --lib --bins $(LOCKED) --no-default-features -- -D warnings
 
 .PHONY: typecheck
 typecheck: tools ## Check that everything compiles, without building it
-	$(CARGO) check --all-targets --locked
+	$(CARGO) check --all-targets $(FLAGS)
 
 .PHONY: coverage
 coverage: tools ## Run the tests and print how much of each file they reach
-	@CARGO="$(CARGO)" scripts/coverage
+	@scripts/coverage
 
 .PHONY: bench
 bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS, BENCH_RATE)
-	$(CARGO) bench --locked --profile $(BENCH_PROFILE) --bench http
+	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench http
 
 .PHONY: instructions
 instructions: tools ## Count the instructions of one request (needs valgrind)
-	$(CARGO) bench --locked --profile $(BENCH_PROFILE) --bench instructions
+	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
 
 .PHONY: measure
 measure: tools ## Measure builds, size, start and memory (minutes)
@@ -84,12 +98,12 @@ measure: tools ## Measure builds, size, start and memory (minutes)
 
 .PHONY: format
 format: tools ## Format the source
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 .PHONY: docs
-docs: tools ## Build the reference of the source
-	$(CARGO) doc --no-deps --locked
-	@echo "Open $(TARGET)/doc/server/index.html"
+docs: tools ## Build the reference of both crates
+	$(CARGO) doc --no-deps --all-features $(LOCKED)
+	@echo "Open $(TARGET)/doc/platform/index.html or $(TARGET)/doc/server/index.html"
 
 .PHONY: clean
 clean: ## Delete what was built (never var/, logs/ or keys/)

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Starts the server, and builds and starts it again whenever a source file changes. A build that fails leaves the
-# running server alone. The arguments are the server's. inotifywait, where there is one, only makes it quicker:
-# without it the files are looked at once a second.
+# running server alone. The arguments are the server's; FEATURES and LOCKED are those of the Makefile. inotifywait,
+# where there is one, only makes it quicker: without it the files are looked at once a second.
 set -eu
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
+flags="${LOCKED:-} ${FEATURES:+--features $FEATURES}"
 watched=
-for path in src views configs schema Cargo.toml; do
+for path in src platform views configs schema Cargo.toml; do
     [ ! -e "$path" ] || watched="$watched $path"
 done
 work=$(mktemp -d)
@@ -44,13 +45,13 @@ pause() {
 
 # shellcheck disable=SC2086
 build() {
-    $cargo build --locked
+    $cargo build $flags
 }
 
 # cargo run becomes the server (it calls exec), so that this is the process to signal.
 # shellcheck disable=SC2086
 start() {
-    $cargo run --quiet --locked -- "$@" &
+    $cargo run --quiet $flags -- "$@" &
     server=$!
 }
 
