@@ -210,7 +210,7 @@ impl Pair {
         let length = [0, 1].map(|side| body_length(self.servers[side].address, &paths[side]));
         let [length, ours] = [length[0].as_ref(), length[1].as_ref()];
         if ours.ok() != length.ok() {
-            return Err(format!("{}: the two answers differ: {length:?} {ours:?}", route.name).into());
+            return Err(format!("{}: the two responses differ: {length:?} {ours:?}", route.name).into());
         }
         let length = *length.map_err(ToString::to_string)?;
         let measure = |side: usize, load| self.servers[side].measure(self.pinned, &paths[side], length, load);
@@ -232,7 +232,7 @@ struct Server {
 }
 
 impl Server {
-    /// `headers` is an answer whose headers the bare server's `/headers` has as well.
+    /// `headers` is a response whose headers the bare server's `/headers` has as well.
     fn bare(pinned: bool, headers: &str) -> Result<Self> {
         let mut command = on_core(pinned, SERVER_CORE, &std::env::current_exe()?);
         let mut child = command.args(["bare", headers]).stdout(Stdio::piped()).spawn()?;
@@ -328,11 +328,11 @@ fn serve_bare(headers: &str) -> Result<()> {
     })
 }
 
-/// A route `/headers` whose empty answer has the headers of another answer, but for those that hyper writes. Their
+/// A route `/headers` whose empty response has the headers of another response, but for those that hyper writes. Their
 /// texts are static, as they are in the real server: a shared text has a counter, which costs more than the text.
-fn with_headers(answer: &str) -> Result<Router> {
+fn with_headers(response: &str) -> Result<Router> {
     let mut headers = HeaderMap::new();
-    for line in answer.lines().skip(1).take_while(|line| !line.is_empty()) {
+    for line in response.lines().skip(1).take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ").ok_or("a header without a value")?;
         if !["connection", "content-length", "date"].contains(&name) {
             let name = HeaderName::from_static(String::from(name).leak());
@@ -378,7 +378,7 @@ fn load(address: &str, path: &str, length: &str, requests: &str, rate: &str) -> 
 struct Connection {
     stream: TcpStream,
     waits: bool,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl Connection {
@@ -386,26 +386,26 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, waits: false, answer: Vec::with_capacity(16_384) })
+        Ok(Self { stream, waits: false, response: Vec::with_capacity(16_384) })
     }
 
     fn ask(&mut self, request: &[u8]) -> Result<()> {
-        self.answer.clear();
+        self.response.clear();
         self.waits = true;
         // Some hundred bytes into an empty buffer of the kernel: taken whole.
         Ok(self.stream.write_all(request)?)
     }
 
-    /// Reads what has come; true once it is a whole answer.
+    /// Reads what has come; true once it is a whole response.
     fn is_answered(&mut self, length: usize) -> Result<bool> {
         let mut piece = [0; 16_384];
         match self.stream.read(&mut piece) {
-            Ok(0) => return Err("closed before the answer".into()),
-            Ok(read) => self.answer.extend_from_slice(&piece[..read]),
+            Ok(0) => return Err("closed before the response".into()),
+            Ok(read) => self.response.extend_from_slice(&piece[..read]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        match answered(&self.answer)? {
+        match answered(&self.response)? {
             Some(body) if body > length => Err(format!("{body} bytes of body for {length}").into()),
             body => {
                 self.waits = body != Some(length);
@@ -416,12 +416,12 @@ impl Connection {
 }
 
 /// How many bytes of the body are there, once the head is; an error for any status but 200.
-fn answered(answer: &[u8]) -> Result<Option<usize>> {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    if !answer.starts_with(b"HTTP/1.1 200 ") {
-        return Err(String::from_utf8_lossy(&answer[..end]).into());
+fn answered(response: &[u8]) -> Result<Option<usize>> {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    if !response.starts_with(b"HTTP/1.1 200 ") {
+        return Err(String::from_utf8_lossy(&response[..end]).into());
     }
-    Ok(Some(answer.len() - end - 4))
+    Ok(Some(response.len() - end - 4))
 }
 
 /// A request after which the connection ends.
@@ -432,19 +432,19 @@ fn get(path: &str) -> String {
 fn exchange(address: SocketAddr, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response)
 }
 
 fn is_missing(address: SocketAddr, path: &str) -> Result<bool> {
     Ok(exchange(address, &get(path))?.starts_with("HTTP/1.1 404 "))
 }
 
-/// The length of the body that this path answers with.
+/// The length of the body that this path responses with.
 fn body_length(address: SocketAddr, path: &str) -> Result<usize> {
-    let answer = exchange(address, &get(path))?;
-    answered(answer.as_bytes())?.ok_or_else(|| "no answer".into())
+    let response = exchange(address, &get(path))?;
+    answered(response.as_bytes())?.ok_or_else(|| "no response".into())
 }
 
 /// Stores the entry in the real server and returns its id; nothing when the address book was removed.
@@ -453,10 +453,10 @@ fn add_entry(address: SocketAddr) -> Result<Option<String>> {
     let head = format!(
         "POST /addresses HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}"
     );
-    let answer = exchange(address, &format!("{head}\r\n\r\n{}", bare::ENTRY))?;
-    if answer.starts_with("HTTP/1.1 404 ") {
+    let response = exchange(address, &format!("{head}\r\n\r\n{}", bare::ENTRY))?;
+    if response.starts_with("HTTP/1.1 404 ") {
         return Ok(None);
     }
-    let place = answer.lines().find_map(|line| line.strip_prefix("location: /addresses/"));
-    Ok(Some(place.ok_or_else(|| format!("not stored: {answer}"))?.trim().to_owned()))
+    let place = response.lines().find_map(|line| line.strip_prefix("location: /addresses/"));
+    Ok(Some(place.ok_or_else(|| format!("not stored: {response}"))?.trim().to_owned()))
 }

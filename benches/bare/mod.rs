@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::Value;
 
-/// The entry that both servers store and answer with.
+/// The entry that both servers store and response with.
 pub const ENTRY: &str = include_str!("entry.json");
 /// Its id in the bare server: as long as an id of the real one, which makes its own.
 pub const ID: &str = "0198a2b4c6d87e0f8123456789abcdef";
