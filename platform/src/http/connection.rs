@@ -52,8 +52,8 @@ impl ConnectionConfig {
         }
     }
 
-    /// Waits until the first bytes show the protocol of the client. With hyper alone, a connection that sends nothing, or
-    /// only a part of the HTTP/2 preface, would stay open for ever (hyper#3756).
+    /// Waits until the first bytes show the protocol of the client. With hyper alone, a connection that sends nothing,
+    /// or only a part of the HTTP/2 preface, would stay open for ever (hyper#3756).
     pub(super) async fn connect<S>(self, mut stream: S, peer: Peer) -> io::Result<Connection<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -40,7 +40,8 @@ impl Cors {
     }
 
     /// Lets pages of the listed origins send cookies. Protects the route from pages of all other origins, as
-    /// [`Route::cookies`](super::Route::cookies) does. Has no effect on [`Cors::any`]: browsers reject that combination.
+    /// [`Route::cookies`](super::Route::cookies) does. Has no effect on [`Cors::any`]: browsers reject that
+    /// combination.
     pub fn with_credentials(mut self) -> Self {
         self.credentials = matches!(self.origins, Origins::Listed(_));
         self
@@ -75,7 +76,8 @@ impl Cors {
             return;
         }
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
-        // `*` does not include `Authorization`, and means nothing with credentials. So the requested names are repeated.
+        // `*` does not include `Authorization`, and means nothing with credentials. So the requested names are
+        // repeated.
         let allowed = requested_headers.cloned().unwrap_or(HeaderValue::from_static("*"));
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age.as_secs()));

@@ -22,8 +22,8 @@ const MAX_MESSAGE: usize = 16 << 10;
 /// Turns the body of every error response into a JSON form of the app's own. The status does not change.
 pub type ErrorFormat = fn(&ErrorBody<'_>) -> Value;
 
-/// The body of an error response. `code` and `status` are the same number: clients of one original read the one, clients
-/// of the other original the other.
+/// The body of an error response. `code` and `status` are the same number: clients of one original read the one,
+/// clients of the other original the other.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorBody<'a> {
     /// The HTTP status code.
@@ -65,8 +65,8 @@ struct Problem<'a> {
     trace: Option<String>,
 }
 
-/// An error in the extensions of a response. The middleware takes it out and writes the body, because only the middleware
-/// knows the request.
+/// An error in the extensions of a response. The middleware takes it out and writes the body, because only the
+/// middleware knows the request.
 #[derive(Clone)]
 pub(super) struct Refusal(pub(super) Arc<Error>);
 

@@ -110,7 +110,8 @@ pub(super) fn weak(tag: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&weak).ok()
 }
 
-/// Whether the client already has the content with this tag. The comparison is the weak one (RFC 9110, section 8.8.3.2).
+/// Whether the client already has the content with this tag. The comparison is the weak one (RFC 9110, section
+/// 8.8.3.2).
 pub(super) fn matches(if_none_match: &HeaderValue, tag: &HeaderValue) -> bool {
     let tag = opaque(tag.as_bytes());
     let list = if_none_match.as_bytes();

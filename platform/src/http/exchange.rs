@@ -112,8 +112,8 @@ impl Exchange {
         !self.aborted
     }
 
-    /// Writes the line when the upgraded connection ends. A request without a socket has no connection: its line is written
-    /// now.
+    /// Writes the line when the upgraded connection ends. A request without a socket has no connection: its line is
+    /// written now.
     pub(super) fn follow_upgrade(self) {
         if let Some(peer) = self.peer().cloned() {
             peer.upgrade(self);

@@ -58,7 +58,8 @@ impl Peer {
         self.0.unread_body.store(unread, Ordering::Release);
     }
 
-    /// Whether it may still be sending a body that no handler reads. For concurrent requests of HTTP/2 it is only a guess.
+    /// Whether it may still be sending a body that no handler reads. For concurrent requests of HTTP/2 it is only a
+    /// guess.
     pub(super) fn has_unread_body(&self) -> bool {
         self.0.unread_body.load(Ordering::Acquire)
     }
@@ -85,8 +86,8 @@ impl Peer {
         self.0.upgraded.load(Ordering::Acquire)
     }
 
-    /// Drops the guard of an upgrade: the connection has ended. The guard and this peer hold each other, so neither would
-    /// be dropped otherwise.
+    /// Drops the guard of an upgrade: the connection has ended. The guard and this peer hold each other, so neither
+    /// would be dropped otherwise.
     pub(super) fn disconnected(&self) {
         let guard = self.0.until_upgrade_ends.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(guard);

@@ -116,7 +116,8 @@ fn too_large(settings: &Settings) -> Error {
 }
 
 /// Refuses a request without `Host`, with two, or with one that is not a host (RFC 9112, section 3.2). Also refuses a
-/// target in absolute form whose host differs from `Host`: a proxy and the server could disagree about which one counts.
+/// target in absolute form whose host differs from `Host`: a proxy and the server could disagree about which one
+/// counts.
 fn check_host(request: &Request, hosts: &FieldLines<'_>) -> Result<(), Error> {
     if request.version() > Version::HTTP_11 {
         return Ok(());

@@ -13,7 +13,8 @@ const MAX_LENGTH: usize = 128;
 pub(super) enum RequestId {
     /// Sent by the client.
     FromClient(HeaderValue),
-    /// Generated: 32 hexadecimal digits. They are stored inline, so that there is no allocation before the header is made.
+    /// Generated: 32 hexadecimal digits. They are stored inline, so that there is no allocation before the header is
+    /// made.
     Generated([u8; 32]),
 }
 

@@ -1,7 +1,7 @@
 //! Accepts connections up to a limit, serves them, and drains them.
 //!
-//! It is axum-server with the parts that the stock stack lacks. The deadlines of a connection are in `connection.rs` and
-//! `timed.rs`. This file knows no routes.
+//! It is axum-server with the parts that the stock stack lacks. The deadlines of a connection are in `connection.rs`
+//! and `timed.rs`. This file knows no routes.
 
 use std::future::{Future, ready};
 use std::io::{self, ErrorKind, IoSlice};
@@ -34,8 +34,8 @@ use crate::shutdown::Shutdown;
 /// How often the number of open connections is checked at the end of a drain.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The shortest time between two log lines that say that all permits are in use: at the limit, that state begins and ends
-/// all the time.
+/// The shortest time between two log lines that say that all permits are in use: at the limit, that state begins and
+/// ends all the time.
 const REPORT_FULL_EVERY: Duration = Duration::from_mins(1);
 
 /// How long connections that were cut have time to write their log lines.
@@ -65,9 +65,9 @@ async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     bind_first(tokio::net::lookup_host((host, port)).await?).await
 }
 
-/// Listens on the first of these addresses that this machine has. A port in use is an error, and the next address is not
-/// tried: `localhost` is 127.0.0.1 and `::1`, and one of them may be free. Then half of the clients would reach the other
-/// process.
+/// Listens on the first of these addresses that this machine has. A port in use is an error, and the next address is
+/// not tried: `localhost` is 127.0.0.1 and `::1`, and one of them may be free. Then half of the clients would reach the
+/// other process.
 async fn bind_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
     let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the name has no address");
     for address in addresses {
@@ -94,15 +94,16 @@ impl Drain {
         Self { handle: Handle::new(), shutdown, open: Arc::default(), deadline: Arc::default() }
     }
 
-    /// Stops accepting connections, lets requests in flight finish, and closes the remaining connections after this time.
+    /// Stops accepting connections, lets requests in flight finish, and closes the remaining connections after this
+    /// time.
     pub fn start(&self, time: Duration) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(time);
         self.shutdown.begin();
         self.handle.graceful_shutdown(Some(time));
     }
 
-    /// Waits until the last connection is closed. Upgraded connections are cut at the deadline; axum-server does not wait
-    /// for them.
+    /// Waits until the last connection is closed. Upgraded connections are cut at the deadline; axum-server does not
+    /// wait for them.
     async fn finish(&self) {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         let time = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
@@ -148,14 +149,14 @@ pub async fn serve(
     builder.http1().half_close(true);
     // `timed.rs` enforces the deadline of the request head, so hyper needs none.
     builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_size.as_usize());
-    // The middleware refuses too many headers with an error body, so the limit of hyper is higher. Up to its default, hyper
-    // needs no allocation for the headers; a configured limit costs two allocations a request.
+    // The middleware refuses too many headers with an error body, so the limit of hyper is higher. Up to its default,
+    // hyper needs no allocation for the headers; a configured limit costs two allocations a request.
     let max_headers = settings.max_headers.as_usize() * 3 / 2;
     if max_headers > HYPER_MAX_HEADERS {
         builder.http1().max_headers(max_headers);
     }
-    // The middleware refuses larger headers with an error body. A refusal by h2 has no body, so the limit of h2 is twice as
-    // high.
+    // The middleware refuses larger headers with an error body. A refusal by h2 has no body, so the limit of h2 is
+    // twice as high.
     let max_list = u32::try_from(settings.max_header_size.get() * 2).unwrap_or(u32::MAX);
     builder
         .http2()

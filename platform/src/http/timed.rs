@@ -1,8 +1,8 @@
 //! A stream with deadlines: how long a connection may be idle, and how long a client may read nothing of a response.
 //!
 //! The header timeout of hyper makes and drops a timer for each request, which costs as much as the routing. Here a
-//! connection has one timer, and it is polled only while the connection waits. For a client that reads nothing, hyper has
-//! no timeout at all. This file does not look at the bytes that pass.
+//! connection has one timer, and it is polled only while the connection waits. For a client that reads nothing, hyper
+//! has no timeout at all. This file does not look at the bytes that pass.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -20,9 +20,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::peer::Peer;
 use super::settings::Settings;
 
-/// How long a connection that should close stays open while its client sends nothing. The client gets this time when its
-/// request was refused, when no handler reads its body and, during a drain, when it has sent half a request head or has
-/// no request in flight. It is longer than TCP needs to send a lost packet again.
+/// How long a connection that should close stays open while its client sends nothing. The client gets this time when
+/// its request was refused, when no handler reads its body and, during a drain, when it has sent half a request head or
+/// has no request in flight. It is longer than TCP needs to send a lost packet again.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many bytes are read ahead to see whether the client has closed its side.
@@ -70,7 +70,8 @@ pub struct Timed<S> {
     received_in_drain: bool,
     /// The value of [`Peer::begun`] at the last flush without a request in flight.
     flushed: u64,
-    /// The current idle time. Every write ends it: a response of several frames may look complete before its last frame.
+    /// The current idle time. Every write ends it: a response of several frames may look complete before its last
+    /// frame.
     idle: Option<Idle>,
     /// The timer of the idle deadline.
     idle_timer: Option<DeadlineTimer>,
@@ -91,8 +92,9 @@ struct Idle {
     draining_since: Option<Instant>,
 }
 
-/// A timer for a deadline that moves with every request. The timer of tokio inside is reset only when it fires too early,
-/// and polled again only when it may be ready: polling it each time costs as much as parsing a small request head.
+/// A timer for a deadline that moves with every request. The timer of tokio inside is reset only when it fires too
+/// early, and polled again only when it may be ready: polling it each time costs as much as parsing a small request
+/// head.
 struct DeadlineTimer {
     sleep: Pin<Box<Sleep>>,
     /// The task that the timer wakes.
@@ -159,8 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         &self.peer
     }
 
-    /// Whether no request is in flight, so that the next bytes are a request head. Always false for HTTP/2: its frames are
-    /// not parsed here, and hyper checks the client with pings.
+    /// Whether no request is in flight, so that the next bytes are a request head. Always false for HTTP/2: its frames
+    /// are not parsed here, and hyper checks the client with pings.
     pub(super) fn is_idle(&self) -> bool {
         !self.http2 && self.peer.begun() == self.flushed
     }
@@ -223,8 +225,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIMEOUT))).as_mut().poll(task)
     }
 
-    /// Reads and drops what the client is still sending. To close at once would reset the connection, and the client could
-    /// lose the response (RFC 9112, section 9.6).
+    /// Reads and drops what the client is still sending. To close at once would reset the connection, and the client
+    /// could lose the response (RFC 9112, section 9.6).
     fn poll_linger(&mut self, task: &mut Task<'_>) -> Poll<()> {
         let mut scratch = [0; 4_096];
         loop {
@@ -324,9 +326,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes the stream when all its data is written, and each time it has been woken. It depends on the settings
-    /// of hyper whether it reads again after that, so the deadlines are checked here too. But not for an upgraded
-    /// connection: another task may be reading, and a read here would replace the waker of that task.
+    /// hyper flushes the stream when all its data is written, and each time it has been woken. It depends on the
+    /// settings of hyper whether it reads again after that, so the deadlines are checked here too. But not for an
+    /// upgraded connection: another task may be reading, and a read here would replace the waker of that task.
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(task))?;
         let begun = self.peer.begun();

@@ -45,9 +45,9 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// The client that the proxies name in `X-Forwarded-For`: the last address there that is not a trusted proxy, because
-    /// each proxy appends the address of its own client. `None` when the peer is not a trusted proxy, or names no address.
-    /// Addresses before one that cannot be parsed are not trusted.
+    /// The client that the proxies name in `X-Forwarded-For`: the last address there that is not a trusted proxy,
+    /// because each proxy appends the address of its own client. `None` when the peer is not a trusted proxy, or names
+    /// no address. Addresses before one that cannot be parsed are not trusted.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !self.trusts(peer) {
             return None;
