@@ -1,28 +1,27 @@
-//! CPU per request over loopback: this server beside a bare axum server of the same routes, in one run.
+//! CPU time per request over loopback: this server and a bare axum server with the same routes, compared in one run.
 //!
-//! Both serve on core 0, in turns, and the load comes from core 1, so that they share one machine, one kernel and one
-//! noise. The real server is the program as it is released, with its file log on and its store in memory; the bare
-//! one is `bare/mod.rs` behind `axum::serve`. The figure is the CPU time of the server process, all of its threads,
-//! from the scheduler's own books; the time that passes says less on a shared machine. Asserts nothing on time.
+//! Both servers run on core 0, in turns, and the load comes from core 1, so that both run under the same conditions.
+//! The real server is the released program, with its file log on and its store in memory. The bare server is
+//! `bare/mod.rs` behind `axum::serve`. The figure is the CPU time of the server process with all its threads, as the
+//! scheduler counts it; elapsed time says less on a shared machine. The benchmark asserts nothing about time.
 //!
-//! Each route is measured under two loads. One asks at a rate that both servers can serve, as a service in operation is
-//! asked: then most of a request's cost is that a server wakes up for it. The other asks again as soon as it is
-//! answered: then nobody ever sleeps, and what is left is the work itself. The last columns tell a rate that was not
-//! reached.
+//! Each route is measured under two loads. The first sends requests at a rate that both servers can serve, as in normal
+//! operation: then most of the cost of a request is to wake the server. The second sends a request as soon as the
+//! previous response has arrived: then no process sleeps, and only the work itself is left. The last columns of the
+//! table show whether the rate was reached.
 //!
-//! `/ping` is there without any example and is not logged. The last route compares with a bare server that sends what
-//! ours sends: its headers are part of the product, and what hyper and the kernel take to send them is no cost of what
-//! stands between.
+//! `/ping` exists without any example and is not logged. The last route compares with a bare server that sends the same
+//! headers as the real one: they are part of the product, and so is the cost of sending them.
 //!
-//! A shared machine changes its speed by a third within a second. So the rounds are short and many, the two servers
-//! take turns in who is first, and what counts is the median of the ratios of rounds; half of the rounds lie between
-//! the quartiles, which tell how far to trust it.
+//! The speed of a shared machine changes by a third within a second. So there are many short rounds, the servers take
+//! turns at being first, and the result is the median of the ratios of all rounds. Half of the rounds are between the
+//! quartiles, which show how reliable the result is.
 //!
-//! Each round starts both servers anew, with an empty log. A log that grows through all rounds needs memory that a
-//! virtual machine may have to fetch from its host, at ten times the price: docs/PERFORMANCE.md has the figures.
+//! Each round starts both servers again, with an empty log. A log that grows through all rounds needs memory that a
+//! virtual machine may have to request from its host, at ten times the cost: docs/PERFORMANCE.md has the figures.
 //!
-//! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (20000 a round without pause, a quarter of it at a rate),
-//! `BENCH_ROUNDS` (25), `BENCH_RATE` (20000 requests a second; 0 leaves that load out).
+//! `cargo bench --bench http`. Variables: `BENCH_REQUESTS` (20000 in a round without pause, a quarter of it at a rate),
+//! `BENCH_ROUNDS` (25), `BENCH_RATE` (20000 requests a second; 0 skips that load).
 
 #![expect(clippy::print_stdout, reason = "the table is the product of this program")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts, far below 2^52")]
@@ -46,7 +45,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
-/// Enough to keep the server busy, few enough to be a service behind a load balancer.
+/// Enough to keep the server busy, and as few as a service behind a load balancer has.
 const CONNECTIONS: u64 = 16;
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,7 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn compare() -> Result<()> {
-    // Of a quarter of them, at a rate, each connection gets one.
+    // At least one for each connection, also in the load at a rate, which is a quarter of them.
     let requests = setting("BENCH_REQUESTS", 20_000, 4 * CONNECTIONS)?;
     let rounds = setting("BENCH_ROUNDS", 25, 1)?;
     // About a ninth of what the bare server does without pause.
@@ -88,7 +87,7 @@ fn compare() -> Result<()> {
     for round in 0..rounds {
         let pair = Pair::start(pinned)?;
         for row in &mut rows {
-            row.seen.extend(pair.measure(round, row.route, row.load)?);
+            row.samples.extend(pair.measure(round, row.route, row.load)?);
         }
     }
     println!(
@@ -97,17 +96,17 @@ fn compare() -> Result<()> {
         requests / 4
     );
     println!(
-        "{:<16} {:<10} {:>8} {:>8} {:>6} {:>12} {:>12} {:>12}",
-        "route", "load", "bare µs", "ours µs", "ratio", "quartiles", "bare req/s", "ours req/s"
+        "{:<16} {:<10} {:>9} {:>9} {:>6} {:>12} {:>12} {:>12}",
+        "route", "load", "bare µs", "server µs", "ratio", "quartiles", "bare req/s", "server req/s"
     );
     rows.iter().for_each(Row::print);
     Ok(())
 }
 
-/// The same route on both servers, by the name under which the table shows it.
+/// One route of both servers, and its name in the table.
 struct Route {
     name: &'static str,
-    /// The bare server's path and ours; `{id}` is that of the stored entry.
+    /// Its path on the bare server and on the real one. `{id}` stands for the id of the stored entry.
     paths: [&'static str; 2],
 }
 
@@ -118,7 +117,7 @@ const ROUTES: [Route; 4] = [
     Route { name: "/cors, headers", paths: ["/headers", "/cors"] },
 ];
 
-/// How many requests, and how many of them a second; 0 is as many as are answered.
+/// The number of requests, and how many are sent in a second; 0 sends the next one as soon as a response has arrived.
 #[derive(Clone, Copy)]
 struct Load {
     requests: u64,
@@ -134,31 +133,32 @@ impl Load {
 fn setting(name: &str, default: u64, least: u64) -> Result<u64> {
     let Ok(text) = std::env::var(name) else { return Ok(default) };
     let number = text.parse().ok().filter(|number| *number >= least);
-    number.ok_or_else(|| format!("{name}={text} is no whole number of {least} or more").into())
+    number.ok_or_else(|| format!("{name}={text} is not a whole number of {least} or more").into())
 }
 
 /// One line of the table.
 struct Row {
     route: &'static Route,
     load: Load,
-    seen: Vec<[Sample; 2]>,
+    samples: Vec<[Sample; 2]>,
 }
 
 impl Row {
     fn new(route: &'static Route, load: Load) -> Self {
-        Self { route, load, seen: Vec::new() }
+        Self { route, load, samples: Vec::new() }
     }
 
     fn print(&self) {
-        let Self { route: Route { name, .. }, load, seen } = self;
-        if seen.is_empty() {
+        let Self { route: Route { name, .. }, load, samples } = self;
+        if samples.is_empty() {
             return println!("{name:<16} {:<10} not measured: its example was removed", load.name());
         }
-        let micros = [0, 1].map(|side| part(seen.iter().map(|pair| pair[side].micros), 2));
-        let per_second = [0, 1].map(|side| part(seen.iter().map(|pair| pair[side].per_second), 2));
-        let ratio = |quarters| part(seen.iter().map(|[bare, ours]| ours.micros / bare.micros), quarters);
+        let micros = [0, 1].map(|side| quartile(samples.iter().map(|pair| pair[side].micros), 2));
+        let per_second = [0, 1].map(|side| quartile(samples.iter().map(|pair| pair[side].per_second), 2));
+        let ratios = samples.iter().map(|[bare, real]| real.micros / bare.micros);
+        let ratio = |quarters| quartile(ratios.clone(), quarters);
         println!(
-            "{name:<16} {:<10} {:>8.2} {:>8.2} {:>6.2} {:>12} {:>12.0} {:>12.0}",
+            "{name:<16} {:<10} {:>9.2} {:>9.2} {:>6.2} {:>12} {:>12.0} {:>12.0}",
             load.name(),
             micros[0],
             micros[1],
@@ -170,8 +170,8 @@ impl Row {
     }
 }
 
-/// The value below which so many quarters of all are; two are the median.
-fn part(values: impl Iterator<Item = f64>, quarters: usize) -> f64 {
+/// The value below which this many quarters of all values are. Two quarters give the median.
+fn quartile(values: impl Iterator<Item = f64>, quarters: usize) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() * quarters / 4).copied().unwrap_or(f64::NAN)
@@ -179,12 +179,12 @@ fn part(values: impl Iterator<Item = f64>, quarters: usize) -> f64 {
 
 #[derive(Clone, Copy)]
 struct Sample {
-    /// CPU of the server per request.
+    /// Microseconds of CPU time of the server per request.
     micros: f64,
     per_second: f64,
 }
 
-/// Both servers of one round, the bare one first, each with the entry stored.
+/// Both servers of one round, the bare one first. Each has stored the entry.
 struct Pair {
     servers: [Server; 2],
     ids: [String; 2],
@@ -201,16 +201,16 @@ impl Pair {
         Ok(Self { servers: [bare, real], ids: [bare::ID.to_owned(), entry], pinned, _folder: folder })
     }
 
-    /// One round of load on each; the bare one goes first in every other round. Nothing for a route that ours lacks.
+    /// One round of load on each server, the bare one first in every second round. `None` if the real one lacks the route.
     fn measure(&self, round: u64, route: &Route, load: Load) -> Result<Option<[Sample; 2]>> {
         let paths = [0, 1].map(|side| route.paths[side].replace("{id}", &self.ids[side]));
         if is_missing(self.servers[1].address, &paths[1])? {
             return Ok(None);
         }
         let length = [0, 1].map(|side| body_length(self.servers[side].address, &paths[side]));
-        let [length, ours] = [length[0].as_ref(), length[1].as_ref()];
-        if ours.ok() != length.ok() {
-            return Err(format!("{}: the two answers differ: {length:?} {ours:?}", route.name).into());
+        let [length, real] = [length[0].as_ref(), length[1].as_ref()];
+        if real.ok() != length.ok() {
+            return Err(format!("{}: the two responses differ: {length:?} {real:?}", route.name).into());
         }
         let length = *length.map_err(ToString::to_string)?;
         let measure = |side: usize, load| self.servers[side].measure(self.pinned, &paths[side], length, load);
@@ -220,8 +220,8 @@ impl Pair {
         if round.is_multiple_of(2) {
             return Ok(Some([measure(0, load)?, measure(1, load)?]));
         }
-        let ours = measure(1, load)?;
-        Ok(Some([measure(0, load)?, ours]))
+        let real = measure(1, load)?;
+        Ok(Some([measure(0, load)?, real]))
     }
 }
 
@@ -232,7 +232,7 @@ struct Server {
 }
 
 impl Server {
-    /// `headers` is an answer whose headers the bare server's `/headers` has as well.
+    /// `headers` is a response of the real server. The route `/headers` of the bare one sends the same headers.
     fn bare(pinned: bool, headers: &str) -> Result<Self> {
         let mut command = on_core(pinned, SERVER_CORE, &std::env::current_exe()?);
         let mut child = command.args(["bare", headers]).stdout(Stdio::piped()).spawn()?;
@@ -251,7 +251,7 @@ impl Server {
         let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) };
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            // The port is its choice; it tells in the log.
+            // The system chooses the port, and the log shows it.
             let text = fs::read_to_string(&log).unwrap_or_default();
             if let Some(line) = text.lines().find(|line| line.contains("msg=listening")) {
                 let url =
@@ -264,7 +264,7 @@ impl Server {
         Err("the server did not start".into())
     }
 
-    /// One round of load, and what it cost this server.
+    /// One round of load on this server.
     fn measure(&self, pinned: bool, path: &str, length: usize, load: Load) -> Result<Sample> {
         let Load { requests, rate } = load;
         let before = cpu_nanos(self.child.id())?;
@@ -295,7 +295,7 @@ fn on_core(pinned: bool, core: &str, program: &Path) -> Command {
     if !pinned {
         return Command::new(program);
     }
-    // taskset becomes the program: the id of the process stays.
+    // taskset replaces itself by the program, so the process keeps its id.
     let mut command = Command::new("taskset");
     command.args(["-c", core]).arg(program);
     command
@@ -311,15 +311,15 @@ fn cpu_nanos(process: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// The bare server: tells its address and serves until it is killed.
+/// The bare server: prints its address and serves until it is killed.
 fn serve_bare(headers: &str) -> Result<()> {
-    // The same runtime as the real one has: as many workers as cores it may use, which is one.
+    // The same runtime as in the real server: one worker for each core that it may use, which is one core.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("{}", listener.local_addr()?);
         let router = bare::router()?.merge(with_headers(headers)?);
-        // axum::serve leaves Nagle's algorithm on unless told; the real server turns it off.
+        // axum::serve leaves Nagle's algorithm on by default; the real server turns it off.
         let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
             let _ = stream.set_nodelay(true);
         });
@@ -328,46 +328,46 @@ fn serve_bare(headers: &str) -> Result<()> {
     })
 }
 
-/// A route `/headers` whose empty answer has the headers of another answer, but for those that hyper writes. Their
-/// texts are static, as they are in the real server: a shared text has a counter, which costs more than the text.
-fn with_headers(answer: &str) -> Result<Router> {
+/// A route `/headers` whose empty response has the headers of the given response, except those that hyper writes. Names
+/// and values are static, as in the real server: the reference counter of a shared value costs more than the value.
+fn with_headers(response: &str) -> Result<Router> {
     let mut headers = HeaderMap::new();
-    for line in answer.lines().skip(1).take_while(|line| !line.is_empty()) {
+    for line in response.lines().skip(1).take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ").ok_or("a header without a value")?;
         if !["connection", "content-length", "date"].contains(&name) {
             let name = HeaderName::from_static(String::from(name).leak());
             headers.append(name, HeaderValue::from_static(String::from(value).leak()));
         }
     }
-    // axum copies a handler for every request, and what it holds.
+    // axum clones the handler, with all that it holds, for every request.
     let headers = Arc::new(headers);
     Ok(Router::new().route("/headers", routing::get(async move || HeaderMap::clone(&headers))))
 }
 
-/// One request at a time on each connection; prints the seconds it took.
+/// Sends one request at a time on each connection. Prints how many seconds it took.
 ///
-/// It looks at its connections in turn and never sleeps: to wake a sleeper costs the server some microseconds, and the
-/// faster of two servers would find the load asleep less often.
+/// It polls its connections in turn and never sleeps. To wake a sleeping client costs the server some microseconds, and
+/// the two servers would find the client asleep more or less often.
 fn load(address: &str, path: &str, length: &str, requests: &str, rate: &str) -> Result<()> {
     let (address, length, requests, rate): (SocketAddr, usize, u64, f64) =
         (address.parse()?, length.parse()?, requests.parse()?, rate.parse()?);
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
     let start = Instant::now();
-    let due = |asked: u64| rate == 0.0 || start.elapsed().as_secs_f64() * rate >= asked as f64;
+    let due = |sent: u64| rate == 0.0 || start.elapsed().as_secs_f64() * rate >= sent as f64;
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(Connection::open(address)?);
     }
-    let (mut asked, mut answered) = (0, 0);
-    while answered < requests {
+    let (mut sent, mut received) = (0, 0);
+    while received < requests {
         for connection in &mut connections {
-            if connection.waits && connection.is_answered(length)? {
-                answered += 1;
+            if connection.is_waiting && connection.has_response(length)? {
+                received += 1;
             }
-            if !connection.waits && asked < requests && due(asked) {
-                connection.ask(request.as_bytes())?;
-                asked += 1;
+            if !connection.is_waiting && sent < requests && due(sent) {
+                connection.send(request.as_bytes())?;
+                sent += 1;
             }
         }
     }
@@ -377,8 +377,8 @@ fn load(address: &str, path: &str, length: &str, requests: &str, rate: &str) -> 
 
 struct Connection {
     stream: TcpStream,
-    waits: bool,
-    answer: Vec<u8>,
+    is_waiting: bool,
+    response: Vec<u8>,
 }
 
 impl Connection {
@@ -386,45 +386,45 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, waits: false, answer: Vec::with_capacity(16_384) })
+        Ok(Self { stream, is_waiting: false, response: Vec::with_capacity(16_384) })
     }
 
-    fn ask(&mut self, request: &[u8]) -> Result<()> {
-        self.answer.clear();
-        self.waits = true;
-        // Some hundred bytes into an empty buffer of the kernel: taken whole.
+    fn send(&mut self, request: &[u8]) -> Result<()> {
+        self.response.clear();
+        self.is_waiting = true;
+        // Some hundred bytes fit into the empty send buffer of the kernel, so this does not block.
         Ok(self.stream.write_all(request)?)
     }
 
-    /// Reads what has come; true once it is a whole answer.
-    fn is_answered(&mut self, length: usize) -> Result<bool> {
+    /// Reads what has arrived. True when the response is complete.
+    fn has_response(&mut self, length: usize) -> Result<bool> {
         let mut piece = [0; 16_384];
         match self.stream.read(&mut piece) {
-            Ok(0) => return Err("closed before the answer".into()),
-            Ok(read) => self.answer.extend_from_slice(&piece[..read]),
+            Ok(0) => return Err("closed before the response".into()),
+            Ok(read) => self.response.extend_from_slice(&piece[..read]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        match answered(&self.answer)? {
+        match body_received(&self.response)? {
             Some(body) if body > length => Err(format!("{body} bytes of body for {length}").into()),
             body => {
-                self.waits = body != Some(length);
-                Ok(!self.waits)
+                self.is_waiting = body != Some(length);
+                Ok(!self.is_waiting)
             }
         }
     }
 }
 
-/// How many bytes of the body are there, once the head is; an error for any status but 200.
-fn answered(answer: &[u8]) -> Result<Option<usize>> {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    if !answer.starts_with(b"HTTP/1.1 200 ") {
-        return Err(String::from_utf8_lossy(&answer[..end]).into());
+/// How many bytes of the body have arrived; `None` before the end of the head. Any status but 200 is an error.
+fn body_received(response: &[u8]) -> Result<Option<usize>> {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    if !response.starts_with(b"HTTP/1.1 200 ") {
+        return Err(String::from_utf8_lossy(&response[..end]).into());
     }
-    Ok(Some(answer.len() - end - 4))
+    Ok(Some(response.len() - end - 4))
 }
 
-/// A request after which the connection ends.
+/// A GET request that closes the connection.
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
@@ -432,31 +432,31 @@ fn get(path: &str) -> String {
 fn exchange(address: SocketAddr, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response)
 }
 
 fn is_missing(address: SocketAddr, path: &str) -> Result<bool> {
     Ok(exchange(address, &get(path))?.starts_with("HTTP/1.1 404 "))
 }
 
-/// The length of the body that this path answers with.
+/// The length of the response body of this path.
 fn body_length(address: SocketAddr, path: &str) -> Result<usize> {
-    let answer = exchange(address, &get(path))?;
-    answered(answer.as_bytes())?.ok_or_else(|| "no answer".into())
+    let response = exchange(address, &get(path))?;
+    body_received(response.as_bytes())?.ok_or_else(|| "no response".into())
 }
 
-/// Stores the entry in the real server and returns its id; nothing when the address book was removed.
+/// Stores the entry in the real server and returns its id. `None` when the address book was removed.
 fn add_entry(address: SocketAddr) -> Result<Option<String>> {
     let length = bare::ENTRY.len();
     let head = format!(
         "POST /addresses HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}"
     );
-    let answer = exchange(address, &format!("{head}\r\n\r\n{}", bare::ENTRY))?;
-    if answer.starts_with("HTTP/1.1 404 ") {
+    let response = exchange(address, &format!("{head}\r\n\r\n{}", bare::ENTRY))?;
+    if response.starts_with("HTTP/1.1 404 ") {
         return Ok(None);
     }
-    let place = answer.lines().find_map(|line| line.strip_prefix("location: /addresses/"));
-    Ok(Some(place.ok_or_else(|| format!("not stored: {answer}"))?.trim().to_owned()))
+    let location = response.lines().find_map(|line| line.strip_prefix("location: /addresses/"));
+    Ok(Some(location.ok_or_else(|| format!("not stored: {response}"))?.trim().to_owned()))
 }

@@ -1,13 +1,14 @@
-//! Instructions per request through the whole stack, counted by callgrind: the figure that is the same on every
-//! run, where time is not.
+//! Instructions per request through the whole stack, counted by callgrind. Unlike time, this figure is the same in
+//! every run.
 //!
-//! No socket: a request is made, answered by the middleware with all behind it (file log on, store in memory) and
-//! its body read. Each figure is the difference of two runs over the difference of their requests, so that the
-//! start of the program is not in it. The making of the request is, on both sides.
+//! There is no socket: a request is made, passed to the middleware and all that it calls (file log on, store in
+//! memory), and the response body is read. Each figure is the difference between two runs, divided by the difference in
+//! their numbers of requests, so that the start of the program does not count. Making the request does count, on both
+//! sides.
 //!
-//! `cargo bench --bench instructions`; without valgrind it says so and fails. What a part costs shows when it is off:
+//! `cargo bench --bench instructions`; without valgrind it fails and says so. To see the cost of a part, turn it off:
 //! `SERVER__HTTP__ETAG=false cargo bench --bench instructions`. `… -- profile stack 'GET /cors' 5000` runs one case
-//! under no tool, for a profiler of your choice. A route whose example was removed is said to be missing.
+//! without callgrind, for any profiler. A route whose example was removed is reported as not measured.
 
 #![expect(clippy::print_stdout, reason = "the table is the product of this program")]
 
@@ -40,11 +41,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// The app, as `main` hands it to the platform.
 const SERVICE: Service = Service { name: "bench", ..server::SERVICE };
 
-/// The requests of the two runs. Enough for the cost of growing maps to even out, and seconds under callgrind.
+/// The numbers of requests in the two runs: enough to average the cost of growing maps, and some seconds under
+/// callgrind.
 const FEW: u64 = 500;
 const MANY: u64 = 4_500;
 
-/// The routes by the name under which the table shows them.
+/// The routes, with the names that the table shows.
 const CASES: [&str; 4] = ["GET /cors", "GET /addresses/{id}", "POST /addresses", NOWHERE];
 /// No server has this path.
 const NOWHERE: &str = "GET /nowhere";
@@ -73,9 +75,9 @@ fn count_all() -> Result<()> {
         return Err("valgrind is missing; install it (Debian: apt-get install valgrind)".into());
     }
     println!("{:<22} {:>20} {:>10} {:>7}", "route", "instructions/request", "bare axum", "ratio");
-    let here = routes_here()?;
+    let templates = route_templates()?;
     for case in CASES {
-        if !here.iter().any(|template| case.ends_with(template)) && case != NOWHERE {
+        if !templates.iter().any(|template| case.ends_with(template)) && case != NOWHERE {
             println!("{case:<22} not measured: its example was removed");
             continue;
         }
@@ -86,7 +88,7 @@ fn count_all() -> Result<()> {
 }
 
 /// The templates of all routes of the real server.
-fn routes_here() -> Result<Vec<String>> {
+fn route_templates() -> Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
     let server = runtime.block_on(Real::start(folder.path()))?;
@@ -102,7 +104,7 @@ fn per_request(side: &str, case: &str) -> Result<u64> {
     Ok((count(side, case, MANY)? - few) / (MANY - FEW))
 }
 
-/// Instructions of a whole run, all threads.
+/// The instructions of a whole run, in all threads.
 fn count(side: &str, case: &str, requests: u64) -> Result<u64> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("callgrind.out");
@@ -115,7 +117,7 @@ fn count(side: &str, case: &str, requests: u64) -> Result<u64> {
     if !output.status.success() {
         return Err(format!("{side} {case}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    // The last line of the file that begins so has the sum of everything.
+    // The last line with this prefix has the sum of all.
     let text = fs::read_to_string(out)?;
     let total = text
         .lines()
@@ -140,7 +142,7 @@ fn run(side: &str, case: &str, requests: &str) -> Result<()> {
     })
 }
 
-/// Either side: responds to a request without a socket.
+/// One of the two sides. It responds to a request without a socket.
 trait Respond {
     async fn respond(&self, request: Request) -> Response;
 }
@@ -170,9 +172,9 @@ impl Real {
             ("SERVER__LOGGING__CONSOLE__ENABLED", OsString::from("false")),
             ("SERVER__LOGGING__FILE__PATH", log.into()),
         ];
-        let ours = environment.map(|(name, value)| (OsString::from(name), value));
+        let fixed = environment.map(|(name, value)| (OsString::from(name), value));
         let given = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SERVER__"));
-        let environment: Vec<_> = given.chain(ours).collect();
+        let environment: Vec<_> = given.chain(fixed).collect();
         let config =
             config::load::<app::settings::Settings>(&Flags::default(), environment, &SERVICE)?.config;
         let logging = Logging::start(&config.logging, &Identity { service: config.server.name.clone() })?;
@@ -180,14 +182,14 @@ impl Real {
         Ok(Self(stack, Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)))))
     }
 
-    /// The id of an entry; nothing when the address book was removed.
+    /// Stores an entry and returns its id. `None` when the address book was removed.
     async fn add_entry(&self) -> Result<Option<String>> {
         let response = self.respond(request("POST /addresses", "")?).await;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let place = response.headers().get(LOCATION).ok_or("no place of the new entry")?.to_str()?;
-        Ok(Some(place.trim_start_matches("/addresses/").to_owned()))
+        let location = response.headers().get(LOCATION).ok_or("no location of the new entry")?.to_str()?;
+        Ok(Some(location.trim_start_matches("/addresses/").to_owned()))
     }
 }
 

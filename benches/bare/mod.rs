@@ -1,6 +1,6 @@
-//! What the server is compared with: axum alone, with the same routes and the same documents.
+//! The server for comparison: bare axum, with the same routes and the same documents.
 //!
-//! It is what a person writes who wants these four routes and nothing else: no request id, no log, no limits.
+//! It has these four routes and nothing else: no request id, no log, no limits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,9 +13,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::Value;
 
-/// The entry that both servers store and answer with.
+/// The entry that both servers store and respond with.
 pub const ENTRY: &str = include_str!("entry.json");
-/// Its id in the bare server: as long as an id of the real one, which makes its own.
+/// Its id in the bare server. It is as long as the ids that the real server generates.
 pub const ID: &str = "0198a2b4c6d87e0f8123456789abcdef";
 
 type Entries = Arc<RwLock<BTreeMap<String, Value>>>;

@@ -1,7 +1,7 @@
 //! The infrastructure of a running server, built once at start from the configuration.
 //!
-//! A handler does not take this whole: it takes the extractor of what it uses (`Dao<T>`), so that its
-//! signature tells.
+//! A handler does not take all of it. It takes an extractor for each part that it uses, such as `Dao<T>`, so that its
+//! signature shows what it uses.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::error::{Result, StartError};
 use super::store::{self, Dao, DocumentStore, Entity};
 use super::views::{self, Assets};
 
-/// What the handlers of an app can use; cheap to clone.
+/// The services that handlers can use. Cheap to clone.
 #[derive(Clone)]
 pub struct Services(Arc<Inner>);
 
@@ -24,16 +24,16 @@ struct Inner {
     components: Vec<Arc<dyn Component>>,
 }
 
-/// A part of the infrastructure that is opened at start and closed at the end.
+/// A part of the infrastructure. It is opened at start and closed at the end.
 #[async_trait]
 pub trait Component: Send + Sync {
-    /// What health checks and logs call it.
+    /// Its name in health checks and logs.
     fn name(&self) -> &'static str;
 
-    /// Whether it can serve now.
+    /// Succeeds when it can be used now.
     async fn check(&self) -> Result<()>;
 
-    /// Finishes what is under way and lets go of what is open.
+    /// Finishes operations in progress and releases its resources.
     async fn close(&self);
 }
 
@@ -55,7 +55,7 @@ impl Component for Store {
     }
 }
 
-/// What services are built from.
+/// The settings from which the services are built.
 pub struct Settings<'a> {
     /// The name of the server.
     pub name: &'a str,
@@ -70,7 +70,7 @@ pub struct Settings<'a> {
 }
 
 impl Services {
-    /// Opens everything; the first thing that fails is the reason why the server does not start.
+    /// Opens all components. The first one that fails keeps the server from starting.
     pub async fn open(settings: Settings<'_>) -> Result<Self, StartError> {
         let assets = Assets::open(settings.views)?;
         let store = store::open(settings.store, settings.processes).await?;
@@ -84,7 +84,7 @@ impl Services {
         &self.0.name
     }
 
-    /// Whether error responses have their trace, `--debug`.
+    /// Whether error responses contain the trace (`--debug`).
     pub fn debug(&self) -> bool {
         self.0.debug
     }
@@ -99,7 +99,7 @@ impl Services {
         &self.0.assets
     }
 
-    /// Asks each component, one after the other, whether it can serve now.
+    /// Checks the components, one after the other.
     pub async fn check(&self) -> Vec<(&'static str, Result<()>)> {
         let mut checked = Vec::with_capacity(self.0.components.len());
         for component in &self.0.components {
@@ -108,7 +108,7 @@ impl Services {
         checked
     }
 
-    /// Closes the components, the last opened one first: a later one may use an earlier one.
+    /// Closes the components in reverse order, because a later one may use an earlier one.
     pub async fn close(&self) {
         for component in self.0.components.iter().rev() {
             component.close().await;

@@ -1,5 +1,5 @@
-//! The rules that keep the examples removable and the files short. That the platform names nothing of the app is kept by
-//! the compiler: it is a crate of its own.
+//! The rules that keep the examples removable and the files short. The compiler keeps the rule that the platform names
+//! nothing of the app: it is a crate of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ fn example_of(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// Which of these names a text has as words, outside of comments.
-fn named<'a>(names: &[&'a str], text: &str) -> Vec<&'a str> {
+/// Which of these names are words of the text, outside of comments.
+fn names_in<'a>(names: &[&'a str], text: &str) -> Vec<&'a str> {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let words: Vec<&str> =
         code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
@@ -41,10 +41,10 @@ fn an_example_names_no_other_example() {
     let all: Vec<String> = files.iter().map(|(path, _)| of(path)).filter(|name| name != "mod").collect();
     for (path, text) in &files {
         let own = of(path);
-        // Their list has to name them all.
+        // `mod.rs` lists them all.
         if own != "mod" {
             let others: Vec<&str> = all.iter().map(String::as_str).filter(|name| *name != own).collect();
-            assert_eq!(named(&others, text), [""; 0], "{}", path.display());
+            assert_eq!(names_in(&others, text), [""; 0], "{}", path.display());
         }
     }
 }
@@ -55,10 +55,10 @@ fn a_name_of_another_example_is_found() {
     for text in
         ["use super::cors_demo;", "use crate::{app::examples::{cors_demo::routes}};", "x(cors_demo::y)"]
     {
-        assert_eq!(named(&["cors_demo"], text), ["cors_demo"], "{text}");
+        assert_eq!(names_in(&["cors_demo"], text), ["cors_demo"], "{text}");
     }
     for text in ["use super::cors_demos;", "// cors_demo", "let x = 1; // as cors_demo"] {
-        assert!(named(&["cors_demo"], text).is_empty(), "{text}");
+        assert!(names_in(&["cors_demo"], text).is_empty(), "{text}");
     }
 }
 

@@ -33,33 +33,32 @@ fn documents() -> Vec<(String, String)> {
     paths.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// What stands behind the `#` of a command: the status that it is answered with comes first.
+/// The first word of the comment behind a command: the expected status.
 fn expected_status(command: &str) -> Option<&str> {
     let (_, comment) = command.split_once(" # ")?;
     comment.split([' ', ',']).next()
 }
 
-/// Runs `curl` as it stands, against this server, and checks the status that the comment promises.
+/// Runs the `curl` command against this server, and compares the status with the one in the comment.
 fn run_curl(command: &str, server: &TestServer, id: &mut String) -> Result<(), String> {
-    let expected = expected_status(command).ok_or("promises no status: end it with ' # 200'")?;
+    let expected = expected_status(command).ok_or("has no expected status: end it with ' # 200'")?;
     let (call, _) = command.split_once(" # ").ok_or("has no comment")?;
     let call = call.replace("localhost:5000", &server.address.to_string()).replace("/ID", &format!("/{id}"));
     let output =
         Command::new("sh").arg("-c").arg(&call).current_dir(root()).output().map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    if let Some(place) = text.lines().find_map(|line| line.strip_prefix("location: ")) {
-        place.rsplit('/').next().unwrap_or_default().clone_into(id);
+    if let Some(location) = text.lines().find_map(|line| line.strip_prefix("location: ")) {
+        location.rsplit('/').next().unwrap_or_default().clone_into(id);
     }
     let first = text.lines().next().unwrap_or_default();
     if first.starts_with(&format!("HTTP/1.1 {expected}")) {
         Ok(())
     } else {
-        Err(format!("answered {first:?}"))
+        Err(format!("the response begins with {first:?}"))
     }
 }
 
-/// The commands in the middle of a sentence: `make …` and `scripts/…` between two backquotes, without the variables
-/// before them.
+/// The commands in running text: `make …` and `scripts/…` between two backquotes, without the variables before them.
 fn commands_within(text: &str) -> Vec<&str> {
     let spans = text.split("\n```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
     let bare = spans.map(|span| {
@@ -84,7 +83,7 @@ fn check_script(command: &str, ci: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that `.ci/run` runs a `make` target; those that end by themselves at once are run here.
+/// Checks that `.ci/run` runs a `make` target. `make run` is run here, with its arguments.
 fn check_make(command: &str, ci: &str) -> Result<(), String> {
     let call = command.split(" # ").next().unwrap_or_default().trim();
     let target = call.strip_prefix("make").unwrap_or_default().split_whitespace().next().unwrap_or("help");
@@ -92,8 +91,8 @@ fn check_make(command: &str, ci: &str) -> Result<(), String> {
         && let Some((_, arguments)) = call.split_once("ARGS=\"")
     {
         let arguments: Vec<&str> = arguments.trim_end_matches('"').split(' ').collect();
-        let ends = ["config", "routes", "--help"].contains(&arguments[0]);
-        if ends {
+        let ends_by_itself = ["config", "routes", "--help"].contains(&arguments[0]);
+        if ends_by_itself {
             let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
             let output = PROGRAM.run(folder.path(), &arguments, &[]);
             return if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) };

@@ -108,7 +108,7 @@ fn memory_with_several_processes_is_refused_with_the_reason() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_said_and_not_left_out() {
+fn a_flag_of_a_missing_feature_is_refused_and_not_ignored() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [["--ssl", ""], ["--lock_server", ""], ["--proc", "2"], ["--db_host", "db"]] {
         let given: Vec<&str> = arguments.into_iter().filter(|word| !word.is_empty()).collect();
@@ -117,11 +117,11 @@ fn what_this_version_does_not_do_is_said_and_not_left_out() {
         assert_eq!(stderr(&output).lines().count(), 1, "{given:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(given[0]), "{given:?}: {}", stderr(&output));
     }
-    assert!(!folder.path().join("var").exists(), "a store was made for a server that does not start");
+    assert!(!folder.path().join("var").exists(), "a store was created for a server that does not start");
 }
 
 #[test]
-fn debug_is_refused_on_an_address_that_others_can_reach_unless_told_twice() {
+fn debug_is_refused_on_an_address_that_others_can_reach_unless_given_twice() {
     let folder = tempfile::tempdir().unwrap();
     let once = PROGRAM.run(folder.path(), &["--host", "0.0.0.0", "--debug", "--db_url", "memory:"], &[]);
     assert_eq!(once.status.code(), Some(2));
@@ -142,10 +142,10 @@ fn a_signal_ends_the_server_with_0_and_its_log_is_complete() {
     }
 }
 
-/// A server that has been told to end while a connection has sent only half of its request.
-fn stuck(deadline: &str) -> (TestServer, Connection) {
+/// A server that has received SIGTERM while a connection has sent only half of its request head.
+fn draining(deadline: &str) -> (TestServer, Connection) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("stuck.yaml");
+    let file = folder.path().join("draining.yaml");
     fs::write(
         &file,
         format!("server: {{shutdown: {{deadline: {deadline}}}}}\nhttp: {{header_timeout: 1h}}\n"),
@@ -161,29 +161,29 @@ fn stuck(deadline: &str) -> (TestServer, Connection) {
 }
 
 #[test]
-fn what_is_in_flight_at_a_signal_is_finished() {
-    let (mut server, mut connection) = stuck("1h");
-    let answer = connection.send("\r\n").read_response();
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+fn a_request_in_flight_at_a_signal_is_finished() {
+    let (mut server, mut connection) = draining("1h");
+    let response = connection.send("\r\n").read_response();
+    assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
     assert_eq!(server.wait(), Some(0));
 }
 
 #[test]
 fn a_connection_that_does_not_end_is_cut_at_the_deadline() {
-    let (mut server, _connection) = stuck("200ms");
+    let (mut server, _connection) = draining("200ms");
     assert_eq!(server.wait(), Some(0));
 }
 
 #[test]
 fn a_second_signal_ends_the_server_at_once() {
-    let (mut server, _connection) = stuck("1h");
+    let (mut server, _connection) = draining("1h");
     assert!(!server.has_ended());
     server.signal("TERM");
     assert_eq!(server.wait(), Some(143));
 }
 
 #[tokio::test]
-async fn two_servers_in_one_folder_write_one_log_line_by_line() {
+async fn two_servers_in_one_folder_write_complete_lines_into_one_log() {
     let folder = tempfile::tempdir().unwrap();
     let mut servers = [0; 2].map(|_| PROGRAM.start_in(folder.path(), &["--db_url", "memory:"]));
     let client = reqwest::Client::new();
@@ -197,6 +197,7 @@ async fn two_servers_in_one_folder_write_one_log_line_by_line() {
         assert_eq!(server.wait(), Some(0));
     }
     let log = servers[0].log_file();
-    let whole = |line: &&str| line.starts_with("time=") && line.contains("status=404") && line.ends_with('"');
-    assert_eq!(log.lines().filter(whole).count(), 200, "{log}");
+    let complete =
+        |line: &&str| line.starts_with("time=") && line.contains("status=404") && line.ends_with('"');
+    assert_eq!(log.lines().filter(complete).count(), 200, "{log}");
 }

@@ -1,4 +1,4 @@
-//! `GET /static/…`: the files of `views/static`, with ranges, conditions and lasting caching.
+//! `GET /static/…`: the files of `views/static`, with range requests, conditional requests and `Cache-Control`.
 
 use axum::body::Body;
 use axum::extract::{FromRef, Path, Request, State};
@@ -22,11 +22,11 @@ where
     Routes::new().route(Route::at("/static/{*file}").get(file))
 }
 
-/// A year, which RFC 9111 readers take for "for ever": the URL changes with the file.
-const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Cached for a year, without revalidation: the URL contains the version, so it changes with the file.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// May be kept, must be asked for: the URL says nothing of the version.
-const ASK: HeaderValue = HeaderValue::from_static("no-cache");
+/// Cached, but revalidated before each use: the URL does not contain the version.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
 async fn file(
     State(services): State<Services>,
@@ -46,10 +46,10 @@ async fn file(
     }
     let version = request.uri().query().and_then(|query| query.strip_prefix("v="));
     let current = version.is_some_and(|version| assets.is_current(&file, version));
-    let lasting = current && !services.debug();
-    response.headers_mut().insert(CACHE_CONTROL, if lasting { FOR_EVER } else { ASK });
+    let immutable = current && !services.debug();
+    response.headers_mut().insert(CACHE_CONTROL, if immutable { IMMUTABLE } else { REVALIDATE });
     if response.status() == StatusCode::NOT_MODIFIED {
-        // The middleware adds it to a whole file only; RFC 9110, section 15.4.5 wants it here too.
+        // The middleware adds `Vary` only to a response with a body. RFC 9110, section 15.4.5 requires it here too.
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
     Ok(response.map(Body::new))

@@ -1,9 +1,9 @@
-//! The request body on its way in: its size and its pace are bounded here.
+//! A wrapper of the request body that enforces a maximum size and a minimum data rate.
 //!
-//! The size is counted where it is read: around a compressed body this wrapper stands twice, once on the wire
-//! and once inside the decompression, so that 500 kB of gzip cannot become a gigabyte of memory. The pace is
-//! Kestrel's rule (`MinRequestBodyDataRate`: 240 bytes/s after 5 s of grace), because a time limit for the gap
-//! between two pieces is kept by a client that sends one byte per gap.
+//! The size is counted while the body is read. A compressed body is wrapped twice: once as it is received, and once
+//! after decompression. So 500 kB of gzip cannot become a gigabyte of memory. The minimum rate is the rule of Kestrel
+//! (`MinRequestBodyDataRate`: 240 bytes/s after a grace of 5 s). A timeout for the gap between two frames would not
+//! help: a client that sends one byte at a time never exceeds it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,59 +19,61 @@ use super::context::Context;
 use super::peer::Peer;
 use crate::error::{Error, Kind};
 
-/// How slow a body may be.
+/// The minimum data rate of a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How long it may stay below the rate.
+    /// How long the body may be slower.
     pub(super) grace: Duration,
-    /// Bytes per second after that; 0 for no minimum.
+    /// Bytes per second after that; 0 means no minimum.
     pub(super) min_rate: u64,
 }
 
-/// A body that ends with an error as soon as it is too large or too slow. The error is noted in the request's
-/// context, because not every extractor tells why it could not read.
+/// A body that fails as soon as it is too large or too slow. The error is also kept in the context of the request,
+/// because not every extractor reports why it could not read the body.
 pub(super) struct BoundedBody {
     inner: Body,
     context: Context,
-    /// Whose body it is, on the wire.
+    /// Notified at the end of the body. Only the body as it is received has one.
     peer: Option<Peer>,
+    /// How many bytes have been read.
     read: u64,
     limit: u64,
-    pace: Option<Pace>,
+    min_rate: Option<Pace>,
+    /// When the server first had to wait for the body.
     since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl BoundedBody {
-    pub(super) fn new(inner: Body, limit: u64, pace: Option<Pace>, context: Context) -> Self {
-        let pace = pace.filter(|pace| pace.min_rate > 0);
-        Self { inner, context, peer: None, read: 0, limit, pace, since: None, sleep: None }
+    pub(super) fn new(inner: Body, limit: u64, min_rate: Option<Pace>, context: Context) -> Self {
+        let min_rate = min_rate.filter(|min| min.min_rate > 0);
+        Self { inner, context, peer: None, read: 0, limit, min_rate, since: None, sleep: None }
     }
 
-    /// Tells this peer when the body has been read to its end.
+    /// Notifies this peer when the body has been read to its end.
     pub(super) fn of(mut self, peer: Option<Peer>) -> Self {
         self.peer = peer;
         self
     }
 
-    fn ended(&mut self) {
+    fn end(&mut self) {
         if let Some(peer) = self.peer.take() {
             peer.set_unread_body(false);
         }
     }
 
     fn fail(&self, error: Error) -> axum::Error {
-        let told = axum::Error::new(std::io::Error::other(error.reason()));
+        let reported = axum::Error::new(std::io::Error::other(error.reason()));
         self.context.body_failed(error);
-        told
+        reported
     }
 
-    /// Ready when the body has been too slow; else wakes the task at the time at which it would be.
+    /// Ready when the body is too slow. Otherwise wakes the task at the time when it would be.
     fn poll_too_slow(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        let Some(Pace { grace, min_rate }) = self.pace else { return Poll::Pending };
+        let Some(Pace { grace, min_rate: bytes_per_second }) = self.min_rate else { return Poll::Pending };
         let since = *self.since.get_or_insert_with(Instant::now);
-        let earned = Duration::from_millis(self.read.saturating_mul(1_000) / min_rate);
-        let deadline = since + grace + earned;
+        let at_min_rate = Duration::from_millis(self.read.saturating_mul(1_000) / bytes_per_second);
+        let deadline = since + grace + at_min_rate;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
@@ -80,7 +82,7 @@ impl BoundedBody {
     }
 }
 
-/// The answer to a body over the limit.
+/// The error for a body over the limit.
 pub(super) fn too_large(limit: u64) -> Error {
     Error::new(Kind::PayloadTooLarge)
         .with_message(format!("The body is larger than the limit of {limit} bytes"))
@@ -102,7 +104,7 @@ impl HttpBody for BoundedBody {
                     return Poll::Ready(Some(Err(self.fail(too_large(self.limit)))));
                 }
                 if self.inner.is_end_stream() {
-                    self.ended();
+                    self.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -111,7 +113,7 @@ impl HttpBody for BoundedBody {
                 Poll::Ready(Some(Err(self.fail(error))))
             }
             Poll::Ready(None) => {
-                self.ended();
+                self.end();
                 Poll::Ready(None)
             }
             Poll::Pending if self.poll_too_slow(task).is_ready() => {

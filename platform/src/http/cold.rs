@@ -1,12 +1,12 @@
-//! Keeps the large futures that few requests need away from all others.
+//! Keeps large futures that few requests need off the stack of all other requests.
 
 use std::future::Future;
 use std::pin::Pin;
 
-/// Boxes a large future behind a call that is not inlined.
+/// Makes and boxes a large future in a function that is not inlined.
 ///
-/// A box alone is not enough: its content is made on the stack of the caller first. With compression and decompression
-/// that was 35 KiB, and every request walked over them.
+/// `Box::pin` alone is not enough: the future is made on the stack of the caller first. For compression and
+/// decompression that was 35 KiB, in every request.
 #[inline(never)]
 pub(super) fn box_cold_future<'a, F: Future + Send + 'a>(
     make: impl FnOnce() -> F,

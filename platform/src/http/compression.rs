@@ -1,7 +1,7 @@
-//! Compresses an answer when the client accepts it and the body is worth it.
+//! Compresses a response when the client accepts it and the body is large enough and compressible.
 //!
-//! tower-http's service does the work; it is entered only then, because as a layer around every request it
-//! costs half a bare request (docs/PERFORMANCE.md).
+//! The service of tower-http does it. It is called for such a response only: as a layer around every request it costs
+//! half as much as a whole request of bare axum (docs/PERFORMANCE.md).
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -20,11 +20,11 @@ use tower_http::compression::Compression;
 use super::cold::box_cold_future;
 use super::etag;
 
-/// The level of RFC 7932 that costs about as much as gzip's default; brotli's own default, 11, is for files
+/// The level of brotli that costs about as much as the default of gzip. The default of brotli, 11, is meant for files
 /// that are compressed once.
 const LEVEL: i32 = 4;
 
-/// Compresses the answer, or says in `Vary` that it would have been, had the client accepted it.
+/// Compresses the response. If the client does not accept it, only adds the `Vary` header.
 pub(super) async fn apply(response: &mut Response, accept: Option<&HeaderValue>, min_size: u64) {
     if !worth_it(response, min_size) {
         return;
@@ -42,15 +42,14 @@ async fn compressed(response: Response, accept: HeaderValue) -> Response {
     let mut request = Request::new(());
     request.headers_mut().insert(ACCEPT_ENCODING, accept);
     let mut response = Some(response);
-    let answer = service_fn(move |_| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
+    let inner = service_fn(move |_| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
     let always =
         |_: StatusCode, _: axum::http::Version, _: &axum::http::HeaderMap, _: &axum::http::Extensions| true;
-    let mut service =
-        Compression::new(answer).quality(CompressionLevel::Precise(LEVEL)).compress_when(always);
+    let mut service = Compression::new(inner).quality(CompressionLevel::Precise(LEVEL)).compress_when(always);
     let Ok(response) = service.call(request).await;
     let mut response = response.map(Body::new);
-    // tower-http answers 406 to a client that accepts nothing at all. The request has been carried out by now,
-    // and RFC 9110, section 12.5.3 lets us send the body as it is.
+    // tower-http responds 406 to a client that accepts no encoding at all. But the request has been carried out, and
+    // RFC 9110, section 12.5.3 allows the body without an encoding.
     *response.status_mut() = status;
     let compressed = response.headers().contains_key(CONTENT_ENCODING);
     if let Some(weak) = response.headers().get(ETAG).filter(|_| compressed).and_then(etag::weak) {
@@ -59,24 +58,25 @@ async fn compressed(response: Response, accept: HeaderValue) -> Response {
     response
 }
 
-/// Says that the answer would be another one for a client that accepts other encodings.
+/// Tells caches that the response depends on the encodings that the client accepts.
 pub(super) fn add_vary(response: &mut Response) {
     response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
 }
 
-/// Whether a client that accepts it gets this answer compressed.
+/// Whether this response is compressed for a client that accepts it.
 pub(super) fn worth_it(response: &Response, min_size: u64) -> bool {
     let headers = response.headers();
     let size = response.body().size_hint();
     size.exact().is_none_or(|exact| exact > 0 && exact >= min_size)
-        && headers.get(CONTENT_TYPE).is_some_and(compressible)
+        && headers.get(CONTENT_TYPE).is_some_and(is_text)
         && !headers.contains_key(CONTENT_ENCODING)
         && !headers.contains_key(CONTENT_RANGE)
         && !headers.get(CACHE_CONTROL).is_some_and(|value| contains(value, "no-transform"))
 }
 
-/// Text in the wide sense; event streams are left alone because compression holds their events back.
-fn compressible(content_type: &HeaderValue) -> bool {
+/// Whether the media type is some kind of text. An event stream is not compressed: the encoder would hold its events
+/// back.
+fn is_text(content_type: &HeaderValue) -> bool {
     let Ok(text) = content_type.to_str() else { return false };
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     (essence.starts_with("text/") && essence != "text/event-stream")

@@ -1,7 +1,7 @@
-//! What becomes of an accepted connection: the deadlines and the error bodies around its stream, once it is known
-//! which protocol it speaks.
+//! Sets up an accepted connection: reads until the protocol is known, then wraps the stream for deadlines and error
+//! bodies.
 //!
-//! Generic over the stream: TLS is decrypted below it.
+//! Generic over the stream, so that it works on top of TLS too.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -21,17 +21,18 @@ use crate::shutdown::Shutdown;
 /// A connection as hyper sees it.
 pub type Connection<S> = WithErrorBodies<S>;
 
-/// How long a connection that has sent nothing is kept once the server drains: its first bytes may be on the way.
-/// Browsers open connections ahead of need; to wait `first_byte_timeout` for those would delay every shutdown.
+/// How long a connection that has sent nothing is kept when a drain begins: its first bytes may be on the way. Browsers
+/// open connections before they need them. To wait `first_byte_timeout` for those would delay every shutdown.
 const DRAIN_FIRST_BYTE_GRACE: Duration = Duration::from_millis(100);
 
-/// How much is read to tell HTTP/1 from HTTP/2: most request heads as a whole, and the preface of HTTP/2 in any case.
-const SNIFF: usize = 1024;
+/// The size of the buffer in which the protocol is recognised. Most request heads fit into it, and the HTTP/2 preface
+/// always does.
+const SNIFF_BUFFER: usize = 1024;
 
-/// RFC 9113, section 3.4.
+/// The HTTP/2 preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What holds for every connection.
+/// The configuration that all connections share.
 #[derive(Clone)]
 pub(super) struct ConnectionConfig {
     first_byte_timeout: Duration,
@@ -51,16 +52,16 @@ impl ConnectionConfig {
         }
     }
 
-    /// Waits until the client has shown which protocol it speaks. A connection that sends nothing, or only a part of
-    /// the preface of HTTP/2, would stay for ever with hyper alone (hyper#3756).
+    /// Waits until the first bytes show the protocol of the client. With hyper alone, a connection that sends nothing,
+    /// or only a part of the HTTP/2 preface, would stay open for ever (hyper#3756).
     pub(super) async fn connect<S>(self, mut stream: S, peer: Peer) -> io::Result<Connection<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut draining = self.draining;
-        let mut read_ahead = BytesMut::with_capacity(SNIFF);
+        let mut read_ahead = BytesMut::with_capacity(SNIFF_BUFFER);
         let grace_is_over = async {
-            // An error means that the server is gone.
+            // An error means that the server has been dropped.
             let _ = draining.wait_for(|started| *started).await;
             tokio::time::sleep(DRAIN_FIRST_BYTE_GRACE).await;
         };
@@ -75,7 +76,7 @@ impl ConnectionConfig {
     }
 }
 
-/// Reads until the bytes are the whole preface of HTTP/2, or cannot be.
+/// Reads until the bytes are the complete HTTP/2 preface, or cannot become it.
 async fn speaks_http2(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> io::Result<bool> {
     loop {
         if stream.read_buf(read).await? == 0 {
@@ -96,20 +97,20 @@ mod tests {
     use super::*;
 
     async fn sniffed(pieces: &[&[u8]]) -> (bool, Vec<u8>) {
-        let mut stream = tokio_test_stream(pieces);
-        let mut read = BytesMut::with_capacity(SNIFF);
+        let mut stream = stream_of(pieces);
+        let mut read = BytesMut::with_capacity(SNIFF_BUFFER);
         let http2 = speaks_http2(&mut stream, &mut read).await.unwrap();
         (http2, read.to_vec())
     }
 
     /// A stream that gives one piece at each read.
-    fn tokio_test_stream(pieces: &[&[u8]]) -> impl AsyncRead + Unpin + use<> {
+    fn stream_of(pieces: &[&[u8]]) -> impl AsyncRead + Unpin + use<> {
         let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, io::Error>(BytesMut::from(*piece))).collect();
         tokio_util::io::StreamReader::new(futures_util::stream::iter(pieces))
     }
 
     #[tokio::test]
-    async fn the_preface_is_known_in_any_pieces_and_nothing_that_was_read_is_lost() {
+    async fn the_preface_is_recognised_in_any_pieces_and_no_byte_is_lost() {
         for split in 1..PREFACE.len() {
             let (start, end) = PREFACE.split_at(split);
             assert_eq!(sniffed(&[start, end]).await, (true, PREFACE.to_vec()), "{split}");

@@ -1,6 +1,6 @@
 //! Cross-origin resource sharing (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>), per route.
 //!
-//! A route that does not ask for it gets none of these headers, and so stays closed to other sites.
+//! A route without it gets none of these headers, so browsers do not let pages of other origins read its responses.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue};
 
-/// Who may call a route from a page of another origin.
+/// The rules for pages of other origins that call a route.
 #[derive(Clone, Debug)]
 pub struct Cors {
     origins: Origins,
@@ -24,11 +24,11 @@ enum Origins {
     Listed(Vec<HeaderValue>),
 }
 
-/// How long a browser may remember a preflight; Chromium caps it at two hours.
+/// How long a browser may cache a preflight. Chromium does not cache one for longer than two hours.
 const MAX_AGE: Duration = Duration::from_hours(2);
 
 impl Cors {
-    /// Any site may call the route; never with cookies.
+    /// Pages of any origin may call the route, without cookies.
     pub fn any() -> Self {
         Self { origins: Origins::Any, credentials: false, max_age: MAX_AGE }
     }
@@ -39,15 +39,15 @@ impl Cors {
         Self { origins, credentials: false, max_age: MAX_AGE }
     }
 
-    /// Lets the listed origins send cookies, and keeps all others from changing something with them, as
-    /// [`Route::cookies`](super::Route::cookies) does. Has no effect together with [`Cors::any`]: browsers refuse
-    /// that.
+    /// Lets pages of the listed origins send cookies. Protects the route from pages of all other origins, as
+    /// [`Route::cookies`](super::Route::cookies) does. Has no effect on [`Cors::any`]: browsers reject that
+    /// combination.
     pub fn with_credentials(mut self) -> Self {
         self.credentials = matches!(self.origins, Origins::Listed(_));
         self
     }
 
-    /// Whether the route takes cookies of pages of other origins.
+    /// Whether pages of some other origins may send cookies.
     pub(super) fn takes_cookies(&self) -> bool {
         self.credentials
     }
@@ -57,27 +57,28 @@ impl Cors {
         self.credentials && matches!(&self.origins, Origins::Listed(origins) if origins.contains(origin))
     }
 
-    /// Adds the headers of an ordinary answer.
+    /// Adds the headers of a response that is not one to a preflight.
     pub(super) fn answer(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         if self.allow(origin, headers) {
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
         }
     }
 
-    /// Adds the headers of the answer to a preflight.
+    /// Adds the headers of the response to a preflight.
     pub(super) fn preflight(
         &self,
         origin: Option<&HeaderValue>,
         allow: &HeaderValue,
-        asked_headers: Option<&HeaderValue>,
+        requested_headers: Option<&HeaderValue>,
         headers: &mut HeaderMap,
     ) {
         if !self.allow(origin, headers) {
             return;
         }
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
-        // `*` covers neither `Authorization` nor, with credentials, anything; so what was asked for is repeated.
-        let allowed = asked_headers.cloned().unwrap_or(HeaderValue::from_static("*"));
+        // `*` does not include `Authorization`, and means nothing with credentials. So the requested names are
+        // repeated.
+        let allowed = requested_headers.cloned().unwrap_or(HeaderValue::from_static("*"));
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age.as_secs()));
     }
@@ -89,7 +90,7 @@ impl Cors {
                 true
             }
             Origins::Listed(origins) => {
-                // The answer depends on who asks, also when the one who asks is refused.
+                // The response depends on the origin, even when the origin is not allowed.
                 headers.append(VARY, HeaderValue::from_static("origin"));
                 let Some(origin) = origin.filter(|origin| origins.contains(origin)) else { return false };
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

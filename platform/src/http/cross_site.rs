@@ -1,16 +1,16 @@
-//! Keeps a form on another site away from a route that recognises its caller by a cookie.
+//! Protects routes that identify the caller by a cookie from cross-site request forgery (CSRF).
 //!
-//! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`: browsers say where a
-//! request comes from, in `Sec-Fetch-Site` or at least in `Origin`; a request with neither is not a browser's.
+//! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`. A browser sends the origin of a
+//! request in `Sec-Fetch-Site`, or at least in `Origin`; a request with neither header does not come from a browser.
 
 use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, Method};
 
 use super::cors::Cors;
 
-/// True for a request that changes something and comes from a page of another site, unless CORS lets that page's
-/// origin send cookies. An upgrade is a GET that opens a way for changes: browsers send cookies with it, and CORS does
-/// not hold for WebSockets.
+/// Whether the request may change something and comes from a page of another origin that CORS does not allow to send
+/// cookies. An upgrade is a GET, but it counts as a change: browsers send cookies with it, and CORS does not apply to
+/// WebSockets.
 pub(super) fn is_forged(method: &Method, headers: &HeaderMap, cors: Option<&Cors>) -> bool {
     let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     if safe && !headers.contains_key(UPGRADE) {
@@ -26,9 +26,9 @@ pub(super) fn is_forged(method: &Method, headers: &HeaderMap, cors: Option<&Cors
     }
     let Some(origin) = headers.get(ORIGIN) else { return false };
     let host = headers.get(HOST).map(HeaderValue::as_bytes);
-    let of_origin =
+    let origin_host =
         origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
-    of_origin.is_none() || of_origin != host
+    origin_host.is_none() || origin_host != host
 }
 
 #[cfg(test)]
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_another_site_is_refused_and_the_others_pass() {
+    fn a_form_of_another_origin_is_refused_and_the_others_pass() {
         let forged: [&[_]; 4] = [
             &[("sec-fetch-site", "cross-site")],
             &[("sec-fetch-site", "same-site")],
@@ -52,27 +52,27 @@ mod tests {
             assert!(is_forged(&Method::POST, &headers(pairs), None), "{pairs:?}");
             assert!(!is_forged(&Method::GET, &headers(pairs), None), "{pairs:?}");
         }
-        let honest: [&[_]; 4] = [
+        let allowed: [&[_]; 4] = [
             &[],
             &[("sec-fetch-site", "same-origin")],
             &[("sec-fetch-site", "none")],
             &[("origin", "https://good.example"), ("host", "good.example")],
         ];
-        for pairs in honest {
+        for pairs in allowed {
             assert!(!is_forged(&Method::POST, &headers(pairs), None), "{pairs:?}");
         }
     }
 
     #[test]
-    fn a_page_that_cors_trusts_with_cookies_passes_and_its_neighbours_do_not() {
+    fn a_page_of_an_origin_that_cors_trusts_with_cookies_passes_and_others_do_not() {
         let good = HeaderValue::from_static("https://app.example");
         let from = |origin| headers(&[("sec-fetch-site", "cross-site"), ("origin", origin)]);
         let trusting = Cors::origins([good.clone()]).with_credentials();
         assert!(!is_forged(&Method::POST, &from("https://app.example"), Some(&trusting)));
         assert!(is_forged(&Method::POST, &from("https://evil.example"), Some(&trusting)));
-        // Who may read without cookies may not write with them.
-        for careful in [Cors::origins([good]), Cors::any().with_credentials()] {
-            assert!(is_forged(&Method::POST, &from("https://app.example"), Some(&careful)), "{careful:?}");
+        // An origin that is allowed without cookies may not send them.
+        for cors in [Cors::origins([good]), Cors::any().with_credentials()] {
+            assert!(is_forged(&Method::POST, &from("https://app.example"), Some(&cors)), "{cors:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Undoes the compression of a request body.
+//! Decompresses a request body.
 //!
-//! By `async-compression` directly and not by tower-http's layer over it, which takes a body of several gzip members
-//! for its first one and drops the rest, passes over what follows the end, and sets no bound to zstd's window.
+//! It uses `async-compression` directly. The layer of tower-http over it reads only the first member of a gzip body,
+//! ignores garbage after the end, and does not limit the window of zstd.
 
 use std::io;
 
@@ -17,10 +17,10 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::error::{Error, Kind};
 
-/// The encodings of a request body that are read, as `Accept-Encoding` of a 415 tells them (RFC 9110, section 12.5.3).
+/// The supported encodings of a request body, as the header `Accept-Encoding` of a 415 (RFC 9110, section 12.5.3).
 const ENCODINGS: &str = "gzip, br, zstd, deflate";
 
-/// The window of zstd that a decoder must have and an encoder may use, 8 MiB (RFC 9659, section 3).
+/// The largest window of zstd: 8 MiB. Decoders must support it, and encoders must not exceed it (RFC 9659, section 3).
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// How a body is compressed.
@@ -29,12 +29,12 @@ pub(super) enum Encoding {
     Gzip,
     Brotli,
     Zstd,
-    /// zlib; what HTTP calls deflate.
+    /// HTTP calls the zlib format deflate.
     Deflate,
 }
 
 impl Encoding {
-    /// What the headers say; the refusal of one that is not read, or of several.
+    /// The encoding that the headers name. Several encodings are not supported.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Unsupported> {
         let mut lines = headers.get_all(CONTENT_ENCODING).iter();
         let Some(line) = lines.next() else { return Ok(None) };
@@ -50,8 +50,8 @@ impl Encoding {
         }
     }
 
-    /// The body as it was before; its size is bounded by nothing yet. Not inlined, so that the decoders take no room on
-    /// the stack of the requests that need none.
+    /// The decompressed body; its size is not limited yet. Not inlined, so that the decoders take no space on the stack
+    /// of requests without compression.
     #[inline(never)]
     pub(super) fn undo(self, body: Body) -> Body {
         let compressed = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
@@ -59,33 +59,33 @@ impl Encoding {
             Self::Gzip => {
                 let mut decoder = GzipDecoder::new(compressed);
                 decoder.multiple_members(true);
-                read(decoder)
+                decoded(decoder)
             }
             Self::Brotli => {
                 let mut decoder = BrotliDecoder::new(compressed);
                 decoder.multiple_members(true);
-                read(decoder)
+                decoded(decoder)
             }
             Self::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
                 let mut decoder = ZstdDecoder::with_params(compressed, &[window]);
                 decoder.multiple_members(true);
-                read(decoder)
+                decoded(decoder)
             }
             Self::Deflate => {
                 let mut decoder = ZlibDecoder::new(compressed);
                 decoder.multiple_members(true);
-                read(decoder)
+                decoded(decoder)
             }
         }
     }
 }
 
-fn read(decoder: impl AsyncRead + Send + 'static) -> Body {
+fn decoded(decoder: impl AsyncRead + Send + 'static) -> Body {
     Body::from_stream(ReaderStream::new(decoder))
 }
 
-/// 415 for any other encoding.
+/// The response 415, for any other encoding.
 pub(super) struct Unsupported;
 
 impl IntoResponse for Unsupported {

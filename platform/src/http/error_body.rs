@@ -1,4 +1,5 @@
-//! The body of every error response, whoever made the error: the one JSON shape, its RFC 9457 form, or the app's own.
+//! The body of every error response: the JSON shape of the platform, its RFC 9457 form, or the app's own form. It does
+//! not matter whether a handler, an extractor, the middleware or hyper made the error.
 
 use std::sync::Arc;
 
@@ -15,21 +16,21 @@ use serde_json::Value;
 
 use crate::error::{Error, FieldError, Kind};
 
-/// The longest text of a foreign error response that is taken for its message: 16 KiB.
+/// The longest text of an error response that is used as its message: 16 KiB.
 const MAX_MESSAGE: usize = 16 << 10;
 
-/// Reshapes the JSON body of every error response to a form of the app's own. The status stays.
+/// Turns the body of every error response into a JSON form of the app's own. The status does not change.
 pub type ErrorFormat = fn(&ErrorBody<'_>) -> Value;
 
-/// The body of an error response. `code` and `status` are the same number: each of the two originals' clients reads
-/// one of them.
+/// The body of an error response. `code` and `status` are the same number: clients of one original read the one,
+/// clients of the other original the other.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorBody<'a> {
     /// The HTTP status code.
     pub status: u16,
-    /// The same.
+    /// The same as `status`.
     pub code: u16,
-    /// What the caller is told.
+    /// The message for the caller.
     pub message: &'a str,
     /// The fixed reason phrase.
     #[serde(skip)]
@@ -43,12 +44,12 @@ pub struct ErrorBody<'a> {
     /// The fields that were refused.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub errors: &'a [FieldError],
-    /// The causes, with `--debug` only.
+    /// The causes. Only with `--debug`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
 }
 
-/// The same under the names of RFC 9457.
+/// The same fields under the names of RFC 9457.
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: &'static str,
@@ -64,7 +65,8 @@ struct Problem<'a> {
     trace: Option<String>,
 }
 
-/// An error on its way to the middleware, which alone knows what its body must say of the request.
+/// An error in the extensions of a response. The middleware takes it out and writes the body, because only the
+/// middleware knows the request.
 #[derive(Clone)]
 pub(super) struct Refusal(pub(super) Arc<Error>);
 
@@ -74,7 +76,7 @@ impl IntoResponse for Error {
         *response.status_mut() =
             StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers() {
-            // What is no header cannot be sent; the error matters more.
+            // An invalid header is left out, so that the error itself is sent.
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(*name), HeaderValue::try_from(value)) {
                 response.headers_mut().append(name, value);
             }
@@ -84,25 +86,25 @@ impl IntoResponse for Error {
     }
 }
 
-/// What an error body says of the request.
+/// What an error body needs to know about the request and the server.
 pub(super) struct Asked<'a> {
     pub(super) method: &'a str,
     pub(super) uri: &'a str,
     pub(super) request_id: &'a str,
-    /// The client prefers `application/problem+json`.
+    /// The client accepts `application/problem+json`.
     pub(super) problem: bool,
     /// `--debug`: the body has the trace.
     pub(super) debug: bool,
-    /// The app's own form.
+    /// The app's own form, if it has one.
     pub(super) format: Option<ErrorFormat>,
 }
 
-/// Writes the error into the response: body, content type and reason phrase. The other headers stay.
-pub(super) fn write(response: &mut Response, error: &Error, asked: &Asked<'_>) {
-    let trace = asked.debug.then(|| error.trace());
+/// Writes the error into the response: body, content type, status and reason phrase. Other headers are kept.
+pub(super) fn write(response: &mut Response, error: &Error, request: &Asked<'_>) {
+    let trace = request.debug.then(|| error.trace());
     let (status, errors) = (error.status(), error.errors());
-    let (method, uri, request_id) = (asked.method, asked.uri, asked.request_id);
-    let (content_type, body) = if asked.problem {
+    let (method, uri, request_id) = (request.method, request.uri, request.request_id);
+    let (content_type, body) = if request.problem {
         let problem = Problem {
             r#type: "about:blank",
             title: error.reason(),
@@ -119,13 +121,13 @@ pub(super) fn write(response: &mut Response, error: &Error, asked: &Asked<'_>) {
         let (message, reason) = (error.message(), error.reason());
         let body =
             ErrorBody { status, code: status, message, reason, method, uri, request_id, errors, trace };
-        let body = match asked.format {
+        let body = match request.format {
             Some(format) => serde_json::to_vec(&format(&body)),
             None => serde_json::to_vec(&body),
         };
         ("application/json", body)
     };
-    // Strings and numbers only: this cannot fail, and an empty body is better than a panic if it ever does.
+    // Serialising strings and numbers does not fail. If it ever did, an empty body would be better than a panic.
     *response.body_mut() = Body::from(body.unwrap_or_default());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().remove(CONTENT_LENGTH);
@@ -135,8 +137,8 @@ pub(super) fn write(response: &mut Response, error: &Error, asked: &Asked<'_>) {
     }
 }
 
-/// The error of an error response that is not ours: its status is kept, and its text is the message. `None` where the
-/// handler wrote the body itself, as JSON or as a page.
+/// Makes an error of an error response that does not come from [`Error`]: with its status, and its text as the message.
+/// `None` when the handler wrote a body of its own, as JSON or as a page.
 pub(super) fn foreign(response: &mut Response) -> Option<Error> {
     if has_own_body(response) {
         None
@@ -145,20 +147,20 @@ pub(super) fn foreign(response: &mut Response) -> Option<Error> {
     }
 }
 
-/// Anything but nothing and plain text, as which axum's extractors write their errors.
+/// Whether the body is anything but empty or plain text. The extractors of axum write their errors as plain text.
 fn has_own_body(response: &Response) -> bool {
     let content_type = response.headers().get(CONTENT_TYPE);
     content_type.is_some_and(|content_type| !content_type.as_bytes().starts_with(b"text/plain"))
 }
 
-/// The text of a body that is there already, as that of axum's extractors is.
+/// The text of a body that is complete in memory, as that of axum's extractors is. A stream is not waited for.
 fn plain_text(body: &mut Body) -> Option<String> {
     let body = Limited::new(std::mem::take(body), MAX_MESSAGE);
     let bytes = body.collect().now_or_never()?.ok()?.to_bytes();
     String::from_utf8(bytes.into()).ok().filter(|text| !text.is_empty())
 }
 
-/// An error of this status. What it says of the request goes to the caller, what it says of the server only to the log.
+/// An error with this status. The text of a 4xx is the message for the caller; that of a 5xx goes only to the log.
 pub(super) fn of_status(status: StatusCode, text: Option<String>) -> Error {
     let phrase = status.canonical_reason().unwrap_or("Request Failed");
     let error = Error::new(Kind::from_status(status.as_u16())).with_reason(phrase);
@@ -169,7 +171,7 @@ pub(super) fn of_status(status: StatusCode, text: Option<String>) -> Error {
     }
 }
 
-/// A response whose body is there already, as HTTP/1.1 sends it: for what hyper rejects by itself.
+/// A response as bytes of HTTP/1.1, for requests that hyper rejects. Its body must be complete in memory.
 pub(super) fn to_bytes(response: Response) -> Bytes {
     let (parts, body) = response.into_parts();
     let body =

@@ -1,8 +1,8 @@
-//! `ETag` and `If-None-Match` (RFC 9110, sections 8.8.3 and 13.1.2) for responses whose body is there already.
+//! `ETag` and `If-None-Match` (RFC 9110, sections 8.8.3 and 13.1.2) for responses whose body is complete in memory.
 //!
-//! The tag is the XXH3 hash of the body with 128 bits: 32 hexadecimal digits. It names the content, not its
-//! encoding: a compressed response carries the same tag as a weak one. A stream is never waited for: a body of which a
-//! part is still to come is sent as it is, without a tag.
+//! The tag is the 128-bit XXH3 hash of the body: 32 hexadecimal digits. It identifies the content and not the encoding:
+//! a compressed response has the same tag as a weak one. A stream is never waited for: a body that is not complete yet
+//! is sent without a tag.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use twox_hash::XxHash3_128;
 use uuid::Uuid;
 
-/// The tag of a body that is there already, which stays what it was; `None` for any other, which stays too.
+/// The tag of a body that is complete in memory; `None` for any other body. The content of the body does not change.
 pub(super) fn of_body(body: &mut Body) -> Result<Option<HeaderValue>, axum::Error> {
     if body.is_end_stream() {
         return Ok(Some(EMPTY));
@@ -36,12 +36,12 @@ pub(super) fn of_body(body: &mut Body) -> Result<Option<HeaderValue>, axum::Erro
     if frames.is_empty() && !ended {
         return Ok(None);
     }
-    // Nearly always, that is one piece.
-    let only = match (ended, frames.make_contiguous()) {
-        (true, [only]) => only.data_ref().cloned(),
+    // Nearly always, the body is one frame.
+    let single = match (ended, frames.make_contiguous()) {
+        (true, [frame]) => frame.data_ref().cloned(),
         _ => None,
     };
-    if let Some(bytes) = only {
+    if let Some(bytes) = single {
         let tag = of(&bytes);
         *body = Body::from(bytes);
         return Ok(Some(tag));
@@ -56,7 +56,7 @@ pub(super) fn of_body(body: &mut Body) -> Result<Option<HeaderValue>, axum::Erro
 struct Replayed {
     frames: VecDeque<Frame<Bytes>>,
     rest: Body,
-    /// What is still to come in all, of data.
+    /// How much data is left, in `frames` and `rest` together.
     size: SizeHint,
 }
 
@@ -90,17 +90,17 @@ impl HttpBody for Replayed {
     }
 }
 
-/// The strong tag of these bytes.
+/// The strong tag of a body.
 fn of(body: &[u8]) -> HeaderValue {
     let mut tag = [b'"'; 34];
     Uuid::from_u128(XxHash3_128::oneshot(body)).simple().encode_lower(&mut tag[1..33]);
     HeaderValue::from_bytes(&tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
-/// The tag of an empty body, so that a response without one costs no hash.
+/// The tag of an empty body, so that it need not be hashed.
 const EMPTY: HeaderValue = HeaderValue::from_static("\"99aa06d3014798d86001c324468d497f\"");
 
-/// The weak form of a tag.
+/// The weak form of a strong tag.
 pub(super) fn weak(tag: &HeaderValue) -> Option<HeaderValue> {
     if tag.as_bytes().starts_with(b"W/") {
         return None;
@@ -110,13 +110,15 @@ pub(super) fn weak(tag: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&weak).ok()
 }
 
-/// Whether the client already has what the tag names: the weak comparison, as for every GET.
+/// Whether the client already has the content with this tag. The comparison is the weak one (RFC 9110, section
+/// 8.8.3.2).
 pub(super) fn matches(if_none_match: &HeaderValue, tag: &HeaderValue) -> bool {
     let tag = opaque(tag.as_bytes());
     let list = if_none_match.as_bytes();
     list.trim_ascii() == b"*" || list.split(|byte| *byte == b',').any(|one| opaque(one.trim_ascii()) == tag)
 }
 
+/// The tag without the mark of a weak one.
 fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
@@ -138,33 +140,33 @@ mod tests {
         assert_eq!(of(b""), EMPTY);
     }
 
-    async fn whole(body: Body) -> Vec<u8> {
+    async fn read(body: Body) -> Vec<u8> {
         BodyExt::collect(body).await.unwrap().to_bytes().to_vec()
     }
 
     #[tokio::test]
-    async fn a_body_that_is_there_is_tagged_and_read_in_order_afterwards() {
+    async fn a_complete_body_is_tagged_and_can_still_be_read_in_order() {
         for pieces in [&[][..], &["a"], &["", "a"], &["a", "b", "c"]] {
             let mut body = Body::from_stream(stream::iter(pieces.iter().copied().map(Ok::<_, io::Error>)));
             assert_eq!(of_body(&mut body).unwrap(), Some(of(pieces.concat().as_bytes())), "{pieces:?}");
-            assert_eq!(whole(body).await, pieces.concat().as_bytes(), "{pieces:?}");
+            assert_eq!(read(body).await, pieces.concat().as_bytes(), "{pieces:?}");
         }
         let broken = [Ok("a"), Err(io::Error::other("the disk is gone"))];
         assert!(of_body(&mut Body::from_stream(stream::iter(broken))).is_err());
     }
 
     #[tokio::test]
-    async fn a_body_that_is_not_there_yet_is_left_whole() {
+    async fn an_incomplete_body_has_no_tag_and_loses_nothing() {
         let (sender, receiver) = tokio::sync::oneshot::channel::<&str>();
         let late = stream::once(async { Ok::<_, io::Error>(receiver.await.unwrap()) });
         let mut body = Body::from_stream(stream::iter([Ok("a"), Ok("b")]).chain(late));
         assert_eq!(of_body(&mut body).unwrap(), None);
         sender.send("c").unwrap();
-        assert_eq!(whole(body).await, b"abc");
+        assert_eq!(read(body).await, b"abc");
     }
 
     #[test]
-    fn if_none_match_takes_a_list_a_star_and_weak_tags() {
+    fn if_none_match_may_be_a_list_a_star_or_a_weak_tag() {
         let tag = of(b"a");
         let text = tag.to_str().unwrap();
         for header in [text.to_owned(), format!("W/{text}"), format!("\"x\", {text}"), "*".to_owned()] {

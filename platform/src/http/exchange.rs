@@ -1,7 +1,7 @@
-//! One request and its response, from the request head to the line in the log.
+//! One request and its response, from the request head to the log line.
 //!
-//! The line is written exactly once: when the response is complete, when its body has been sent or given up, when an
-//! upgraded connection ends, or when the client goes away before there is a response.
+//! The line is written exactly once: when the response is complete, when its body has been sent or dropped, when an
+//! upgraded connection ends, or when the client disconnects before there is a response.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -23,10 +23,10 @@ use super::request_headers::RequestHeaders;
 use crate::error::Error;
 use crate::logging::{Canonical, Logging, Value, level_of};
 
-/// What nginx logs for a client that closed its connection before there was a response.
+/// The status that nginx logs when a client closes its connection before there is a response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// What the middleware keeps of a request once the handler has taken it.
+/// What the middleware keeps of a request: the handler takes the request itself.
 pub(super) struct Exchange {
     pub(super) context: Context,
     logging: Logging,
@@ -35,9 +35,9 @@ pub(super) struct Exchange {
     pub(super) accept_encoding: Option<HeaderValue>,
     pub(super) if_none_match: Option<HeaderValue>,
     pub(super) origin: Option<HeaderValue>,
-    /// The client asked for `application/problem+json`.
+    /// The client accepts `application/problem+json`.
     pub(super) problem: bool,
-    /// The request target; none for what has no path.
+    /// The request target. `None` when the request could not be read.
     target: Option<PathAndQuery>,
     peer: Option<InFlight>,
     error: OnceLock<Arc<Error>>,
@@ -63,7 +63,7 @@ impl Exchange {
             accept_encoding: headers.accept_encoding.joined(),
             if_none_match: headers.if_none_match.joined(),
             origin: headers.origin.first().cloned(),
-            problem: headers.accept.iter().any(asks_for_problem),
+            problem: headers.accept.iter().any(accepts_problem),
             target: request.uri().path_and_query().cloned(),
             peer: peer.map(Peer::begin),
             error: OnceLock::new(),
@@ -74,7 +74,7 @@ impl Exchange {
         }
     }
 
-    /// The method whose handler is called: that of GET for HEAD.
+    /// The method whose handler is called: GET for HEAD.
     pub(super) fn handled_as(&self) -> &Method {
         if self.method == Method::HEAD { &Method::GET } else { &self.method }
     }
@@ -96,13 +96,14 @@ impl Exchange {
         self
     }
 
-    /// Keeps the error for the line.
+    /// Keeps the error for the log line.
     pub(super) fn failed(&self, error: Arc<Error>) {
         // A response has one error; a second one is a consequence of the first.
         let _ = self.error.set(error);
     }
 
-    /// Notes the response. True when nothing of it is still to come, so that its line can be written.
+    /// Keeps status and size of the response for the log line. True when the body is complete: then the line can be
+    /// written now.
     pub(super) fn conclude(&mut self, response: &Response) -> bool {
         self.status = response.status().as_u16();
         let length = response.body().size_hint().exact();
@@ -111,15 +112,15 @@ impl Exchange {
         !self.aborted
     }
 
-    /// Has the line written when the connection that a handler has taken over ends. Without a socket there is no such
-    /// end, and the line is written now.
+    /// Writes the line when the upgraded connection ends. A request without a socket has no connection: its line is
+    /// written now.
     pub(super) fn follow_upgrade(self) {
         if let Some(peer) = self.peer().cloned() {
             peer.upgrade(self);
         }
     }
 
-    /// Has the line written at the end of a body whose length is not known yet.
+    /// Writes the line at the end of a body whose length is not known yet.
     pub(super) fn follow_body(self, response: Response) -> Response {
         let declared =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -157,11 +158,11 @@ impl Exchange {
     }
 }
 
-/// How many of the refused fields the line names.
+/// How many of the refused fields the log line names.
 const MAX_NAMED_FIELDS: usize = 3;
 
-/// The error for the log: its message, and its causes or the fields that were refused. Of a field only the pointer: its
-/// message may quote the value, which can be personal.
+/// The error for the log: its message, and its causes or the fields that were refused. Only the pointer of a field is
+/// logged: its message may quote the value, which can be personal.
 fn for_log(error: &Error) -> String {
     let cause = error.cause();
     if !cause.is_empty() {
@@ -169,8 +170,8 @@ fn for_log(error: &Error) -> String {
     }
     let mut text = error.message().to_owned();
     let fields = error.errors().iter().filter(|field| !field.pointer.is_empty());
-    for (at, field) in fields.clone().take(MAX_NAMED_FIELDS).enumerate() {
-        text.push_str(if at == 0 { ": " } else { ", " });
+    for (index, field) in fields.clone().take(MAX_NAMED_FIELDS).enumerate() {
+        text.push_str(if index == 0 { ": " } else { ", " });
         text.push_str(&field.pointer);
     }
     match fields.count().saturating_sub(MAX_NAMED_FIELDS) {
@@ -181,8 +182,8 @@ fn for_log(error: &Error) -> String {
 
 const PROBLEM: &str = "application/problem+json";
 
-/// Whether it is among the media types, and not ruled out by a weight of 0 (RFC 9110, 12.5.1).
-fn asks_for_problem(accept: &HeaderValue) -> bool {
+/// Whether `Accept` names this media type with a weight above 0 (RFC 9110, section 12.5.1).
+fn accepts_problem(accept: &HeaderValue) -> bool {
     if accept.len() < PROBLEM.len() {
         return false;
     }
@@ -200,10 +201,10 @@ impl Drop for Exchange {
     }
 }
 
-/// A body that is sent piece by piece; its line follows the last piece.
+/// A body that is sent in several frames. The log line is written after the last one.
 struct LoggedBody {
     inner: Body,
-    /// `Content-Length`: hyper does not ask for the end of a body whose last byte it has.
+    /// `Content-Length`. hyper does not poll a body again once it has this many bytes.
     declared: Option<u64>,
     exchange: Exchange,
 }
@@ -220,8 +221,8 @@ impl HttpBody for LoggedBody {
         match &frame {
             Some(Ok(frame)) => {
                 self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-                let whole = self.declared == Some(self.exchange.bytes) || self.inner.is_end_stream();
-                self.exchange.aborted = !whole;
+                let complete = self.declared == Some(self.exchange.bytes) || self.inner.is_end_stream();
+                self.exchange.aborted = !complete;
             }
             Some(Err(error)) => self.exchange.failed(Arc::new(Error::internal(error.to_string()))),
             None => {

@@ -1,4 +1,4 @@
-//! What a handler takes: a JSON body, the bytes of a body, a `Dao<T>`.
+//! The extractors of the platform: a JSON body, the bytes of a body, a `Dao<T>`.
 
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
@@ -13,18 +13,17 @@ use crate::json;
 use crate::services::Services;
 use crate::store::{Dao, Entity};
 
-/// A JSON body, read whatever its content type says (`curl -d` sends a form type) and checked against the
-/// route's schema; as an answer, the value as JSON.
+/// As an argument: the request body, parsed as JSON and checked against the schema of the route. The content type is
+/// ignored, because `curl -d` sends the type of a form. As a return value: a JSON response.
 ///
 /// # Errors
 ///
-/// 400 `Invalid JSON body` for what is not JSON or not of type `T`, 400 `JSON Schema validation failed` with
-/// all field errors, 408 and 413 for a body that is too slow or too large.
+/// 400 `Invalid JSON body` for a body that is not JSON or not a `T`, 400 `JSON Schema validation failed` with all field
+/// errors, 408 and 413 for a body that is too slow or too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 
-/// The bytes of a body, within the limits of the route. Use it in place of axum's `Bytes`, which has a limit
-/// of its own.
+/// The bytes of the request body. A body that is too slow or too large is 408 or 413.
 #[derive(Clone, Debug)]
 pub struct RawBody(pub Bytes);
 
@@ -42,7 +41,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         if let Some(schema) = context::of(&parts)?.schema(&parts.method) {
             schema.check(&document)?;
         }
-        serde_path_to_error::deserialize(document).map(Self).map_err(|error| typed(&error))
+        serde_path_to_error::deserialize(document).map(Self).map_err(|error| type_error(&error))
     }
 }
 
@@ -76,7 +75,7 @@ async fn read(parts: &Parts, body: Body) -> Result<Bytes> {
     }
 }
 
-fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     let mut pointer = String::new();
     for segment in error.path() {
         json::push_segment(&mut pointer, &segment.to_string());

@@ -1,4 +1,4 @@
-//! `GET /ping`: the server is up and answers. It asks no dependency, and is left out of the log.
+//! `GET /ping`: 200 when the server can respond. It checks no dependency, and is not logged.
 
 use super::route::Route;
 use super::routes::Routes;

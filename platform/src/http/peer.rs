@@ -1,11 +1,11 @@
-//! The other end of a connection: its address, and which of its requests are in flight.
+//! The other end of a connection: its address, and how many of its requests are in flight.
 
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The other end of one connection. A clone is one more handle on the same.
+/// The other end of one connection. Clones share the same state.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<Inner>);
 
@@ -18,12 +18,12 @@ struct Inner {
     ended: AtomicU64,
     unread_body: AtomicBool,
     upgraded: AtomicBool,
-    /// What is dropped when the upgraded connection ends.
+    /// Dropped when the upgraded connection ends.
     until_upgrade_ends: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Peer {
-    /// A peer that has sent no request yet. An IPv4 address mapped to IPv6 is taken as IPv4.
+    /// A peer that has sent no request yet. An IPv4 address mapped to IPv6 becomes IPv4.
     pub fn new(address: SocketAddr) -> Self {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         Self(Arc::new(Inner {
@@ -47,52 +47,54 @@ impl Peer {
         &self.0.text
     }
 
-    /// Counts a request as begun; it ends when the guard is dropped.
+    /// Counts a request as in flight, until the guard is dropped.
     pub(super) fn begin(self) -> InFlight {
         self.0.begun.fetch_add(1, Ordering::AcqRel);
         InFlight(self)
     }
 
-    /// Notes whether a part of its last request's body is still unread.
+    /// Records whether a part of the last request body is still unread.
     pub(super) fn set_unread_body(&self, unread: bool) {
         self.0.unread_body.store(unread, Ordering::Release);
     }
 
-    /// Whether it may still be sending a body that nobody reads. With HTTP/2 and many requests at a time, only a guess.
+    /// Whether it may still be sending a body that no handler reads. For concurrent requests of HTTP/2 it is only a
+    /// guess.
     pub(super) fn has_unread_body(&self) -> bool {
         self.0.unread_body.load(Ordering::Acquire)
     }
 
-    /// How many requests it has begun.
+    /// How many requests it has sent so far.
     pub(super) fn begun(&self) -> u64 {
         self.0.begun.load(Ordering::Acquire)
     }
 
-    /// Whether none of its requests is in flight.
-    pub(super) fn has_none_in_flight(&self) -> bool {
+    /// Whether no request is in flight.
+    pub(super) fn has_no_request_in_flight(&self) -> bool {
         self.0.ended.load(Ordering::Acquire) == self.begun()
     }
 
-    /// Notes that a handler has taken the connection over (101 Switching Protocols). `guard` is dropped when the
+    /// Records that a handler has taken over the connection (101 Switching Protocols). `guard` is dropped when the
     /// connection ends.
     pub(super) fn upgrade(&self, guard: impl Any + Send) {
         *self.0.until_upgrade_ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(guard));
         self.0.upgraded.store(true, Ordering::Release);
     }
 
-    /// Whether a handler has taken the connection over.
+    /// Whether a handler has taken over the connection.
     pub(super) fn is_upgraded(&self) -> bool {
         self.0.upgraded.load(Ordering::Acquire)
     }
 
-    /// The end of the connection. The guard of an upgrade holds this peer, so somebody has to let go of it.
+    /// Drops the guard of an upgrade: the connection has ended. The guard and this peer hold each other, so neither
+    /// would be dropped otherwise.
     pub(super) fn disconnected(&self) {
         let guard = self.0.until_upgrade_ends.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(guard);
     }
 }
 
-/// A request in flight.
+/// The guard of a request in flight.
 pub(super) struct InFlight(Peer);
 
 impl InFlight {
@@ -121,23 +123,23 @@ mod tests {
     }
 
     #[test]
-    fn none_is_in_flight_when_the_last_guard_is_gone() {
+    fn no_request_is_in_flight_when_the_last_guard_is_dropped() {
         let peer = Peer::new("127.0.0.1:1".parse().unwrap());
-        assert!(peer.has_none_in_flight());
+        assert!(peer.has_no_request_in_flight());
         let (one, other) = (peer.clone().begin(), peer.clone().begin());
         assert_eq!(one.peer().begun(), 2);
         drop(one);
-        assert!(!peer.has_none_in_flight());
+        assert!(!peer.has_no_request_in_flight());
         drop(other);
-        assert!(peer.has_none_in_flight());
+        assert!(peer.has_no_request_in_flight());
     }
 
     #[test]
     fn an_upgraded_request_is_in_flight_until_its_connection_ends() {
         let peer = Peer::new("127.0.0.1:1".parse().unwrap());
         peer.upgrade(peer.clone().begin());
-        assert!(peer.is_upgraded() && !peer.has_none_in_flight());
+        assert!(peer.is_upgraded() && !peer.has_no_request_in_flight());
         peer.disconnected();
-        assert!(peer.has_none_in_flight());
+        assert!(peer.has_no_request_in_flight());
     }
 }

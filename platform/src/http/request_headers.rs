@@ -1,5 +1,7 @@
-//! The headers of a request that the middleware looks at: found in one pass, as to look up one takes as long as to pass
-//! all that a client without a browser sends; and refused when nobody can say what they mean.
+//! The request headers that the middleware needs, and the rules for which a request is refused.
+//!
+//! They are found in one pass over all headers. One lookup by name takes as long as that pass, for a client that is no
+//! browser.
 
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
@@ -9,16 +11,16 @@ use super::request_id::REQUEST_ID;
 use super::settings::Settings;
 use crate::error::{Error, Kind};
 
-/// What of a request's headers concerns the middleware.
+/// The request headers that the middleware needs.
 #[derive(Default)]
 pub(super) struct RequestHeaders<'a> {
-    pub(super) accept: Lines<'a>,
-    pub(super) accept_encoding: Lines<'a>,
-    host: Lines<'a>,
-    pub(super) if_none_match: Lines<'a>,
-    pub(super) origin: Lines<'a>,
-    pub(super) request_id: Lines<'a>,
-    transfer_encoding: Lines<'a>,
+    pub(super) accept: FieldLines<'a>,
+    pub(super) accept_encoding: FieldLines<'a>,
+    host: FieldLines<'a>,
+    pub(super) if_none_match: FieldLines<'a>,
+    pub(super) origin: FieldLines<'a>,
+    pub(super) request_id: FieldLines<'a>,
+    transfer_encoding: FieldLines<'a>,
 }
 
 impl<'a> RequestHeaders<'a> {
@@ -47,20 +49,20 @@ impl<'a> RequestHeaders<'a> {
         found
     }
 
-    /// Refuses headers that are too many or too large, or of which no one can say what they mean.
+    /// Refuses headers that are too many, too large, or ambiguous.
     pub(super) fn check(&self, request: &Request, settings: &Settings) -> Result<(), Error> {
         let headers = request.headers();
         if headers.len() > settings.max_headers.as_usize() {
             let message = format!("The request has more than {} headers", settings.max_headers.get());
             return Err(Error::new(Kind::HeadersTooLarge).with_message(message));
         }
-        // hyper counts those of HTTP/1 as it reads them; of HTTP/2 it knows no count, and takes twice this size.
+        // For HTTP/1, hyper limits the size while it reads. For HTTP/2, h2 allows twice this size (`server.rs`).
         if request.version() == Version::HTTP_2 && header_list_size(headers) > settings.max_header_size.get()
         {
             return Err(too_large(settings));
         }
         check_host(request, &self.host)?;
-        // RFC 9112, section 6.1: a coding that the server does not know. hyper undoes `chunked` alone.
+        // RFC 9112, section 6.1: an unknown transfer coding is 501. hyper decodes only `chunked`.
         if self.transfer_encoding.iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
             return Err(Error::new(Kind::Other(501)).with_reason("Transfer Coding Not Implemented"));
         }
@@ -68,14 +70,14 @@ impl<'a> RequestHeaders<'a> {
     }
 }
 
-/// The lines of one header, in their order; nearly always one at most.
+/// The field lines of one header, in order (RFC 9110, section 5.2). Nearly always there is one at most.
 #[derive(Default)]
-pub(super) struct Lines<'a> {
+pub(super) struct FieldLines<'a> {
     first: Option<&'a HeaderValue>,
     more: Vec<&'a HeaderValue>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> FieldLines<'a> {
     fn push(&mut self, line: &'a HeaderValue) {
         if self.first.is_none() {
             self.first = Some(line);
@@ -92,12 +94,13 @@ impl<'a> Lines<'a> {
         self.first.into_iter().chain(self.more.iter().copied())
     }
 
-    /// True for a header that is there more than once.
+    /// Whether there is more than one line.
     fn are_several(&self) -> bool {
         !self.more.is_empty()
     }
 
-    /// A header that is a list, whole: several lines are the same as one with commas (RFC 9110, section 5.3).
+    /// The complete value of a header that is a list. Several lines mean the same as one line with commas (RFC 9110,
+    /// section 5.3).
     pub(super) fn joined(&self) -> Option<HeaderValue> {
         if !self.are_several() {
             return self.first.cloned();
@@ -112,29 +115,30 @@ fn too_large(settings: &Settings) -> Error {
     Error::new(Kind::HeadersTooLarge).with_message(message)
 }
 
-/// RFC 9112, section 3.2: a request without a Host, with two, or with one that is no host, must be refused; and the
-/// host of an absolute target wins, so one that differs from Host is a lie to somebody.
-fn check_host(request: &Request, hosts: &Lines<'_>) -> Result<(), Error> {
+/// Refuses a request without `Host`, with two, or with one that is not a host (RFC 9112, section 3.2). Also refuses a
+/// target in absolute form whose host differs from `Host`: a proxy and the server could disagree about which one
+/// counts.
+fn check_host(request: &Request, hosts: &FieldLines<'_>) -> Result<(), Error> {
     if request.version() > Version::HTTP_11 {
         return Ok(());
     }
     let host = hosts.first().map(HeaderValue::as_bytes);
     let missing = host.is_none() && request.version() == Version::HTTP_11;
-    let lie = host
+    let differs = host
         .zip(request.uri().authority())
         .is_some_and(|(host, target)| !host.eq_ignore_ascii_case(target.as_str().as_bytes()));
     if missing
         || hosts.are_several()
-        || lie
-        || !host.is_none_or(|host| host.iter().copied().all(is_of_a_host))
+        || differs
+        || !host.is_none_or(|host| host.iter().copied().all(is_host_byte))
     {
         return Err(Error::bad_request("Invalid Host Header"));
     }
     Ok(())
 }
 
-/// Whether a host and its port may have this character (RFC 3986, section 3.2.2).
-fn is_of_a_host(byte: u8) -> bool {
+/// Whether a host with a port may contain this byte (RFC 3986, section 3.2.2).
+fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
@@ -151,13 +155,13 @@ mod tests {
     #[test]
     fn each_header_is_found_with_all_its_lines_in_their_order() {
         let mut headers = HeaderMap::new();
-        for (at, name) in
+        for (index, name) in
             [ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN, REQUEST_ID, TRANSFER_ENCODING]
                 .iter()
                 .enumerate()
         {
-            headers.append(name, HeaderValue::from(at));
-            headers.append("x-other", HeaderValue::from(at));
+            headers.append(name, HeaderValue::from(index));
+            headers.append("x-other", HeaderValue::from(index));
         }
         headers.append(ACCEPT, HeaderValue::from_static("later"));
         let found = RequestHeaders::of(&headers);

@@ -1,4 +1,4 @@
-//! The id of a request: the client's `X-Request-Id` where it is well formed, else one of our own.
+//! The id of a request: the client's `X-Request-Id` if it is well formed, else a generated one.
 
 use axum::http::{HeaderName, HeaderValue};
 use uuid::Uuid;
@@ -6,14 +6,15 @@ use uuid::Uuid;
 /// The header that carries the request id, in requests and in responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest request id taken from a client, in bytes; ids of the common tracing systems have at most 64.
+/// The longest request id that is accepted from a client, in bytes. Ids of the common tracing systems have at most 64.
 const MAX_LENGTH: usize = 128;
 
 /// The id of one request.
 pub(super) enum RequestId {
     /// Sent by the client.
     FromClient(HeaderValue),
-    /// Ours: 32 hexadecimal digits. They are held inline, so that an id costs no allocation until it becomes a header.
+    /// Generated: 32 hexadecimal digits. They are stored inline, so that there is no allocation before the header is
+    /// made.
     Generated([u8; 32]),
 }
 
@@ -38,7 +39,7 @@ impl RequestId {
             Self::FromClient(id) => id.as_bytes(),
             Self::Generated(id) => id,
         };
-        // Both kinds are ASCII.
+        // Both variants are ASCII.
         str::from_utf8(bytes).unwrap_or_default()
     }
 
@@ -51,7 +52,8 @@ impl RequestId {
     }
 }
 
-/// Letters, digits and the marks that request ids of other systems use; nothing that could end a field of a log line.
+/// Whether the id has only letters, digits and the punctuation that request ids of other systems have. None of these
+/// characters can end a field of a log line.
 fn is_well_formed(id: &HeaderValue) -> bool {
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+@".contains(byte);
     (1..=MAX_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(allowed)
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_could_forge_a_log_line_is_not_taken() {
+    fn an_id_that_could_forge_a_log_line_is_not_accepted() {
         for bad in ["", "a b", "a\tb", "a\"b", "a=b", &"x".repeat(129)] {
             assert!(!is_well_formed(&HeaderValue::try_from(bad).unwrap()), "{bad:?}");
         }

@@ -1,4 +1,4 @@
-//! What a handler returns: JSON, the location of what it created, nothing, or a page.
+//! What a handler returns: JSON, the location of a created resource, no content, or a page.
 
 use askama::Template;
 use axum::body::Body;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::extract::Json;
 use crate::error::Error;
 
-/// 201 with the `Location` of what was created.
+/// 201 with the `Location` of the created resource.
 pub struct Created(String);
 
 impl Created {
@@ -29,7 +29,7 @@ impl IntoResponse for Created {
     }
 }
 
-/// 204: done, and there is no content.
+/// 204: the request succeeded, and the response has no content.
 pub struct NoContent;
 
 impl IntoResponse for NoContent {
@@ -40,7 +40,7 @@ impl IntoResponse for NoContent {
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        // serde_json begins with 128 bytes: most bodies would be copied several times while they grow.
+        // serde_json starts with 128 bytes, so most bodies would be reallocated several times while they grow.
         let mut body = Vec::with_capacity(1_024);
         if let Err(error) = serde_json::to_writer(&mut body, &self.0) {
             return Error::internal(error).into_response();

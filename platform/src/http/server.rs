@@ -1,5 +1,7 @@
-//! Accepts connections, no more than there are permits for, and drains them: axum-server, with what the stock stack
-//! leaves open. The deadlines of a connection are those of `connection.rs` and `timed.rs`. Knows no routes.
+//! Accepts connections up to a limit, serves them, and drains them.
+//!
+//! It is axum-server with the parts that the stock stack lacks. The deadlines of a connection are in `connection.rs`
+//! and `timed.rs`. This file knows no routes.
 
 use std::future::{Future, ready};
 use std::io::{self, ErrorKind, IoSlice};
@@ -29,19 +31,20 @@ use super::settings::Settings;
 use crate::error::StartError;
 use crate::shutdown::Shutdown;
 
-/// How often is looked for what sends no notice.
-const POLL: Duration = Duration::from_millis(10);
+/// How often the number of open connections is checked at the end of a drain.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often at most the log says that all permits are taken: at the limit that begins and ends all the time.
+/// The shortest time between two log lines that say that all permits are in use: at the limit, that state begins and
+/// ends all the time.
 const REPORT_FULL_EVERY: Duration = Duration::from_mins(1);
 
-/// How long connections that were cut have to write their lines.
+/// How long connections that were cut have time to write their log lines.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// How many headers hyper takes when it is not told (`http1::Builder::max_headers`).
+/// How many headers hyper accepts by default (`http1::Builder::max_headers`).
 const HYPER_MAX_HEADERS: usize = 100;
 
-/// Opens the port; an error says what to do about it.
+/// Opens the port. An error says what to do about it.
 pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     bind(host, port).await.map_err(|error| {
         let address = format!("{host}:{port}");
@@ -59,12 +62,13 @@ pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
 }
 
 async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    first_of(tokio::net::lookup_host((host, port)).await?).await
+    bind_first(tokio::net::lookup_host((host, port)).await?).await
 }
 
-/// The first address that this machine has. One whose port is taken ends the search: with `localhost` as 127.0.0.1
-/// and `::1`, the other family would be free, and half of the clients would reach the other process.
-async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
+/// Listens on the first of these addresses that this machine has. A port in use is an error, and the next address is
+/// not tried: `localhost` is 127.0.0.1 and `::1`, and one of them may be free. Then half of the clients would reach the
+/// other process.
+async fn bind_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
     let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the name has no address");
     for address in addresses {
         match TcpListener::bind(address).await {
@@ -75,7 +79,7 @@ async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Tcp
     Err(last)
 }
 
-/// The handle with which a server is drained. A clone is one more handle on the same.
+/// The handle that drains a server. Clones share the same state.
 #[derive(Clone)]
 pub struct Drain {
     handle: Handle<Peer>,
@@ -85,33 +89,34 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// `shutdown` is told when the drain begins.
+    /// `shutdown` is notified when the drain begins.
     pub fn new(shutdown: Shutdown) -> Self {
         Self { handle: Handle::new(), shutdown, open: Arc::default(), deadline: Arc::default() }
     }
 
-    /// Stops accepting, lets what is in flight finish, and closes what is left after this time.
+    /// Stops accepting connections, lets requests in flight finish, and closes the remaining connections after this
+    /// time.
     pub fn start(&self, time: Duration) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(time);
         self.shutdown.begin();
         self.handle.graceful_shutdown(Some(time));
     }
 
-    /// Waits until the last connection is gone. What is upgraded has until the deadline, and is cut then: axum-server
-    /// does not count it.
-    async fn ended(&self) {
+    /// Waits until the last connection is closed. Upgraded connections are cut at the deadline; axum-server does not
+    /// wait for them.
+    async fn finish(&self) {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         let time = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
         if tokio::time::timeout(time, self.none_open()).await.is_err() {
             self.shutdown.deadline().cancel();
-            // What stays after that is stuck in code that never waits, and cannot be told anything.
+            // What is left after that runs code that never awaits. Nothing can stop it.
             let _ = tokio::time::timeout(CUT_GRACE, self.none_open()).await;
         }
     }
 
     async fn none_open(&self) {
         while self.connections() > 0 {
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -121,7 +126,7 @@ impl Drain {
     }
 }
 
-/// Serves until drained, upgraded connections included. The listener may be one that another process has opened.
+/// Serves until the drain has ended, upgraded connections included. The listener may be inherited from another process.
 pub async fn serve(
     listener: TcpListener,
     stack: Arc<Stack>,
@@ -139,16 +144,19 @@ pub async fn serve(
     let handle = drain.handle.clone();
     let mut server = axum_server::Server::from_listener(listener).acceptor(Connect(config)).handle(handle);
     let builder = server.http_builder();
-    // A client may close its side and wait for the response; hyper would drop the request unseen, without its line.
+    // A client may close its sending side and wait for the response. By default, hyper would drop the request, and it
+    // would have no log line.
     builder.http1().half_close(true);
-    // `timed.rs` has the deadline of the request head, so hyper needs none.
+    // `timed.rs` enforces the deadline of the request head, so hyper needs none.
     builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_size.as_usize());
-    // hyper's own limit needs no heap; a limit that is set costs two allocations a request.
+    // The middleware refuses too many headers with an error body, so the limit of hyper is higher. Up to its default,
+    // hyper needs no allocation for the headers; a configured limit costs two allocations a request.
     let max_headers = settings.max_headers.as_usize() * 3 / 2;
     if max_headers > HYPER_MAX_HEADERS {
         builder.http1().max_headers(max_headers);
     }
-    // The middleware refuses with a body in JSON; what h2 refuses by itself has none, so its limit is twice ours.
+    // The middleware refuses larger headers with an error body. A refusal by h2 has no body, so the limit of h2 is
+    // twice as high.
     let max_list = u32::try_from(settings.max_header_size.get() * 2).unwrap_or(u32::MAX);
     builder
         .http2()
@@ -162,18 +170,18 @@ pub async fn serve(
             let stack = Arc::clone(&stack);
             ready(Ok::<_, io::Error>(service_fn(move |request: axum::http::Request<Incoming>| {
                 let (stack, peer) = (Arc::clone(&stack), peer.clone());
-                // Most requests have no body, and a body that is known to be empty needs no allocation.
+                // Most requests have no body, and an empty body needs no allocation.
                 let body =
                     |body: Incoming| if body.is_end_stream() { Body::empty() } else { Body::new(body) };
                 stack.respond(Some(peer), request.map(body)).map(Ok::<_, io::Error>)
             })))
         }))
         .await?;
-    drain.ended().await;
+    drain.finish().await;
     Ok(())
 }
 
-/// A listener that accepts no more connections at a time than it has permits.
+/// A listener that limits the number of open connections: each one holds a permit.
 pub struct LimitedListener {
     listener: TcpListener,
     permits: Arc<Semaphore>,
@@ -182,7 +190,7 @@ pub struct LimitedListener {
     failing: AtomicBool,
 }
 
-/// What axum-server calls an address is all that its services learn of a connection.
+/// axum-server passes only this "address" of a connection to the service that handles its requests.
 impl Address for Peer {
     type Stream = Socket;
     type Listener = LimitedListener;
@@ -196,14 +204,14 @@ impl AddrListener<Socket, Peer> for LimitedListener {
     async fn accept_stream(&self) -> io::Result<(Socket, Peer)> {
         let permit = self.permit().await?;
         let accepted = self.listener.accept().await;
-        // axum-server tries again after 50 ms; the log is told once.
+        // axum-server tries again after 50 ms. Only the first failure in a row is logged.
         match &accepted {
             Ok(_) => self.failing.store(false, Ordering::Relaxed),
             Err(_) if self.failing.swap(true, Ordering::Relaxed) => {}
             Err(error) => tracing::error!(target: "server", %error, "cannot accept connections"),
         }
         let (stream, address) = accepted?;
-        // Responses are written whole: to wait for more (Nagle's algorithm) only delays them.
+        // Nagle's algorithm would only delay responses: each one is written at once.
         stream.set_nodelay(true)?;
         let peer = Peer::new(address);
         let open = OpenConnection::count(&self.open);
@@ -216,7 +224,7 @@ impl AddrListener<Socket, Peer> for LimitedListener {
 }
 
 impl LimitedListener {
-    /// The permit for one more connection.
+    /// Waits for the permit of one more connection.
     async fn permit(&self) -> io::Result<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
@@ -229,12 +237,12 @@ impl LimitedListener {
         let mut reported = self.reported_full.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.is_none_or(|reported| reported.elapsed() >= REPORT_FULL_EVERY) {
             *reported = Some(Instant::now());
-            tracing::warn!(target: "server", "as many connections as http.max_connections: new ones wait");
+            tracing::warn!(target: "server", "the limit http.max_connections is reached: new connections wait");
         }
     }
 }
 
-/// Counts a connection for as long as it lives.
+/// Counts a connection as open until it is dropped.
 struct OpenConnection(Arc<AtomicUsize>);
 
 impl OpenConnection {
@@ -250,7 +258,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A TCP stream with the permit of its connection.
+/// A TCP stream that holds the permit of its connection.
 pub struct Socket {
     stream: TcpStream,
     peer: Peer,
@@ -294,7 +302,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Makes a connection of a socket once the client has shown which protocol it speaks.
+/// Turns a socket into a connection, once the first bytes show the protocol of the client.
 #[derive(Clone)]
 struct Connect(ConnectionConfig);
 
@@ -314,15 +322,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_with_two_addresses_is_in_use_when_the_first_one_is() {
+    async fn a_port_that_is_in_use_on_the_first_address_is_an_error() {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let taken = taken.local_addr().map(|address| (address, taken)).unwrap();
-        let error = first_of([taken.0, other].into_iter()).await.unwrap_err();
+        let error = bind_first([taken.0, other].into_iter()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
-        // The control, which is also tokio's own way: the second address was free.
+        // The control, which is what tokio itself does: the second address was free.
         assert!(TcpListener::bind(&[taken.0, other][..]).await.is_ok());
-        // An address that is not this machine's is passed over (192.0.2.0/24 is nobody's, RFC 5737).
-        assert!(first_of(["192.0.2.1:0".parse().unwrap(), other].into_iter()).await.is_ok());
+        // An address that this machine does not have is skipped (192.0.2.0/24 is reserved for documentation, RFC 5737).
+        assert!(bind_first(["192.0.2.1:0".parse().unwrap(), other].into_iter()).await.is_ok());
     }
 }

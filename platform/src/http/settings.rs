@@ -1,4 +1,4 @@
-//! The settings of HTTP: every bound of a connection, a request and a response.
+//! The settings of HTTP: the limits of connections, requests and responses.
 
 use std::collections::BTreeMap;
 
@@ -16,47 +16,47 @@ const MIB: u64 = 1 << 20;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The largest request body, after decompression and on the wire alike.
+    /// The largest request body, as received and again after decompression.
     pub body_limit: Size<0, { 1024 * MIB }>,
     /// How long a handler may take.
     pub request_timeout: Span<1, HOUR>,
-    /// How long a new connection may stay silent.
+    /// How long a new connection may send nothing.
     pub first_byte_timeout: Span<1, HOUR>,
-    /// How long the headers of a request may take; also how long an idle connection is kept.
+    /// How long a client may take to send a request head; also how long an idle connection is kept.
     pub header_timeout: Span<1, HOUR>,
-    /// How long a client may take nothing of its response.
+    /// How long a client may read nothing of its response.
     pub write_timeout: Span<1, HOUR>,
     /// How long an upgraded connection may be silent on both sides.
     pub upgrade_idle_timeout: Span<1, { 24 * HOUR }>,
-    /// Connections open at the same time; more wait.
+    /// The most connections that are open at the same time. Further ones wait.
     pub max_connections: Count<1, 1_000_000>,
-    /// How long a body may stay below `body_min_rate`.
+    /// How long a body may be slower than `body_min_rate`.
     pub body_grace: Span<0, HOUR>,
-    /// Bytes per second a body must bring after the grace.
+    /// The bytes per second that a body must reach after the grace.
     pub body_min_rate: Count<0, 1_000_000_000>,
-    /// Who is believed when it says who the client is.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// The most items in one response of a list.
     pub list_limit: Count<1, 100_000>,
-    /// How many headers a request may have.
+    /// The most headers of a request.
     pub max_headers: Count<8, 1_000>,
-    /// The largest request line and headers together.
+    /// The largest request head.
     pub max_header_size: Size<8_192, MIB>,
-    /// Concurrent requests of one HTTP/2 connection.
+    /// The most concurrent requests on one HTTP/2 connection.
     pub http2_max_streams: Count<1, 10_000>,
-    /// How often an HTTP/2 connection is asked whether its client still lives.
+    /// How often an HTTP/2 client is pinged.
     pub http2_ping_interval: Span<SECOND, HOUR>,
     /// Whether responses are compressed for clients that accept it.
     pub compression: bool,
-    /// Responses smaller than this are sent as they are.
+    /// The smallest response body that is compressed.
     pub compression_min_size: Size<0, MIB>,
     /// Whether responses to GET carry an `ETag`.
     pub etag: bool,
-    /// Headers of every response; an empty value leaves one out.
+    /// The headers of every response. An empty value leaves a header out.
     pub security_headers: BTreeMap<String, HeaderText>,
 }
 
-/// What a header says: bytes that HTTP allows there (RFC 9110, section 5.5).
+/// The value of a header: only characters that HTTP allows in it (RFC 9110, section 5.5).
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct HeaderText(String);

@@ -1,8 +1,8 @@
-//! A stream with deadlines: how long a connection may be idle, and how long a client may take nothing.
+//! A stream with deadlines: how long a connection may be idle, and how long a client may read nothing of a response.
 //!
-//! hyper's own header timeout makes and drops a timer for each request, which costs as much as its routing. A
-//! connection here keeps one timer, and looks at it only while it waits. hyper does not time a client that takes
-//! nothing of its response at all. Knows nothing of the bytes that pass.
+//! The header timeout of hyper makes and drops a timer for each request, which costs as much as the routing. Here a
+//! connection has one timer, and it is polled only while the connection waits. For a client that reads nothing, hyper
+//! has no timeout at all. This file does not look at the bytes that pass.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -20,9 +20,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::peer::Peer;
 use super::settings::Settings;
 
-/// How long a client may be silent that should go: one that was refused or sends a body that nobody reads, and, while
-/// the server drains, one that has sent half a request head or has no request in flight. Longer than it takes to send
-/// a lost packet again.
+/// How long a connection that should close stays open while its client sends nothing. The client gets this time when
+/// its request was refused, when no handler reads its body and, during a drain, when it has sent half a request head or
+/// has no request in flight. It is longer than TCP needs to send a lost packet again.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many bytes are read ahead to see whether the client has closed its side.
@@ -34,9 +34,9 @@ pub(super) struct Deadlines {
     header_timeout: Duration,
     write_timeout: Duration,
     upgrade_idle_timeout: Duration,
-    /// A version that this receiver has not seen means that the server drains.
+    /// Never marked as seen: a changed value means that the server drains.
     draining: watch::Receiver<bool>,
-    /// Cancelled at the end of a drain: what is still upgraded is cut.
+    /// Cancelled at the end of a drain. Upgraded connections are cut then.
     cut: CancellationToken,
 }
 
@@ -56,55 +56,57 @@ impl Deadlines {
     }
 }
 
-/// A stream of one connection, with its deadlines.
+/// The stream of one connection, with its deadlines.
 pub struct Timed<S> {
     stream: S,
     peer: Peer,
     deadlines: Deadlines,
     http2: bool,
-    /// Bytes that were read before hyper asked for them.
+    /// Bytes that were read from the stream before hyper reads them.
     read_ahead: BytesMut,
-    /// The client has closed its side: nothing more comes.
+    /// The client has closed its sending side: there is nothing more to read.
     client_closed: bool,
     /// The client has sent something since the drain began.
-    heard_in_drain: bool,
-    /// How many requests had their whole response on the way when the last flush was done.
+    received_in_drain: bool,
+    /// The value of [`Peer::begun`] at the last flush without a request in flight.
     flushed: u64,
-    /// Begins anew with every write: a response of several pieces may look whole before its last one.
+    /// The current idle time. Every write ends it: a response of several frames may look complete before its last
+    /// frame.
     idle: Option<Idle>,
-    /// For the deadline of being idle.
-    alarm: Option<Alarm>,
-    /// Runs while the client takes nothing.
+    /// The timer of the idle deadline.
+    idle_timer: Option<DeadlineTimer>,
+    /// Runs while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Runs while a client that has closed its side is sent nothing.
+    /// Runs while nothing is written to a client that has closed its sending side.
     half_closed: Option<Pin<Box<Sleep>>>,
-    /// Runs while a client that should go is silent.
+    /// Runs during `LINGER_TIMEOUT`.
     linger: Option<Pin<Box<Sleep>>>,
     /// Wakes the reader of an upgraded connection at the end of a drain.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
-/// A stretch of time without a request in flight.
+/// A time without a request in flight.
 struct Idle {
     since: Instant,
-    /// When the server was found to drain.
+    /// When this connection first noticed the drain.
     draining_since: Option<Instant>,
 }
 
-/// A timer for a deadline that moves with every request. The timer itself is moved only when it fires too early, and
-/// is polled again only once it may be ready. To poll tokio's own each time takes as long as to parse a small head.
-struct Alarm {
+/// A timer for a deadline that moves with every request. The timer of tokio inside is reset only when it fires too
+/// early, and polled again only when it may be ready: polling it each time costs as much as parsing a small request
+/// head.
+struct DeadlineTimer {
     sleep: Pin<Box<Sleep>>,
-    /// Whom the timer wakes.
+    /// The task that the timer wakes.
     waker: Option<Waker>,
 }
 
-impl Alarm {
+impl DeadlineTimer {
     fn at(deadline: Instant) -> Self {
         Self { sleep: Box::pin(tokio::time::sleep_until(deadline)), waker: None }
     }
 
-    /// Ready when the deadline is over.
+    /// Ready when the deadline has passed.
     fn poll(&mut self, task: &mut Task<'_>, deadline: Instant) -> Poll<()> {
         if self.sleep.deadline() > deadline {
             self.sleep.as_mut().reset(deadline);
@@ -115,7 +117,7 @@ impl Alarm {
             return Poll::Pending;
         }
         self.waker = None;
-        // With tokio's budget for a task, the timer could be pending without having been set.
+        // Without `unconstrained`, tokio's budget of a task could make the timer pending without registering the waker.
         while pin!(unconstrained(self.sleep.as_mut())).poll(task).is_ready() {
             if self.sleep.deadline() >= deadline {
                 return Poll::Ready(());
@@ -129,7 +131,7 @@ impl Alarm {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
-    /// `read_ahead` has come already and is read first.
+    /// `read_ahead` has been read from the stream already. It is passed to the reader first.
     pub(super) fn new(
         stream: S,
         peer: Peer,
@@ -144,10 +146,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
             http2,
             read_ahead,
             client_closed: false,
-            heard_in_drain: false,
+            received_in_drain: false,
             flushed: 0,
             idle: None,
-            alarm: None,
+            idle_timer: None,
             stalled: None,
             half_closed: None,
             linger: None,
@@ -159,20 +161,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         &self.peer
     }
 
-    /// Whether no request is in flight, so that what comes next is a request head. Of HTTP/2 that is not known: hyper
-    /// keeps it alive with pings, and its frames are not looked at.
+    /// Whether no request is in flight, so that the next bytes are a request head. Always false for HTTP/2: its frames
+    /// are not parsed here, and hyper checks the client with pings.
     pub(super) fn is_idle(&self) -> bool {
         !self.http2 && self.peer.begun() == self.flushed
     }
 
-    /// Whether an HTTP/2 client that was told to go may be gone itself: it has not even acknowledged the ping that
-    /// comes with GOAWAY. A client that has is let go by h2 as soon as its responses are sent.
+    /// Whether an HTTP/2 client seems to be gone during a drain: it has not even acknowledged the ping that comes with
+    /// GOAWAY. For a client that has, h2 closes the connection as soon as the responses are sent.
     fn is_unresponsive_in_drain(&self) -> bool {
-        let idle = self.http2 && self.stalled.is_none() && self.peer.has_none_in_flight();
-        idle && !self.heard_in_drain && self.deadlines.is_draining()
+        let idle = self.http2 && self.stalled.is_none() && self.peer.has_no_request_in_flight();
+        idle && !self.received_in_drain && self.deadlines.is_draining()
     }
 
-    /// Ready with an error when the next request head is too late.
+    /// Ready with an error when the next request head has not arrived in time.
     fn poll_idle(&mut self, task: &mut Task<'_>) -> Poll<io::Error> {
         let draining = self.deadlines.is_draining();
         let idle = self.idle.get_or_insert_with(|| Idle { since: Instant::now(), draining_since: None });
@@ -181,8 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
             let since = *idle.draining_since.get_or_insert_with(Instant::now);
             deadline = deadline.min(since + LINGER_TIMEOUT);
         }
-        let alarm = self.alarm.get_or_insert_with(|| Alarm::at(deadline));
-        alarm.poll(task, deadline).map(|()| ErrorKind::TimedOut.into())
+        let timer = self.idle_timer.get_or_insert_with(|| DeadlineTimer::at(deadline));
+        timer.poll(task, deadline).map(|()| ErrorKind::TimedOut.into())
     }
 
     /// Ready with an error when neither side of an upgraded connection has sent anything for too long, or when the
@@ -195,11 +197,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         }
         let idle = self.idle.get_or_insert_with(|| Idle { since: Instant::now(), draining_since: None });
         let deadline = idle.since + self.deadlines.upgrade_idle_timeout;
-        let alarm = self.alarm.get_or_insert_with(|| Alarm::at(deadline));
-        alarm.poll(task, deadline).map(|()| ErrorKind::TimedOut.into())
+        let timer = self.idle_timer.get_or_insert_with(|| DeadlineTimer::at(deadline));
+        timer.poll(task, deadline).map(|()| ErrorKind::TimedOut.into())
     }
 
-    /// Turns a client that takes nothing for too long into an error.
+    /// Makes an error of a write that has been pending for too long.
     fn time_write(
         &mut self,
         task: &mut Task<'_>,
@@ -208,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         if written.is_ready() {
             (self.stalled, self.half_closed, self.idle) = (None, None, None);
             if let Some(linger) = &mut self.linger {
-                // A client that takes something is not gone. Nothing else would wake the task again.
+                // A client that reads is not gone. The poll registers the task with the new deadline.
                 linger.as_mut().reset(Instant::now() + LINGER_TIMEOUT);
                 let _ = linger.as_mut().poll(task);
             }
@@ -219,17 +221,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         stalled.as_mut().poll(task).map(|()| Err(ErrorKind::TimedOut.into()))
     }
 
-    fn poll_silence(&mut self, task: &mut Task<'_>) -> Poll<()> {
+    fn poll_linger_timeout(&mut self, task: &mut Task<'_>) -> Poll<()> {
         self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIMEOUT))).as_mut().poll(task)
     }
 
-    /// Reads and drops what the client is still sending and nobody will read: to close now would reset the connection,
-    /// and a response on its way would be lost (RFC 9112, section 9.6).
+    /// Reads and drops what the client is still sending. To close at once would reset the connection, and the client
+    /// could lose the response (RFC 9112, section 9.6).
     fn poll_linger(&mut self, task: &mut Task<'_>) -> Poll<()> {
         let mut scratch = [0; 4_096];
         loop {
-            // A client that goes on sending gets no more time for it.
-            if self.poll_silence(task).is_ready() {
+            // A client that goes on sending gets no extra time.
+            if self.poll_linger_timeout(task).is_ready() {
                 return Poll::Ready(());
             }
             let mut scratch = ReadBuf::new(&mut scratch);
@@ -240,9 +242,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         }
     }
 
-    /// Looks whether the client has closed its side, which hyper does not do while a request is in flight. Ready with
-    /// an error when it has and was sent nothing for too long since: it may be gone altogether, which only a write can
-    /// tell.
+    /// Checks whether the client has closed its sending side; hyper does not do so while a request is in flight. Ready
+    /// with an error when it has, and nothing has been written to it for too long. Such a client may have closed the
+    /// connection completely, and only a write would show it.
     fn poll_half_closed(&mut self, task: &mut Task<'_>) -> Poll<io::Error> {
         if !self.client_closed {
             if !self.read_ahead.is_empty() {
@@ -265,7 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         half_closed.as_mut().poll(task).map(|()| ErrorKind::ConnectionAborted.into())
     }
 
-    /// Reads what was read ahead, and after it what the stream has.
+    /// Reads the bytes that were read ahead, and then from the stream.
     fn poll_read_stream(&mut self, task: &mut Task<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.read_ahead.is_empty() {
             return Pin::new(&mut self.stream).poll_read(task, buffer);
@@ -274,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         buffer.put_slice(&self.read_ahead[..length]);
         self.read_ahead.advance(length);
         if self.read_ahead.is_empty() {
-            // Gives the memory back.
+            // Frees the memory.
             self.read_ahead = BytesMut::new();
         }
         Poll::Ready(Ok(()))
@@ -289,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Timed<S> {
     ) -> Poll<io::Result<()>> {
         let read = self.poll_read_stream(task, buffer);
         if read.is_ready() {
-            self.heard_in_drain |= self.http2 && self.deadlines.is_draining();
+            self.received_in_drain |= self.http2 && self.deadlines.is_draining();
             self.linger = None;
             if self.peer.is_upgraded() {
                 self.idle = None;
@@ -299,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Timed<S> {
         } else if self.is_idle() {
             return self.poll_idle(task).map(Err);
         } else if self.is_unresponsive_in_drain() {
-            return self.poll_silence(task).map(|()| Err(ErrorKind::TimedOut.into()));
+            return self.poll_linger_timeout(task).map(|()| Err(ErrorKind::TimedOut.into()));
         }
         read
     }
@@ -314,9 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
-        pieces: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(task, pieces);
+        let written = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
         self.time_write(task, written)
     }
 
@@ -324,23 +326,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes the stream once all that it held is written, and whenever it has been woken. Whether it reads again
-    /// after that depends on its settings: so the deadlines are kept here too. An upgraded connection is left alone: its
-    /// reader may be another task, and a poll of the read side here would take its wake-up away.
+    /// hyper flushes the stream when all its data is written, and each time it has been woken. It depends on the
+    /// settings of hyper whether it reads again after that, so the deadlines are checked here too. But not for an
+    /// upgraded connection: another task may be reading, and a read here would replace the waker of that task.
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(task))?;
         let begun = self.peer.begun();
-        if begun != self.flushed && self.peer.has_none_in_flight() {
+        if begun != self.flushed && self.peer.has_no_request_in_flight() {
             self.flushed = begun;
         }
-        let too_late = if self.is_idle() {
+        let expired = if self.is_idle() {
             self.poll_idle(task)
         } else if self.http2 || self.peer.is_upgraded() {
             Poll::Pending
         } else {
             self.poll_half_closed(task)
         };
-        match too_late {
+        match expired {
             Poll::Ready(error) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Ready(Ok(())),
         }

@@ -1,4 +1,4 @@
-//! Which proxies are believed when they say who the client is (`http.trusted_proxies`).
+//! The proxies whose `X-Forwarded-For` is trusted (`http.trusted_proxies`).
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The networks of the proxies, as `10.0.0.0/8`, or single addresses.
+/// Networks such as `10.0.0.0/8`, and single addresses.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct TrustedProxies(Vec<IpNet>);
@@ -45,9 +45,9 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// The client that the proxies name in `X-Forwarded-For`: its last address that is not a trusted proxy's, since each
-    /// proxy appends the address that it was called from. Nothing when the peer is no trusted proxy, or names nobody;
-    /// what stands before an address that cannot be read is not believed.
+    /// The client that the proxies name in `X-Forwarded-For`: the last address there that is not a trusted proxy,
+    /// because each proxy appends the address of its own client. `None` when the peer is not a trusted proxy, or names
+    /// no address. Addresses before one that cannot be parsed are not trusted.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !self.trusts(peer) {
             return None;
@@ -66,7 +66,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address, with or without a port and brackets, as the common proxies write it.
+/// Parses an address with or without a port and brackets, as the common proxies write it.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(host, _)| host);
     let parsed = bare.parse::<IpAddr>().ok();
@@ -87,16 +87,16 @@ mod tests {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_static(line));
         }
         let client = proxies.client("10.0.0.1".parse().unwrap(), &headers);
-        // A peer that is not trusted names nobody.
+        // The header of a peer that is not trusted is ignored.
         assert_eq!(proxies.client("192.0.2.1".parse().unwrap(), &headers), None);
         client.map(|address| address.to_string())
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxy_is_the_client() {
+    fn the_last_address_that_is_not_a_trusted_proxy_is_the_client() {
         assert_eq!(client(&[]), None);
         assert_eq!(client(&["203.0.113.7"]).as_deref(), Some("203.0.113.7"));
-        // What the client itself sent comes first, and is not believed.
+        // The first address was sent by the client itself, and is not trusted.
         assert_eq!(client(&["1.1.1.1, 203.0.113.7, 10.0.0.2"]).as_deref(), Some("203.0.113.7"));
         assert_eq!(client(&["1.1.1.1", "203.0.113.7", "10.0.0.2"]).as_deref(), Some("203.0.113.7"));
         assert_eq!(client(&["10.0.0.9, 10.0.0.2"]).as_deref(), Some("10.0.0.9"));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_is_none_is_refused_by_name() {
+    fn an_invalid_network_is_refused_and_named() {
         let error = TrustedProxies::try_from(vec!["10.0.0.0/40".to_owned()]).unwrap_err();
         assert!(error.contains("'10.0.0.0/40' is not a network"), "{error}");
     }

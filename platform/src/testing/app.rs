@@ -1,4 +1,4 @@
-//! An app in process: requests go through the whole middleware, without a socket.
+//! An app in process: requests pass the complete middleware, without a socket.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::app::{App, OpenApp, Tasks};
 use crate::cli::Flags;
 use crate::config::{self, Config, Defaults, Service};
-use crate::http::server::{self as sockets, Drain};
+use crate::http::server::{self, Drain};
 use crate::http::{self, Routes, Stack};
 use crate::logging::{Logging, MemoryLog};
 use crate::services::Services;
@@ -54,18 +54,18 @@ impl TestApp {
         Self { app, log, settings: config.http }
     }
 
-    /// These routes as an app of their own, whose state is the services.
+    /// An app that has only these routes. Its state is the services.
     pub async fn with_routes(routes: Routes<Services>, environment: &[(&str, &str)]) -> Self {
         let app = App::new(async |services, _| Ok(services), move |_: &NoSettings| routes);
         Self::start(&SERVICE, app, environment).await
     }
 
-    /// The services, to look into the store behind the app's back.
+    /// The services: for a test that reads or changes the store directly.
     pub fn services(&self) -> &Services {
         self.app.services()
     }
 
-    /// The app as an axum router, for test clients that want one.
+    /// The app as an axum router, for a test client such as axum-test.
     pub fn into_router(self) -> Router {
         self.app.into_router()
     }
@@ -75,24 +75,24 @@ impl TestApp {
         self.app.start_tasks()
     }
 
-    /// Ends the app as the program does: what it does at the end, then its services.
+    /// Shuts the app down as the program does: its own shutdown functions first, then the services.
     pub async fn close(self) {
         self.app.close().await;
     }
 
-    /// The middleware with everything behind it.
+    /// The middleware, with the routes and everything that they use.
     pub fn stack(&self) -> Arc<Stack> {
         self.app.stack()
     }
 
-    /// Serves on a port that the system gives, as the program does.
+    /// Serves as the program does, on a port that the system chooses.
     pub async fn listen(&self) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
-        let listener = sockets::listen("127.0.0.1", 0).await.unwrap();
+        let listener = server::listen("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stack, settings) = (self.stack(), self.settings.clone());
         let drain = Drain::new(stack.shutdown().clone());
         let handle = drain.clone();
-        let serving = tokio::spawn(async move { sockets::serve(listener, stack, &settings, handle).await });
+        let serving = tokio::spawn(async move { server::serve(listener, stack, &settings, handle).await });
         (address, drain, serving)
     }
 
@@ -101,7 +101,7 @@ impl TestApp {
         self.log.lines()
     }
 
-    /// Sends a request; a `Host` is added where there is none.
+    /// Sends a request. Adds a `Host` header where it is missing.
     pub async fn send(&self, mut request: Request<Body>) -> TestResponse {
         let headers = request.headers_mut();
         headers.entry(HOST).or_insert_with(|| "localhost".parse().unwrap());
@@ -113,7 +113,7 @@ impl TestApp {
         TestResponse { status: parts.status, reason, headers: parts.headers, body }
     }
 
-    /// Sends a request of these parts.
+    /// Sends a request with these parts.
     pub async fn call(
         &self,
         method: Method,
@@ -154,7 +154,7 @@ impl TestApp {
     }
 }
 
-/// The content type of `curl -d`: the server reads JSON all the same.
+/// The content type of `curl -d`: the server reads such a body as JSON nevertheless.
 const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
 
 fn configuration<A: DeserializeOwned>(service: &Service, environment: &[(&str, &str)]) -> Config<A> {
@@ -164,12 +164,12 @@ fn configuration<A: DeserializeOwned>(service: &Service, environment: &[(&str, &
     config::load(&Flags::default(), pairs.collect::<Vec<_>>(), service).unwrap().config
 }
 
-/// A response, read to its end.
+/// A response with its complete body.
 #[derive(Debug)]
 pub struct TestResponse {
     /// Its status.
     pub status: StatusCode,
-    /// Its reason phrase, where it is not the standard one.
+    /// Its reason phrase, unless it is the standard one of the status.
     pub reason: Option<String>,
     /// Its headers.
     pub headers: HeaderMap,
@@ -188,7 +188,7 @@ impl TestResponse {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The status and the reason phrase as they stand on the first line of the response.
+    /// The status code and the reason phrase, as the status line of HTTP/1.1 has them.
     pub fn status_line(&self) -> String {
         let standard = self.status.canonical_reason().unwrap_or_default();
         format!("{} {}", self.status.as_u16(), self.reason.as_deref().unwrap_or(standard))

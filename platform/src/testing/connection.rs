@@ -1,4 +1,4 @@
-//! A TCP connection for what an HTTP library would not send.
+//! A TCP connection of raw bytes, for requests that no HTTP library would send.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::PATIENCE;
 
-/// A connection whose reads give up after the test's patience.
+/// A connection whose reads time out after [`PATIENCE`].
 pub struct Connection(TcpStream);
 
 impl Connection {
@@ -28,25 +28,25 @@ impl Connection {
         self
     }
 
-    /// Sends although the other side may have closed.
+    /// Sends these bytes; false when the server has closed the connection.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.0.write_all(bytes.as_ref()).is_ok()
     }
 
-    /// Says that nothing more comes, and goes on reading.
-    pub fn close_own_side(&mut self) -> &mut Self {
+    /// Closes the sending side. What the server sends can still be read.
+    pub fn close_sending_side(&mut self) -> &mut Self {
         self.0.shutdown(std::net::Shutdown::Write).unwrap();
         self
     }
 
-    /// Exactly so many bytes.
+    /// Reads exactly this many bytes.
     pub fn read_exactly(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// All that comes until the other side closes; a reset counts as closing.
+    /// Reads until the server closes the connection; a reset counts as a close.
     pub fn read_to_end(&mut self) -> String {
         let mut all = Vec::new();
         let mut piece = [0; 4096];
@@ -61,14 +61,14 @@ impl Connection {
         String::from_utf8_lossy(&all).into_owned()
     }
 
-    /// Takes that many bytes, or fewer at the end.
+    /// Reads this many bytes, or fewer when the connection is closed before. Returns how many.
     pub fn read(&mut self, length: usize) -> usize {
         let length = u64::try_from(length).unwrap();
         let taken = std::io::copy(&mut (&mut self.0).take(length), &mut std::io::sink()).unwrap();
         usize::try_from(taken).unwrap()
     }
 
-    /// The response head: the status line and the headers.
+    /// Reads a response head: the status line and the headers.
     pub fn read_head(&mut self) -> String {
         let mut head = Vec::new();
         let mut byte = [0];
@@ -79,7 +79,7 @@ impl Connection {
         String::from_utf8_lossy(&head).into_owned()
     }
 
-    /// One response with a `Content-Length`, or without a body.
+    /// Reads one response that has a `Content-Length`, or no body.
     pub fn read_response(&mut self) -> String {
         let head = self.read_head();
         let lower = head.to_lowercase();
@@ -89,7 +89,7 @@ impl Connection {
         head + &String::from_utf8_lossy(&body)
     }
 
-    /// Whether the other side has said or closed anything within the time.
+    /// Whether the server sends nothing, and does not close the connection, within this time.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.0.set_read_timeout(Some(time)).unwrap();
         let quiet = self

@@ -1,6 +1,6 @@
-//! For the tests of an app: the app in process, the program as a process, and a connection of raw bytes.
+//! Tools for the tests of an app: the app in process, the program as a process, and a connection of raw bytes.
 //!
-//! Behind the feature `testing`, which only `[dev-dependencies]` turn on.
+//! They need the feature `testing`, which belongs into `[dev-dependencies]` only.
 
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
@@ -14,15 +14,15 @@ pub use program::{Program, TestServer};
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something that must happen; the machines are shared and slow at times.
+/// How long a test waits for something that must happen. Generous, because test machines are slow at times.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs the blocking side of a test beside the server's runtime.
+/// Runs blocking code, such as reads from a [`Connection`], outside the worker threads of the runtime.
 pub async fn client<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(test).await.unwrap()
 }
 
-/// Waits for a condition, for as long as the patience of a test lasts.
+/// Waits until the condition is true, for at most [`PATIENCE`].
 pub async fn until(condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {

@@ -1,4 +1,4 @@
-//! The program as a process: what a person starts.
+//! The program as a process, as a person starts it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{Connection, PATIENCE};
 
-/// What the tests read of a running server. Set here, so that a service may choose other values for itself.
+/// The settings that the tests rely on. They are set here because a service may choose other defaults.
 const ENVIRONMENT: [(&str, &str); 9] = [
     ("SERVER__LOGGING__CONSOLE__ENABLED", "true"),
     ("SERVER__LOGGING__CONSOLE__LEVEL", "info"),
@@ -24,7 +24,7 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("SERVER__LOGGING__FILE__ROTATION", "size"),
 ];
 
-/// A program made with this platform, by the path of its binary: `Program::new(env!("CARGO_BIN_EXE_server"))`.
+/// A program built on this platform, by the path of its binary: `Program::new(env!("CARGO_BIN_EXE_server"))`.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     path: &'static str,
@@ -36,10 +36,10 @@ impl Program {
         Self { path }
     }
 
-    /// A command that runs it in this folder, in an environment without variables of the person who runs the tests.
+    /// A command that runs it in this folder. It inherits no environment variables from the person who runs the tests.
     pub fn command(self, folder: &Path) -> Command {
         let mut command = Command::new(self.path);
-        // Where `make coverage` collects what was run.
+        // `make coverage` collects its data through this variable.
         let coverage = std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE");
         command.env_clear().envs(coverage).envs(ENVIRONMENT).current_dir(folder).stdin(Stdio::null());
         command
@@ -50,7 +50,7 @@ impl Program {
         self.command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap()
     }
 
-    /// Starts the server in a new folder, on a port that the system gives.
+    /// Starts the server in a new temporary folder, on a port that the system chooses.
     pub fn start(self, arguments: &[&str]) -> TestServer {
         let temporary = tempfile::tempdir().unwrap();
         let mut server = self.start_in(temporary.path(), arguments);
@@ -58,22 +58,22 @@ impl Program {
         server
     }
 
-    /// Starts the server in a folder that outlives it.
+    /// Starts the server in an existing folder, which is kept.
     pub fn start_in(self, folder: &Path, arguments: &[&str]) -> TestServer {
         let host = if arguments.contains(&"--host") { &[][..] } else { &["--host", "127.0.0.1"] };
         TestServer::spawn(self.command(folder).args(["--port", "0"]).args(host).args(arguments), folder)
     }
 }
 
-/// A running server, with a folder of its own for what it writes.
+/// A running server.
 pub struct TestServer {
     child: Child,
-    /// Where it runs and writes.
+    /// The folder in which it runs and writes.
     pub folder: PathBuf,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     stderr: Receiver<String>,
-    /// Keeps the folder for as long as the server runs.
+    /// Deleted with the server.
     temporary: Option<TempDir>,
 }
 
@@ -92,7 +92,7 @@ impl TestServer {
         server
     }
 
-    /// The next line on standard error that holds the text.
+    /// Waits for the next line on standard error that contains the text, and returns it.
     pub fn wait_for_line(&mut self, text: &str) -> String {
         let start = Instant::now();
         let mut seen = Vec::new();
@@ -116,7 +116,7 @@ impl TestServer {
         Connection::open(self.address)
     }
 
-    /// What it has written to its log file so far.
+    /// The contents of its log file so far.
     pub fn log_file(&self) -> String {
         let mut text = String::new();
         let file = std::fs::File::open(self.folder.join("logs/server.log"));
@@ -130,7 +130,7 @@ impl TestServer {
         assert!(sent.unwrap().success());
     }
 
-    /// The exit code, once the process has ended.
+    /// Waits until the process has ended, and returns its exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {

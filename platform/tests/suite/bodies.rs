@@ -23,7 +23,7 @@ struct Holder {
     value: Value,
 }
 
-/// Returns the JSON that it got, through a type that holds a `Value`.
+/// Responds with the JSON of the request body, through a type that has a field of type `Value`.
 async fn hold(Json(body): Json<Holder>) -> Json<Holder> {
     Json(body)
 }
@@ -73,9 +73,9 @@ const MIB: usize = 1 << 20;
 async fn a_body_up_to_the_limit_is_read_and_one_byte_more_is_413() {
     let app = app().await;
     assert_eq!(app.post("/length", "x".repeat(MIB)).await.json(), MIB);
-    let answer = app.post("/length", "x".repeat(MIB + 1)).await;
-    assert_eq!(answer.status_line(), "413 Payload Too Large");
-    assert_eq!(answer.json()["message"], "The body is larger than the limit of 1048576 bytes");
+    let response = app.post("/length", "x".repeat(MIB + 1)).await;
+    assert_eq!(response.status_line(), "413 Payload Too Large");
+    assert_eq!(response.json()["message"], "The body is larger than the limit of 1048576 bytes");
     assert_eq!(app.post("/large", "x".repeat(MIB + 1)).await.json(), MIB + 1);
 }
 
@@ -85,8 +85,8 @@ async fn a_body_without_a_declared_length_has_the_same_limit() {
     for path in ["/length", "/bytes"] {
         let pieces = stream::iter((0..17).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1 << 16]))));
         let request = Request::post(path).body(Body::from_stream(pieces)).unwrap();
-        let answer = app.send(request).await;
-        assert_eq!(answer.status_line(), "413 Payload Too Large", "{path}");
+        let response = app.send(request).await;
+        assert_eq!(response.status_line(), "413 Payload Too Large", "{path}");
     }
 }
 
@@ -97,8 +97,8 @@ async fn a_compressed_body_is_read() {
     for (encoding, body) in
         [("gzip", gzip(plain)), ("deflate", deflate(plain)), ("br", brotli(plain)), ("zstd", zstd(plain))]
     {
-        let answer = post(&app, "/echo", encoding, body).await;
-        assert_eq!(answer.json()["name"], "Ada", "{encoding}");
+        let response = post(&app, "/echo", encoding, body).await;
+        assert_eq!(response.json()["name"], "Ada", "{encoding}");
     }
     assert_eq!(post(&app, "/echo", "identity", &plain[..]).await.json()["name"], "Ada");
     assert_eq!(post(&app, "/echo", "GZip", gzip(plain)).await.json()["name"], "Ada");
@@ -111,13 +111,13 @@ async fn the_limit_counts_the_bytes_after_decompression() {
     for (encoding, body) in
         [("gzip", gzip(&bomb)), ("deflate", deflate(&bomb)), ("br", brotli(&bomb)), ("zstd", zstd(&bomb))]
     {
-        assert!(body.len() < MIB, "{encoding}: the limit on the wire would catch it");
+        assert!(body.len() < MIB, "{encoding}: the limit would be exceeded before decompression");
         for path in ["/length", "/bytes"] {
-            let answer = post(&app, path, encoding, body.clone()).await;
-            assert_eq!(answer.status_line(), "413 Payload Too Large", "{encoding} {path}");
+            let response = post(&app, path, encoding, body.clone()).await;
+            assert_eq!(response.status_line(), "413 Payload Too Large", "{encoding} {path}");
         }
     }
-    // The control: the same body passes where the limit allows what it grows to.
+    // The control: a compressed body is read where the limit is not below its size after decompression.
     assert_eq!(post(&app, "/large", "gzip", gzip(&vec![b'x'; 2 * MIB])).await.json(), 2 * MIB);
 }
 
@@ -125,46 +125,46 @@ async fn the_limit_counts_the_bytes_after_decompression() {
 async fn a_body_in_an_unknown_encoding_is_415() {
     let app = app().await;
     for encoding in ["compress", "gzip, br", "x"] {
-        let answer = post(&app, "/length", encoding, "abc").await;
-        assert_eq!(answer.status_line(), "415 Unsupported Media Type", "{encoding}");
-        assert_eq!(answer.header("accept-encoding"), Some("gzip, br, zstd, deflate"));
+        let response = post(&app, "/length", encoding, "abc").await;
+        assert_eq!(response.status_line(), "415 Unsupported Media Type", "{encoding}");
+        assert_eq!(response.header("accept-encoding"), Some("gzip, br, zstd, deflate"));
     }
-    // Two lines are a list, of which the first line is only a part.
+    // Two lines of one header are a list: the first line alone is only a part of it.
     let twice = [("content-encoding", "gzip"), ("content-encoding", "gzip")];
-    let answer = app.call(Method::POST, "/length", &twice, gzip(&gzip(b"abc"))).await;
-    assert_eq!(answer.status, 415);
+    let response = app.call(Method::POST, "/length", &twice, gzip(&gzip(b"abc"))).await;
+    assert_eq!(response.status, 415);
 }
 
 #[tokio::test]
 async fn a_body_that_is_not_what_its_encoding_says_is_400() {
     let app = app().await;
-    let mut cut = gzip(&[b'x'; 1_000]);
-    cut.truncate(20);
+    let mut truncated = gzip(&[b'x'; 1_000]);
+    truncated.truncate(20);
     let garbage = |mut body: Vec<u8>| {
         body.extend_from_slice(b"garbage");
         body
     };
-    // A frame that asks for a window of 2^(10 + n) bytes (RFC 8878, section 3.1.1.1.2), and an empty last block.
+    // A frame that requires a window of 2^(10 + n) bytes (RFC 8878, section 3.1.1.1.2), and an empty last block.
     let window = |n: u8| vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, n << 3, 0x01, 0x00, 0x00];
-    // The control: 8 MiB, the most that RFC 9659 lets a sender ask for.
+    // The control: 8 MiB, the largest window that RFC 9659 allows a sender to require.
     assert_eq!(post(&app, "/length", "zstd", window(13)).await.json(), 0);
     for (encoding, body) in [
         ("gzip", b"not gzip".to_vec()),
         ("zstd", b"not zstd".to_vec()),
-        ("gzip", cut),
+        ("gzip", truncated),
         ("gzip", garbage(gzip(b"abc"))),
         ("deflate", garbage(deflate(b"abc"))),
         ("br", garbage(brotli(b"abc"))),
         ("zstd", garbage(zstd(b"abc"))),
         ("zstd", window(17)),
     ] {
-        let answer = post(&app, "/length", encoding, body).await;
-        assert_eq!(answer.status_line(), "400 Malformed Request Body", "{encoding}");
+        let response = post(&app, "/length", encoding, body).await;
+        assert_eq!(response.status_line(), "400 Malformed Request Body", "{encoding}");
     }
 }
 
 #[tokio::test]
-async fn a_gzip_body_of_several_members_is_read_whole() {
+async fn a_gzip_body_of_several_members_is_read_to_its_end() {
     // RFC 1952, section 2.2.
     let (app, body) = (app().await, [gzip(b"abc"), gzip(b"defg")].concat());
     assert_eq!(post(&app, "/length", "gzip", body).await.json(), 7);
@@ -177,17 +177,18 @@ async fn a_key_that_serde_json_would_interpret_is_refused_with_its_pointer() {
         // Parsed as JSON, this text would lose its first `a`.
         let magic = json!({format!("$serde_json::private::{name}"): r#"{"a":1,"a":2}"#});
         let value = json!([{"~/": magic}]);
-        for (path, body, at) in [("/echo", value.clone(), ""), ("/hold", json!({ "value": value }), "/value")]
+        for (path, body, parent) in
+            [("/echo", value.clone(), ""), ("/hold", json!({ "value": value }), "/value")]
         {
-            let answer = app.post(path, &body).await;
+            let response = app.post(path, &body).await;
             assert_eq!(
-                answer.status_line(),
+                response.status_line(),
                 "400 Invalid JSON body",
                 "{body} came back as {:?}",
-                answer.body
+                response.body
             );
-            let pointer = format!("{at}/0/~0~1/$serde_json::private::{name}");
-            assert_eq!(answer.json()["errors"][0]["pointer"], pointer);
+            let pointer = format!("{parent}/0/~0~1/$serde_json::private::{name}");
+            assert_eq!(response.json()["errors"][0]["pointer"], pointer);
         }
     }
 }

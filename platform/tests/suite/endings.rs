@@ -1,4 +1,4 @@
-//! How connections end: no answer and no line is lost, and nobody stays for ever.
+//! How connections end: no response and no log line is lost, and no connection stays open for ever.
 
 use std::future::Future as _;
 use std::net::SocketAddr;
@@ -33,13 +33,13 @@ async fn never() {
     std::future::pending::<()>().await;
 }
 
-/// Its head goes out, and then nothing.
+/// Sends the response head, and nothing after it.
 async fn silent() -> Body {
     Body::from_stream(stream::pending::<Result<&str, std::io::Error>>())
 }
 
-/// An answer whose length is known and whose pieces come one by one.
-struct Pieces {
+/// A body of known length whose bytes come one by one.
+struct SlowBytes {
     left: u64,
     pause: Pin<Box<tokio::time::Sleep>>,
 }
@@ -48,10 +48,10 @@ const PIECES: u64 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
 async fn pieces() -> Body {
-    Body::new(Pieces { left: PIECES, pause: Box::pin(tokio::time::sleep(PAUSE)) })
+    Body::new(SlowBytes { left: PIECES, pause: Box::pin(tokio::time::sleep(PAUSE)) })
 }
 
-impl http_body::Body for Pieces {
+impl http_body::Body for SlowBytes {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -99,9 +99,9 @@ async fn a_connection_whose_request_outlasted_the_header_timeout_is_still_closed
     let (_, server, _) = serve(&[("SERVER__HTTP__HEADER_TIMEOUT", "300ms")]).await;
     client(move || {
         let mut connection = Connection::open(server);
-        // The alarm of the connection goes off while the handler works, when nothing is to be done.
+        // The timer of the connection fires while the handler runs: it must not end anything then.
         assert!(connection.send(get("/slow")).read_response().starts_with("HTTP/1.1 200 OK"));
-        // The control: it is kept for a moment.
+        // The control: it is not closed at once.
         assert!(connection.is_quiet_for(Duration::from_millis(50)));
         assert_eq!(connection.read_to_end(), "");
     })
@@ -109,7 +109,7 @@ async fn a_connection_whose_request_outlasted_the_header_timeout_is_still_closed
 }
 
 #[tokio::test]
-async fn a_connection_whose_client_took_its_time_is_closed_when_idle() {
+async fn a_connection_whose_client_read_slowly_is_closed_when_idle() {
     // More than the buffers of both sockets hold, so that the last flush waits for the client.
     const HUGE: usize = 64 << 20;
     let routes = Routes::new().route(Route::at("/huge").get(async || "x".repeat(HUGE)));
@@ -126,28 +126,28 @@ async fn a_connection_whose_client_took_its_time_is_closed_when_idle() {
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_longer_than_the_header_timeout_is_not_cut() {
-    // Hashing it for its tag would gather it first.
+async fn a_response_that_takes_longer_than_the_header_timeout_is_not_cut() {
+    // Without `ETag`, so that the body is sent without any look at it.
     let settings = [("SERVER__HTTP__HEADER_TIMEOUT", "300ms"), ("SERVER__HTTP__ETAG", "false")];
     let (_, server, _) = serve(&settings).await;
     client(move || {
         let mut connection = Connection::open(server);
-        let answer = connection.send(get("/pieces")).read_to_end();
-        assert!(answer.ends_with("\r\n\r\nxxxxxxxxxx"), "{answer}");
+        let response = connection.send(get("/pieces")).read_to_end();
+        assert!(response.ends_with("\r\n\r\nxxxxxxxxxx"), "{response}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_side_gets_its_answer_and_its_line() {
+async fn a_client_that_closes_its_sending_side_gets_its_response_and_a_log_line() {
     let (app, server, _) = serve(&[]).await;
     client(move || {
         for _ in 0..25 {
             for request in
                 [&get("/later"), "POST /later HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"]
             {
-                let answer = Connection::open(server).send(request).close_own_side().read_to_end();
-                assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+                let response = Connection::open(server).send(request).close_sending_side().read_to_end();
+                assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
             }
         }
     })
@@ -157,16 +157,16 @@ async fn a_client_that_closes_its_side_gets_its_answer_and_its_line() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_left_is_given_up_when_it_is_sent_nothing() {
+async fn a_client_that_has_closed_its_side_is_disconnected_when_nothing_is_written() {
     let (app, server, drain) = serve(&[("SERVER__HTTP__WRITE_TIMEOUT", "200ms")]).await;
-    let stays = client(move || {
+    let waiting = client(move || {
         for path in ["/never", "/silent"] {
             Connection::open(server).send(get(path));
         }
-        // The control: who waits for an answer, and has not left, goes on waiting.
-        let mut stays = Connection::open(server);
-        stays.send(get("/never"));
-        stays
+        // The control: a client that has not closed its side stays connected while it waits for its response.
+        let mut waiting = Connection::open(server);
+        waiting.send(get("/never"));
+        waiting
     })
     .await;
     until(|| app.log().len() == 2 && drain.connections() == 1).await;
@@ -176,24 +176,24 @@ async fn a_client_that_has_left_is_given_up_when_it_is_sent_nothing() {
         log.iter().any(|line| line.contains("path=/silent") && line.contains("aborted=true")),
         "{log:#?}"
     );
-    drop(stays);
+    drop(waiting);
 }
 
 #[tokio::test]
-async fn an_answer_arrives_whole_although_the_body_of_its_request_was_not_read() {
+async fn a_response_arrives_completely_although_the_request_body_was_not_read() {
     let (_, server, _) = serve(&[]).await;
     client(move || {
         let mut connection = Connection::open(server);
         connection.send("POST /large HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n");
         connection.try_send("y".repeat(300_000));
-        let answer = connection.read_to_end();
-        assert!(answer.ends_with('x') && answer.len() > LARGE, "{} bytes", answer.len());
+        let response = connection.read_to_end();
+        assert!(response.ends_with('x') && response.len() > LARGE, "{} bytes", response.len());
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_is_cut_at_the_deadline_has_its_line_when_the_server_has_ended() {
+async fn a_request_that_is_cut_at_the_deadline_is_logged_before_the_server_ends() {
     const STUCK: usize = 100;
     let begun = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&begun);
@@ -220,15 +220,15 @@ async fn what_is_cut_at_the_deadline_has_its_line_when_the_server_has_ended() {
     drop(connections);
 }
 
-/// A client of HTTP/2 that answers pings and gives no window until it is told to.
+/// An HTTP/2 client that acknowledges pings. It opens its flow-control windows only in `open_windows`.
 struct Http2(Connection);
 
 impl Http2 {
     const PING: u8 = 6;
     const GO_AWAY: u8 = 7;
 
-    /// Asks for `path` (RFC 9113, section 4.1; RFC 7541, appendix A for the numbers of the fields).
-    fn ask(server: SocketAddr, path: &str) -> Self {
+    /// Sends GET for `path` (RFC 9113, section 4.1; RFC 7541, appendix A for the indexes of the header fields).
+    fn get(server: SocketAddr, path: &str) -> Self {
         let mut connection = Connection::open(server);
         connection.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
         let mut block = vec![0x82, 0x86, 0x01, 1, b'a', 0x04, u8::try_from(path.len()).unwrap()];
@@ -237,7 +237,7 @@ impl Http2 {
         Self(connection)
     }
 
-    /// The next frame: type, flags and payload. Pings are answered.
+    /// The next frame: type, flags and payload. A ping is acknowledged.
     fn frame(&mut self) -> (u8, u8, Vec<u8>) {
         let head = self.0.read_exactly(9);
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -248,15 +248,15 @@ impl Http2 {
         (head[3], head[4], payload)
     }
 
-    /// Opens the windows of the stream and of the connection.
+    /// Opens the flow-control windows of the stream and of the connection.
     fn open_windows(&mut self, by: u32) {
         for stream in [0, 1] {
             self.0.send([0, 0, 4, 8, 0, 0, 0, 0, stream]).send(by.to_be_bytes());
         }
     }
 
-    /// The rest of the answer's body, in bytes.
-    fn rest(&mut self, mut so_far: usize) -> usize {
+    /// Reads the rest of the response body. Returns its size, including the bytes received before.
+    fn read_body(&mut self, mut so_far: usize) -> usize {
         loop {
             let (kind, flags, payload) = self.frame();
             if kind == 0 {
@@ -270,11 +270,11 @@ impl Http2 {
 }
 
 #[tokio::test]
-async fn an_answer_of_http_2_whose_client_takes_its_time_is_not_cut_by_the_drain() {
+async fn an_http_2_response_to_a_slow_client_is_not_cut_by_the_drain() {
     let app = TestApp::with_routes(routes(), &[]).await;
     let (server, drain, serving) = app.listen().await;
     let (mut client2, so_far) = client(move || {
-        let mut client = Http2::ask(server, "/large");
+        let mut client = Http2::get(server, "/large");
         let mut so_far = 0;
         // The first window of a connection (RFC 9113, section 6.9.2).
         while so_far < 65_535 {
@@ -287,12 +287,12 @@ async fn an_answer_of_http_2_whose_client_takes_its_time_is_not_cut_by_the_drain
     drain.start(Duration::from_hours(1));
     client(move || {
         while client2.frame().0 != Http2::GO_AWAY {}
-        // Answers the ping that came with it, and is silent for longer than one who is gone would be waited for.
+        // Acknowledges the ping that came with it. Then it is silent for longer than `LINGER_TIMEOUT`.
         while !client2.0.is_quiet_for(Duration::from_millis(2_500)) {
             client2.frame();
         }
         client2.open_windows(1 << 30);
-        assert_eq!(client2.rest(so_far), LARGE);
+        assert_eq!(client2.read_body(so_far), LARGE);
     })
     .await;
     tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();

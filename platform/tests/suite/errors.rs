@@ -31,7 +31,7 @@ async fn panics() {
     panic!("hunter2")
 }
 
-/// A handler that does not even give a future.
+/// A handler that panics before it returns a future.
 #[derive(Clone)]
 struct PanicsAtOnce;
 
@@ -43,10 +43,10 @@ impl<S> Handler<(), S> for PanicsAtOnce {
     }
 }
 
-/// A body that says how long it is and then breaks.
-struct Broken;
+/// A body that declares its length and then fails.
+struct FailingBody;
 
-impl HttpBody for Broken {
+impl HttpBody for FailingBody {
     type Data = Bytes;
     type Error = &'static str;
 
@@ -70,7 +70,7 @@ async fn status(Path(status): Path<u16>) -> StatusCode {
     StatusCode::from_u16(status).unwrap()
 }
 
-async fn said(Path(status): Path<u16>) -> (StatusCode, &'static str) {
+async fn plain_text(Path(status): Path<u16>) -> (StatusCode, &'static str) {
     (StatusCode::from_u16(status).unwrap(), "the moon is full")
 }
 
@@ -83,11 +83,11 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/broken").get(broken))
         .route(Route::at("/panics").get(panics).post(PanicsAtOnce))
         .route(Route::at("/panics/{with}").get(panics).post(PanicsAtOnce))
-        .route(Route::at("/breaks").get(async || Body::new(Broken)).cors(Cors::any()))
+        .route(Route::at("/failing-body").get(async || Body::new(FailingBody)).cors(Cors::any()))
         .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
         .route(Route::at("/count/{count}").get(count))
         .route(Route::at("/status/{status}").get(status))
-        .route(Route::at("/said/{status}").get(said))
+        .route(Route::at("/text/{status}").get(plain_text))
         .route(Route::at("/echo").post(echo))
         .route(Route::at("/checked").post(echo).schema("any", "{}"))
         .route(Route::at("/numbers").post(echo).schema("numbers", NUMBERS))
@@ -99,15 +99,15 @@ async fn app() -> TestApp {
 
 #[tokio::test]
 async fn an_unknown_path_is_404_unknown_endpoint_in_json() {
-    let answer =
+    let response =
         app().await.call(Method::GET, "/nowhere?a=1", &[("x-request-id", "abc")], Body::empty()).await;
-    assert_eq!(answer.status_line(), "404 Unknown Endpoint");
-    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(response.status_line(), "404 Unknown Endpoint");
+    assert_eq!(response.header("content-type"), Some("application/json"));
     let expected = json!({
         "status": 404, "code": 404, "message": "Unknown Endpoint",
         "method": "GET", "uri": "/nowhere", "request_id": "abc",
     });
-    assert_eq!(answer.json(), expected);
+    assert_eq!(response.json(), expected);
 }
 
 #[tokio::test]
@@ -118,24 +118,24 @@ async fn a_client_that_asks_for_problem_json_gets_the_names_of_rfc_9457() {
         ("application/problem+json;q=0, */*", "application/json"),
         ("*/*", "application/json"),
     ] {
-        let answer = app.call(Method::GET, "/nowhere", &[("accept", accept)], Body::empty()).await;
-        assert_eq!(answer.header("content-type"), Some(expected), "{accept}");
+        let response = app.call(Method::GET, "/nowhere", &[("accept", accept)], Body::empty()).await;
+        assert_eq!(response.header("content-type"), Some(expected), "{accept}");
     }
     let headers = [("accept", "application/problem+json")];
-    let answer = app.call(Method::GET, "/nowhere", &headers, Body::empty()).await;
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    let body = answer.json();
+    let response = app.call(Method::GET, "/nowhere", &headers, Body::empty()).await;
+    assert_eq!(response.header("content-type"), Some("application/problem+json"));
+    let body = response.json();
     assert_eq!(body["title"], "Unknown Endpoint");
     assert_eq!(body["status"], 404);
     assert_eq!(body["instance"], "/nowhere");
 }
 
 #[tokio::test]
-async fn a_500_tells_the_log_its_cause_and_the_caller_nothing() {
+async fn the_cause_of_a_500_is_in_the_log_and_not_in_the_response() {
     let app = app().await;
-    let answer = app.get("/broken").await;
-    assert_eq!(answer.status_line(), "500 Internal Server Error");
-    assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"));
+    let response = app.get("/broken").await;
+    assert_eq!(response.status_line(), "500 Internal Server Error");
+    assert!(!String::from_utf8_lossy(&response.body).contains("hunter2"));
     assert!(app.log().last().unwrap().contains("hunter2"), "{:?}", app.log());
 }
 
@@ -155,10 +155,10 @@ async fn a_panic_is_a_500_in_json_and_the_next_request_works() {
         (Method::GET, "/panics/1"),
         (Method::POST, "/panics/1"),
     ] {
-        let answer = app.call(method, path, &[], Body::empty()).await;
-        assert_eq!(answer.status_line(), "500 Internal Server Error");
-        assert_eq!(answer.json()["code"], 500);
-        assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"));
+        let response = app.call(method, path, &[], Body::empty()).await;
+        assert_eq!(response.status_line(), "500 Internal Server Error");
+        assert_eq!(response.json()["code"], 500);
+        assert!(!String::from_utf8_lossy(&response.body).contains("hunter2"));
         assert!(app.log().last().unwrap().contains("panic: hunter2"), "{:?}", app.log());
     }
     assert_eq!(app.log().len(), 4, "{:?}", app.log());
@@ -166,107 +166,107 @@ async fn a_panic_is_a_500_in_json_and_the_next_request_works() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_before_it_is_sent_is_a_500_that_a_page_can_read() {
+async fn a_body_that_fails_before_it_is_sent_is_a_500_that_another_origin_can_read() {
     let app = app().await;
-    let answer = app.get("/breaks").await;
-    assert_eq!(answer.status_line(), "500 Internal Server Error");
-    assert_eq!(answer.json()["code"], 500);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    assert!(answer.header("x-request-id").is_some());
+    let response = app.get("/failing-body").await;
+    assert_eq!(response.status_line(), "500 Internal Server Error");
+    assert_eq!(response.json()["code"], 500);
+    assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+    assert!(response.header("x-request-id").is_some());
     assert!(app.log().last().unwrap().contains("the disk is gone"), "{:?}", app.log());
 }
 
 #[tokio::test]
 async fn a_handler_that_takes_too_long_is_503() {
     let app = app().await;
-    let answer = app.get("/slow").await;
-    assert_eq!(answer.status_line(), "503 Request Timed Out");
-    assert_eq!(answer.json()["message"], "Request Timed Out");
+    let response = app.get("/slow").await;
+    assert_eq!(response.status_line(), "503 Request Timed Out");
+    assert_eq!(response.json()["message"], "Request Timed Out");
 }
 
 #[tokio::test]
-async fn a_refusal_of_axums_own_extractors_is_json_too() {
+async fn a_rejection_by_an_extractor_of_axum_is_json_too() {
     let app = app().await;
-    let answer = app.get("/count/many").await;
-    assert_eq!(answer.status_line(), "400 Bad Request");
-    assert_eq!(answer.json()["uri"], "/count/many");
-    let message = answer.json()["message"].to_string();
+    let response = app.get("/count/many").await;
+    assert_eq!(response.status_line(), "400 Bad Request");
+    assert_eq!(response.json()["uri"], "/count/many");
+    let message = response.json()["message"].to_string();
     assert!(message.contains("Cannot parse `many`"), "{message}");
     let line = app.log().pop().unwrap();
     assert!(line.contains("Cannot parse `many`"), "{line}");
 }
 
 #[tokio::test]
-async fn plain_text_of_a_handler_is_the_message_and_of_a_failed_one_only_the_cause() {
+async fn the_text_of_a_4xx_is_the_message_and_that_of_a_5xx_only_the_logged_cause() {
     let app = app().await;
-    let refused = app.get("/said/422").await;
+    let refused = app.get("/text/422").await;
     assert_eq!(refused.status_line(), "422 Unprocessable Entity");
     assert_eq!(refused.json()["message"], "the moon is full");
-    let failed = app.get("/said/500").await;
+    let failed = app.get("/text/500").await;
     assert_eq!(failed.json()["message"], "Internal Server Error");
     let line = app.log().pop().unwrap();
     assert!(line.contains("the moon is full"), "{line}");
 }
 
 #[tokio::test]
-async fn a_status_that_a_handler_gives_without_an_error_is_kept_and_gets_the_body() {
+async fn an_error_status_without_a_body_is_kept_and_gets_the_error_body() {
     for (status, line) in [
         (401, "401 Unauthorized"),
         (404, "404 Not Found"),
         (429, "429 Too Many Requests"),
         (502, "502 Bad Gateway"),
     ] {
-        let answer = app().await.get(&format!("/status/{status}")).await;
-        assert_eq!(answer.status_line(), line);
-        assert_eq!((&answer.json()["status"], &answer.json()["code"]), (&json!(status), &json!(status)));
+        let response = app().await.get(&format!("/status/{status}")).await;
+        assert_eq!(response.status_line(), line);
+        assert_eq!((&response.json()["status"], &response.json()["code"]), (&json!(status), &json!(status)));
     }
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_400_invalid_json_body() {
+async fn a_body_that_is_not_json_is_400_invalid_json_body() {
     let app = app().await;
     let deep = "[".repeat(100_000);
     for body in ["it is not json", "", "{\"a\":}", "{'a': True}", "[1] trailing", "NaN", &deep] {
-        let answer = app.post("/echo", body).await;
-        assert_eq!(answer.status_line(), "400 Invalid JSON body", "{body:.20}");
-        assert_eq!(answer.json()["message"], "Invalid JSON body");
-        assert!(answer.json()["errors"][0]["message"].is_string());
+        let response = app.post("/echo", body).await;
+        assert_eq!(response.status_line(), "400 Invalid JSON body", "{body:.20}");
+        assert_eq!(response.json()["message"], "Invalid JSON body");
+        assert!(response.json()["errors"][0]["message"].is_string());
     }
-    let answer = app.call(Method::POST, "/echo", &[], vec![b'"', 0xff, b'"']).await;
-    assert_eq!(answer.status_line(), "400 Invalid JSON body");
+    let response = app.call(Method::POST, "/echo", &[], vec![b'"', 0xff, b'"']).await;
+    assert_eq!(response.status_line(), "400 Invalid JSON body");
 }
 
 #[tokio::test]
 async fn true_false_and_null_are_json() {
-    // The original read bodies as Python: these three were a 500.
+    // The original parsed bodies as Python literals: these three were a 500.
     let app = app().await;
     let body = json!({"a": true, "b": false, "c": null, "d": [1.5, 18_446_744_073_709_551_615_u64, -1]});
-    let answer = app.post("/echo", &body).await;
-    assert_eq!(answer.json(), body);
+    let response = app.post("/echo", &body).await;
+    assert_eq!(response.json(), body);
 }
 
 #[tokio::test]
 async fn a_number_that_would_change_is_refused() {
-    let answer = app().await.post("/echo", "{\"n\": 123456789012345678901234567890}").await;
-    assert_eq!(answer.status_line(), "400 Invalid JSON body");
-    let message = answer.json()["errors"][0]["message"].to_string();
+    let response = app().await.post("/echo", "{\"n\": 123456789012345678901234567890}").await;
+    assert_eq!(response.status_line(), "400 Invalid JSON body");
+    let message = response.json()["errors"][0]["message"].to_string();
     assert!(message.contains("send it as a string"), "{message}");
 }
 
 #[tokio::test]
-async fn a_name_that_stands_twice_is_refused_with_or_without_a_schema() {
+async fn a_duplicate_key_is_refused_with_and_without_a_schema() {
     let app = app().await;
     for path in ["/echo", "/checked"] {
-        let answer = app.post(path, "{\"a\": 1, \"a\": 2}").await;
-        assert_eq!(answer.status_line(), "400 Invalid JSON body", "{path}");
-        let message = answer.json()["errors"][0]["message"].to_string();
+        let response = app.post(path, "{\"a\": 1, \"a\": 2}").await;
+        assert_eq!(response.status_line(), "400 Invalid JSON body", "{path}");
+        let message = response.json()["errors"][0]["message"].to_string();
         assert!(message.contains("duplicate field `a`"), "{message}");
         assert_eq!(app.post(path, "{\"a\": 1, \"b\": {\"a\": 2}}").await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn the_log_names_the_fields_that_were_refused_and_not_what_was_in_them() {
+async fn the_log_names_the_fields_that_were_refused_and_not_their_values() {
     let app = app().await;
     app.post("/numbers", r#"{"a": 1, "b": "hunter2", "c": "hunter2", "d": "hunter2", "e": "hunter2"}"#).await;
     let line = app.log().pop().unwrap();
@@ -278,15 +278,15 @@ async fn the_log_names_the_fields_that_were_refused_and_not_what_was_in_them() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_host_or_with_two_is_400() {
-    // RFC 9112, section 3.2. In process, `TestApp` adds a Host where there is none, so two it is here; the
-    // other one is tested over a socket.
+async fn a_request_with_two_hosts_or_with_another_host_in_its_target_is_400() {
+    // RFC 9112, section 3.2. A request without `Host` is tested over a socket, in `connections.rs`: `TestApp` adds the
+    // header where it is missing.
     let request = axum::http::Request::get("/count/1").header("host", "a").header("host", "b");
-    let answer = app().await.send(request.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.status_line(), "400 Invalid Host Header");
+    let response = app().await.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status_line(), "400 Invalid Host Header");
     let request = axum::http::Request::get("http://evil/count/1").header("host", "good");
-    let answer = app().await.send(request.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.status_line(), "400 Invalid Host Header");
+    let response = app().await.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status_line(), "400 Invalid Host Header");
 }
 
 #[tokio::test]
@@ -296,7 +296,7 @@ async fn too_many_headers_are_431_in_json() {
     for number in 0..9 {
         request = request.header(format!("x-{number}"), "1");
     }
-    let answer = app.send(request.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.status_line(), "431 Request Header Fields Too Large");
-    assert_eq!(answer.json()["code"], 431);
+    let response = app.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status_line(), "431 Request Header Fields Too Large");
+    assert_eq!(response.json()["code"], 431);
 }

@@ -3,12 +3,12 @@
 use platform::http::{Json, RawBody};
 use serde_json::Value;
 
-/// Answers with the JSON that it got.
+/// Responds with the JSON of the request body.
 pub async fn echo(Json(body): Json<Value>) -> Json<Value> {
     Json(body)
 }
 
-/// Answers with the number of bytes that it got.
+/// Responds with the number of bytes in the request body.
 pub async fn length(RawBody(body): RawBody) -> Json<usize> {
     Json(body.len())
 }

@@ -95,7 +95,7 @@ async fn a_layer_that_fails_is_503_and_one_that_refuses_answers_itself() {
     let refusing = tower::layer::layer_fn(|inner: platform::http::HandlerService| {
         service_fn(move |request: Request| {
             if request.headers().contains_key("authorization") {
-                inner.clone().oneshot(request).map(|response| Ok::<_, BoxError>(response.unwrap())).boxed()
+                inner.oneshot(request).map(|response| Ok::<_, BoxError>(response.unwrap())).boxed()
             } else {
                 async { Ok(StatusCode::UNAUTHORIZED.into_response()) }.boxed()
             }
@@ -126,7 +126,7 @@ fn docs() -> Router {
         )
         .route("/any", any(async |method: Method| method.to_string()))
         .route("/large", any(async |body: bytes::Bytes| body.len().to_string()))
-        .route("/slow", get(async || tokio::time::sleep(Duration::from_secs(60)).await))
+        .route("/slow", get(async || tokio::time::sleep(Duration::from_mins(1)).await))
         .fallback(async || (StatusCode::NOT_FOUND, [("content-type", "text/plain")], "no such page"))
 }
 

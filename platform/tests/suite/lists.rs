@@ -50,9 +50,9 @@ async fn the_links_lead_through_the_whole_list_and_keep_the_rest_of_the_query() 
     let app = app().await;
     let mut pages = Vec::new();
     let mut path = Some("/notes?limit=2&color=red%26blue".to_owned());
-    while let Some(asked) = path {
-        assert!(asked.contains("color=red%26blue"), "{asked}");
-        let page = app.get(&asked).await;
+    while let Some(current) = path {
+        assert!(current.contains("color=red%26blue"), "{current}");
+        let page = app.get(&current).await;
         pages.push(page.json());
         path = next(&page);
     }
@@ -60,23 +60,23 @@ async fn the_links_lead_through_the_whole_list_and_keep_the_rest_of_the_query() 
 }
 
 #[tokio::test]
-async fn a_list_has_a_bound_whether_or_not_the_request_has_one() {
+async fn a_list_is_limited_when_the_request_names_no_limit() {
     let app = app().await;
     let page = app.get("/notes").await;
     assert_eq!(page.json(), json!(["a", "b", "c&d", "e"]));
     assert_eq!(next(&page).as_deref(), Some("/notes?limit=4&after=e"));
-    // The control: a page that holds the rest leads nowhere.
+    // The control: the last page has no link.
     let page = app.get("/notes?after=a&limit=4").await;
     assert_eq!((page.json(), next(&page)), (json!(["b", "c&d", "e", "f"]), None));
 }
 
 #[tokio::test]
-async fn a_limit_that_is_none_is_400_and_named() {
+async fn an_invalid_limit_is_400_and_its_pointer_is_named() {
     let app = app().await;
     for limit in ["0", "5", "-1", "two", ""] {
-        let answer = app.get(&format!("/notes?limit={limit}")).await;
-        assert_eq!(answer.status_line(), "400 Invalid Query String", "{limit}");
-        let errors = &answer.json()["errors"];
+        let response = app.get(&format!("/notes?limit={limit}")).await;
+        assert_eq!(response.status_line(), "400 Invalid Query String", "{limit}");
+        let errors = &response.json()["errors"];
         assert_eq!(errors, &json!([{"pointer": "/limit", "message": "is not a whole number from 1 to 4"}]));
     }
 }

@@ -12,7 +12,7 @@ async fn hello() -> Json<&'static str> {
     Json("hello")
 }
 
-async fn hello_nobody() {}
+async fn empty() {}
 
 fn routes() -> Routes<Services> {
     let listed = Cors::origins(["https://app.example".parse().unwrap()]).with_credentials();
@@ -20,8 +20,8 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/closed").get(hello).post(hello))
         .route(Route::at("/open").get(hello).cors(Cors::any()))
         .route(Route::at("/listed").get(hello).put(hello).post(hello).cors(listed))
-        .route(Route::at("/empty").get(hello_nobody).delete(async || NoContent))
-        .route(Route::at("/empty/{id}").get(hello_nobody).delete(async || NoContent))
+        .route(Route::at("/empty").get(empty).delete(async || NoContent))
+        .route(Route::at("/empty/{id}").get(empty).delete(async || NoContent))
         .route(Route::at("/account").get(hello).post(hello).cookies())
 }
 
@@ -31,25 +31,26 @@ async fn app() -> TestApp {
 
 #[tokio::test]
 async fn a_method_that_a_path_does_not_have_is_405_with_allow() {
-    let answer = app().await.delete("/closed").await;
-    assert_eq!(answer.status_line(), "405 Method Not Allowed");
-    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
-    assert_eq!(answer.json()["code"], 405);
-    let answer = app().await.call(Method::from_bytes(b"BREW").unwrap(), "/closed", &[], Body::empty()).await;
-    assert_eq!(answer.status_line(), "405 Method Not Allowed");
+    let response = app().await.delete("/closed").await;
+    assert_eq!(response.status_line(), "405 Method Not Allowed");
+    assert_eq!(response.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    assert_eq!(response.json()["code"], 405);
+    let response =
+        app().await.call(Method::from_bytes(b"BREW").unwrap(), "/closed", &[], Body::empty()).await;
+    assert_eq!(response.status_line(), "405 Method Not Allowed");
 }
 
 #[tokio::test]
 async fn options_is_204_with_allow_and_no_body() {
-    let answer = app().await.call(Method::OPTIONS, "/closed", &[], Body::empty()).await;
-    assert_eq!(answer.status, 204);
-    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
-    assert!(answer.body.is_empty());
-    assert_eq!(answer.header("content-length"), None);
+    let response = app().await.call(Method::OPTIONS, "/closed", &[], Body::empty()).await;
+    assert_eq!(response.status, 204);
+    assert_eq!(response.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    assert!(response.body.is_empty());
+    assert_eq!(response.header("content-length"), None);
 }
 
 #[tokio::test]
-async fn options_of_the_whole_server_is_204() {
+async fn options_of_the_server_itself_is_204() {
     let app = app().await;
     assert_eq!(app.call(Method::OPTIONS, "*", &[], Body::empty()).await.status, 204);
     assert_eq!(app.call(Method::GET, "*", &[], Body::empty()).await.status, 404);
@@ -57,8 +58,8 @@ async fn options_of_the_whole_server_is_204() {
 
 #[tokio::test]
 async fn options_of_an_unknown_path_is_404() {
-    let answer = app().await.call(Method::OPTIONS, "/nowhere", &[], Body::empty()).await;
-    assert_eq!(answer.status_line(), "404 Unknown Endpoint");
+    let response = app().await.call(Method::OPTIONS, "/nowhere", &[], Body::empty()).await;
+    assert_eq!(response.status_line(), "404 Unknown Endpoint");
 }
 
 const PREFLIGHT: [(&str, &str); 3] = [
@@ -68,44 +69,44 @@ const PREFLIGHT: [(&str, &str); 3] = [
 ];
 
 #[tokio::test]
-async fn a_route_that_does_not_ask_for_cors_has_none_of_its_headers() {
+async fn a_route_without_cors_has_no_cors_headers() {
     let app = app().await;
     for method in [Method::OPTIONS, Method::GET] {
-        let answer = app.call(method, "/closed", &PREFLIGHT, Body::empty()).await;
-        let cors = answer.headers.keys().any(|name| name.as_str().starts_with("access-control"));
-        assert!(!cors, "{:?}", answer.headers);
+        let response = app.call(method, "/closed", &PREFLIGHT, Body::empty()).await;
+        let cors = response.headers.keys().any(|name| name.as_str().starts_with("access-control"));
+        assert!(!cors, "{:?}", response.headers);
     }
 }
 
 #[tokio::test]
-async fn a_route_open_to_all_answers_preflights_and_requests() {
+async fn a_route_open_to_all_sites_accepts_preflights_and_requests() {
     let app = app().await;
     let preflight = app.call(Method::OPTIONS, "/open", &PREFLIGHT, Body::empty()).await;
     assert_eq!(preflight.status, 204);
     assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
     assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
-    // `*` would not let `Authorization` in (Fetch standard, "CORS-preflight fetch", step 6).
+    // `*` would not allow `Authorization` (Fetch standard, "CORS-preflight fetch", step 6).
     assert_eq!(preflight.header("access-control-allow-headers"), Some("x-token"));
-    let answer = app.get("/open").await;
-    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    // A page must be able to read its errors as well.
-    let answer = app.delete("/open").await;
-    assert_eq!(answer.status, 405);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    let response = app.get("/open").await;
+    assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+    // A page of another origin must be able to read an error as well.
+    let response = app.delete("/open").await;
+    assert_eq!(response.status, 405);
+    assert_eq!(response.header("access-control-allow-origin"), Some("*"));
 }
 
 #[tokio::test]
-async fn a_listed_origin_is_mirrored_and_another_is_not() {
+async fn a_listed_origin_is_echoed_and_another_is_not() {
     let app = app().await;
-    let answer = app.call(Method::OPTIONS, "/listed", &PREFLIGHT, Body::empty()).await;
-    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
-    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
-    assert_eq!(answer.header("access-control-allow-headers"), Some("x-token"));
-    assert_eq!(answer.header("vary"), Some("origin"));
+    let response = app.call(Method::OPTIONS, "/listed", &PREFLIGHT, Body::empty()).await;
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(response.header("access-control-allow-headers"), Some("x-token"));
+    assert_eq!(response.header("vary"), Some("origin"));
     for origin in ["https://evil.example", "https://app.example.evil.example", "null"] {
-        let answer = app.call(Method::GET, "/listed", &[("origin", origin)], Body::empty()).await;
-        assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
-        assert_eq!(answer.header("vary"), Some("origin"));
+        let response = app.call(Method::GET, "/listed", &[("origin", origin)], Body::empty()).await;
+        assert_eq!(response.header("access-control-allow-origin"), None, "{origin}");
+        assert_eq!(response.header("vary"), Some("origin"));
     }
 }
 
@@ -113,16 +114,16 @@ async fn a_listed_origin_is_mirrored_and_another_is_not() {
 async fn a_form_on_another_site_cannot_reach_a_route_that_relies_on_cookies() {
     let app = app().await;
     let form = [("content-type", "text/plain"), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
-    let answer = app.call(Method::POST, "/account", &form, "{}").await;
-    assert_eq!(answer.status_line(), "403 Cross-Site Request Refused");
-    // The controls: the same form reaches a route without cookies, the site's own page reaches this one.
+    let response = app.call(Method::POST, "/account", &form, "{}").await;
+    assert_eq!(response.status_line(), "403 Cross-Site Request Refused");
+    // The controls: the same form reaches a route without cookies, and a page of the same origin reaches this one.
     assert_eq!(app.call(Method::POST, "/closed", &form, "{}").await.status, 200);
-    let own = [("sec-fetch-site", "same-origin"), ("cookie", "session=1")];
-    assert_eq!(app.call(Method::POST, "/account", &own, "{}").await.status, 200);
+    let same_origin = [("sec-fetch-site", "same-origin"), ("cookie", "session=1")];
+    assert_eq!(app.call(Method::POST, "/account", &same_origin, "{}").await.status, 200);
 }
 
 #[tokio::test]
-async fn cookies_that_cors_lets_in_come_from_the_listed_origin_only() {
+async fn cors_accepts_cookies_from_a_listed_origin_only() {
     let app = app().await;
     for (origin, status) in [("https://app.example", 200), ("https://evil.example", 403)] {
         let form = [("origin", origin), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
@@ -132,15 +133,15 @@ async fn cookies_that_cors_lets_in_come_from_the_listed_origin_only() {
 }
 
 #[tokio::test]
-async fn an_answer_has_the_same_length_whether_its_path_has_parameters_or_not() {
+async fn the_content_length_does_not_depend_on_path_parameters() {
     let app = app().await;
     for path in ["/empty", "/empty/1"] {
-        // hyper writes the length of an answer that has none, except of a 204.
+        // hyper adds the header where it is missing, except to a 204.
         assert_eq!(app.get(path).await.header("content-length"), None, "{path}");
-        let answer = app.delete(path).await;
-        assert_eq!((answer.status.as_u16(), answer.header("content-length")), (204, None), "{path}");
-        let answer = app.call(Method::HEAD, path, &[], Body::empty()).await;
-        assert_eq!(answer.header("content-length"), Some("0"), "{path}");
+        let response = app.delete(path).await;
+        assert_eq!((response.status.as_u16(), response.header("content-length")), (204, None), "{path}");
+        let response = app.call(Method::HEAD, path, &[], Body::empty()).await;
+        assert_eq!(response.header("content-length"), Some("0"), "{path}");
     }
 }
 
@@ -149,8 +150,8 @@ async fn a_trailing_slash_is_accepted() {
     let app = app().await;
     assert_eq!(app.get("/closed/").await.status, 200);
     assert_eq!(app.get("/closed//").await.status, 404);
-    let answer = app.delete("/closed/").await;
-    assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    let response = app.delete("/closed/").await;
+    assert_eq!(response.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn ping_answers_and_is_not_logged() {
+async fn a_ping_succeeds_and_is_not_logged() {
     let app = TestApp::with_routes(platform::http::health::routes(), &[]).await;
     assert_eq!(app.get("/ping").await.status, 200);
     assert_eq!(app.log(), [""; 0]);
@@ -177,10 +178,15 @@ async fn ping_answers_and_is_not_logged() {
 
 #[tokio::test]
 async fn every_method_reaches_its_own_handler() {
-    async fn named(method: Method) -> String {
+    async fn method_name(method: Method) -> String {
         method.to_string()
     }
-    let route = Route::at("/m").get(named).post(named).put(named).patch(named).delete(named);
+    let route = Route::at("/m")
+        .get(method_name)
+        .post(method_name)
+        .put(method_name)
+        .patch(method_name)
+        .delete(method_name);
     let app = TestApp::with_routes(Routes::new().route(route), &[]).await;
     assert_eq!(app.get("/m").await.body, "GET");
     assert_eq!(app.post("/m", "").await.body, "POST");
@@ -191,22 +197,22 @@ async fn every_method_reaches_its_own_handler() {
 
 #[tokio::test]
 async fn a_handler_gets_the_state_and_the_parameters_of_its_path() {
-    async fn plain(State(services): State<Services>) -> String {
+    async fn state_only(State(services): State<Services>) -> String {
         services.name().to_owned()
     }
-    async fn with(State(services): State<Services>, Path((a, b)): Path<(String, u8)>) -> String {
+    async fn state_and_path(State(services): State<Services>, Path((a, b)): Path<(String, u8)>) -> String {
         format!("{} {a} {b}", services.name())
     }
-    // Extractors of axum that look at what its router notes.
-    async fn perhaps(id: Option<Path<String>>, all: RawPathParams) -> String {
+    // Extractors of axum that read the extensions of its router.
+    async fn optional(id: Option<Path<String>>, all: RawPathParams) -> String {
         format!("{} of {}", id.map_or("none".to_owned(), |Path(id)| id), all.iter().count())
     }
     let routes = Routes::new()
-        .route(Route::at("/tasks").get(async || "other").post(plain))
-        .route(Route::at("/tasks/{a}/{b}").post(with))
-        .route(Route::at("/files/{a}/{*b}").post(with))
-        .route(Route::at("/perhaps").post(perhaps))
-        .route(Route::at("/perhaps/{id}").post(perhaps));
+        .route(Route::at("/tasks").get(async || "other").post(state_only))
+        .route(Route::at("/tasks/{a}/{b}").post(state_and_path))
+        .route(Route::at("/files/{a}/{*b}").post(state_and_path))
+        .route(Route::at("/optional").post(optional))
+        .route(Route::at("/optional/{id}").post(optional));
     let app = TestApp::with_routes(routes, &[("SERVER__SERVER__NAME", "here")]).await;
     for (path, expected) in [
         ("/tasks", "here"),
@@ -214,8 +220,8 @@ async fn a_handler_gets_the_state_and_the_parameters_of_its_path() {
         ("/tasks/x%20y/7", "here x y 7"),
         ("/tasks/x/7/", "here x 7"),
         ("/files/x/7", "here x 7"),
-        ("/perhaps", "none of 0"),
-        ("/perhaps/1/", "1 of 1"),
+        ("/optional", "none of 0"),
+        ("/optional/1/", "1 of 1"),
     ] {
         assert_eq!(app.post(path, "").await.body, expected, "{path}");
     }

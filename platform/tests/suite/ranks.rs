@@ -1,13 +1,14 @@
-//! A file of the platform imports only from lower ranks, and the files of one room import each other in no circle.
+//! A file of the platform imports only from modules of lower ranks, and the files of one module do not import each
+//! other in a circle. A module here is a file or a folder directly below `src`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::paths::{module_of, named};
+use crate::paths::{module_of, paths_in};
 
-/// The rooms of the platform, from the ground up. A file imports from lower rows, and from its own room; two
-/// rooms of one row do not import each other.
+/// The modules of the platform by rank, the lowest first. A file imports from lower ranks, and from its own module. Two
+/// modules of one rank do not import each other.
 const RANKS: [&[&str]; 8] = [
     &["error", "json", "secret", "setting", "shutdown"],
     &["cli", "logging", "schema", "store", "views"],
@@ -19,11 +20,11 @@ const RANKS: [&[&str]; 8] = [
     &["lib", "testing"],
 ];
 
-fn rank(room: &str) -> Option<usize> {
-    RANKS.iter().position(|row| row.contains(&room))
+fn rank(module: &str) -> Option<usize> {
+    RANKS.iter().position(|modules| modules.contains(&module))
 }
 
-/// The files below a folder with their texts; text of unit tests counts too: they live by the same rules.
+/// The files below a folder with their texts. Unit tests are included: the same rules hold for them.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -45,19 +46,19 @@ fn platform() -> Vec<(String, String)> {
     sources(&src).into_iter().map(|(path, text)| (inner(&path), text)).collect()
 }
 
-/// What is wrong with one file of the platform, if anything.
-fn wrong_arrows(inner: &str, text: &str) -> Vec<String> {
-    let module = module_of(Path::new(inner));
-    let room = module.first().map_or("lib", String::as_str);
-    let own = rank(room).unwrap_or_else(|| panic!("{room} has no rank: add it to RANKS"));
+/// The imports of one file of the platform that are not allowed.
+fn wrong_imports(inner: &str, text: &str) -> Vec<String> {
+    let path = module_of(Path::new(inner));
+    let module = path.first().map_or("lib", String::as_str);
+    let own = rank(module).unwrap_or_else(|| panic!("{module} has no rank: add it to RANKS"));
     let mut wrong = Vec::new();
-    for path in named(&module, text) {
-        match path.first().map(String::as_str) {
-            Some(other) if other != room && rank(other).is_some_and(|other| other >= own) => {
-                wrong.push(format!("{room} imports {other}"));
+    for imported in paths_in(&path, text) {
+        match imported.first().map(String::as_str) {
+            Some(other) if other != module && rank(other).is_some_and(|other| other >= own) => {
+                wrong.push(format!("{module} imports {other}"));
             }
-            // All of it: a way around this test.
-            None if room != "lib" => wrong.push(format!("{room} imports more than it may")),
+            // The crate itself: this would be a way around the test.
+            None if module != "lib" => wrong.push(format!("{module} imports the whole crate")),
             _ => {}
         }
     }
@@ -65,24 +66,24 @@ fn wrong_arrows(inner: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_platform_imports_downwards_only() {
+fn the_platform_imports_from_lower_ranks_only() {
     let wrong = platform().into_iter().flat_map(|(inner, text)| {
-        wrong_arrows(&inner, &text).into_iter().map(move |what| format!("{inner}: {what}"))
+        wrong_imports(&inner, &text).into_iter().map(move |what| format!("{inner}: {what}"))
     });
-    assert_eq!(wrong.collect::<Vec<_>>(), [""; 0], "arrows that point the wrong way");
+    assert_eq!(wrong.collect::<Vec<_>>(), [""; 0], "imports from the same rank or a higher one");
 }
 
-/// Which file of a room imports which others of it.
+/// The files of one module, each with those that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// The imports of the files of one room; a folder in it counts as one file.
-fn imports_within(room: &str, files: &[(String, String)]) -> Imports {
+/// The imports between the files of one module. A folder in it counts as one file.
+fn imports_within(parent: &str, files: &[(String, String)]) -> Imports {
     let mut imports = Imports::new();
     let modules = files.iter().map(|(inner, text)| (module_of(Path::new(inner)), text));
-    for (module, text) in modules.filter(|(module, _)| module.len() > 1 && module[0] == room) {
-        // What a unit test imports makes no circle in what is shipped.
+    for (module, text) in modules.filter(|(module, _)| module.len() > 1 && module[0] == parent) {
+        // Imports of unit tests do not count: they make no circle in the program.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let named = named(&module, code).into_iter().filter(|path| path.len() > 1 && path[0] == room);
+        let named = paths_in(&module, code).into_iter().filter(|path| path.len() > 1 && path[0] == parent);
         let others = named.map(|path| path[1].clone()).filter(|other| *other != module[1]);
         imports.entry(module[1].clone()).or_default().extend(others);
     }
@@ -93,8 +94,8 @@ fn imports_within(room: &str, files: &[(String, String)]) -> Imports {
     imports
 }
 
-/// The files that are left when all are taken away that import none of those that are left: those in circles, and
-/// those that import them.
+/// The files in circles, and those that import them: what is left when again and again each file is removed that
+/// imports none of the others left.
 fn in_circles(mut imports: Imports) -> BTreeSet<String> {
     loop {
         let left: BTreeSet<String> = imports.keys().cloned().collect();
@@ -106,10 +107,10 @@ fn in_circles(mut imports: Imports) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_files_of_a_room_import_each_other_in_no_circle() {
+fn the_files_of_a_module_do_not_import_each_other_in_a_circle() {
     let files = platform();
-    for room in RANKS.iter().copied().flatten() {
-        assert_eq!(in_circles(imports_within(room, &files)), BTreeSet::new(), "{room}");
+    for module in RANKS.iter().copied().flatten() {
+        assert_eq!(in_circles(imports_within(module, &files)), BTreeSet::new(), "{module}");
     }
 }
 
@@ -129,9 +130,9 @@ fn a_circle_is_found() {
 }
 
 #[test]
-fn an_arrow_that_points_the_wrong_way_is_found() {
+fn an_import_that_is_not_allowed_is_found() {
     // The control of the tests above.
-    let dao = |text| wrong_arrows("store/dao.rs", text);
+    let dao = |text| wrong_imports("store/dao.rs", text);
     for text in [
         "use crate::http::Json;",
         "use crate::{error::{Error, Kind}, http::Json};",
@@ -147,9 +148,9 @@ fn an_arrow_that_points_the_wrong_way_is_found() {
         assert_eq!(dao(text), ["store imports http"], "{text}");
     }
     assert_eq!(dao("use crate::{error::Error, logging::Logging};"), ["store imports logging"]);
-    assert_eq!(wrong_arrows("views.rs", "use super::services::Services;"), ["views imports services"]);
+    assert_eq!(wrong_imports("views.rs", "use super::services::Services;"), ["views imports services"]);
     for text in ["use crate as p;", "use crate::*;", "use super::super::*;"] {
-        assert_eq!(dao(text), ["store imports more than it may"], "{text}");
+        assert_eq!(dao(text), ["store imports the whole crate"], "{text}");
     }
     for text in [
         "use crate::{error::{Error, Kind}, setting::Span};",

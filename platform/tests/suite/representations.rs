@@ -36,14 +36,14 @@ async fn get(app: &TestApp, path: &str, name: &str, value: &str) -> TestResponse
     app.call(Method::GET, path, &[(name, value)], Body::empty()).await
 }
 
-/// Undoes a content encoding.
-fn decoded(answer: &TestResponse) -> Vec<u8> {
+/// The body without its content encoding.
+fn decoded(response: &TestResponse) -> Vec<u8> {
     let mut plain = Vec::new();
-    let mut decoder: Box<dyn std::io::Read> = match answer.header("content-encoding") {
-        None => Box::new(&answer.body[..]),
-        Some("gzip") => Box::new(flate2::read::GzDecoder::new(&answer.body[..])),
-        Some("br") => Box::new(brotli::Decompressor::new(&answer.body[..], 4_096)),
-        Some("zstd") => Box::new(zstd::Decoder::new(&answer.body[..]).unwrap()),
+    let mut decoder: Box<dyn std::io::Read> = match response.header("content-encoding") {
+        None => Box::new(&response.body[..]),
+        Some("gzip") => Box::new(flate2::read::GzDecoder::new(&response.body[..])),
+        Some("br") => Box::new(brotli::Decompressor::new(&response.body[..], 4_096)),
+        Some("zstd") => Box::new(zstd::Decoder::new(&response.body[..]).unwrap()),
         Some(other) => panic!("{other}"),
     };
     decoder.read_to_end(&mut plain).unwrap();
@@ -51,7 +51,7 @@ fn decoded(answer: &TestResponse) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_answer_is_compressed_as_the_client_accepts_it() {
+async fn a_response_is_compressed_as_the_client_accepts_it() {
     let app = app().await;
     let plain = app.get("/text/5000").await;
     for (accept, encoding) in [
@@ -64,34 +64,34 @@ async fn an_answer_is_compressed_as_the_client_accepts_it() {
         ("compress", None),
         ("*;q=0", None),
     ] {
-        let answer = get(&app, "/text/5000", "accept-encoding", accept).await;
-        assert_eq!(answer.status, 200, "{accept}");
-        assert_eq!(answer.header("content-encoding"), encoding, "{accept}");
-        assert_eq!(answer.header("vary"), Some("accept-encoding"), "{accept}");
-        assert_eq!(decoded(&answer), plain.body, "{accept}");
-        assert!(encoding.is_none() || answer.body.len() < 1_000, "{accept}");
+        let response = get(&app, "/text/5000", "accept-encoding", accept).await;
+        assert_eq!(response.status, 200, "{accept}");
+        assert_eq!(response.header("content-encoding"), encoding, "{accept}");
+        assert_eq!(response.header("vary"), Some("accept-encoding"), "{accept}");
+        assert_eq!(decoded(&response), plain.body, "{accept}");
+        assert!(encoding.is_none() || response.body.len() < 1_000, "{accept}");
     }
 }
 
 #[tokio::test]
-async fn what_is_not_worth_compressing_is_left_alone() {
+async fn a_small_body_and_a_picture_are_not_compressed() {
     let app = app().await;
     for path in ["/text/1023", "/picture"] {
-        let answer = get(&app, path, "accept-encoding", "gzip").await;
-        assert_eq!(answer.header("content-encoding"), None, "{path}");
-        assert_eq!(answer.header("vary"), None, "{path}");
+        let response = get(&app, path, "accept-encoding", "gzip").await;
+        assert_eq!(response.header("content-encoding"), None, "{path}");
+        assert_eq!(response.header("vary"), None, "{path}");
     }
-    let answer = get(&app, "/text/1024", "accept-encoding", "gzip").await;
-    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    let response = get(&app, "/text/1024", "accept-encoding", "gzip").await;
+    assert_eq!(response.header("content-encoding"), Some("gzip"));
 }
 
 #[tokio::test]
-async fn an_answer_that_could_have_been_compressed_says_so_in_vary() {
+async fn a_response_that_could_have_been_compressed_has_vary() {
     assert_eq!(app().await.get("/text/5000").await.header("vary"), Some("accept-encoding"));
 }
 
 #[tokio::test]
-async fn a_client_that_has_the_answer_gets_304() {
+async fn a_client_that_has_the_current_version_gets_304() {
     let app = app().await;
     let first = app.get("/text/5000").await;
     let tag = first.header("etag").unwrap();
@@ -110,7 +110,7 @@ async fn a_client_that_has_the_answer_gets_304() {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_has_a_weak_tag_that_matches_as_well() {
+async fn a_compressed_response_has_a_weak_tag_that_matches_as_well() {
     let app = app().await;
     let compressed = get(&app, "/text/5000", "accept-encoding", "gzip").await;
     let tag = compressed.header("etag").unwrap();
@@ -119,28 +119,28 @@ async fn a_compressed_answer_has_a_weak_tag_that_matches_as_well() {
 }
 
 #[tokio::test]
-async fn a_304_has_the_vary_of_the_answer_that_it_stands_for() {
+async fn a_304_has_the_vary_of_the_200() {
     let app = app().await;
     for (path, vary) in [("/text/5000", Some("accept-encoding")), ("/text/5", None)] {
         let full = app.get(path).await;
         assert_eq!(full.header("vary"), vary, "{path}");
-        let kept = get(&app, path, "if-none-match", full.header("etag").unwrap()).await;
-        assert_eq!((kept.status.as_u16(), kept.header("vary")), (304, vary), "{path}");
+        let not_modified = get(&app, path, "if-none-match", full.header("etag").unwrap()).await;
+        assert_eq!((not_modified.status.as_u16(), not_modified.header("vary")), (304, vary), "{path}");
     }
 }
 
 #[tokio::test]
-async fn only_reading_has_an_etag() {
-    let answer = app().await.post("/text/50", "").await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("etag"), None);
+async fn a_response_to_post_has_no_etag() {
+    let response = app().await.post("/text/50", "").await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("etag"), None);
 }
 
 #[tokio::test]
-async fn every_answer_has_the_security_headers_of_helmet() {
+async fn every_response_has_the_security_headers_of_helmet() {
     let app = app().await;
     for path in ["/text/1", "/nowhere"] {
-        let answer = app.get(path).await;
+        let response = app.get(path).await;
         for name in [
             "content-security-policy",
             "cross-origin-opener-policy",
@@ -155,7 +155,7 @@ async fn every_answer_has_the_security_headers_of_helmet() {
             "x-permitted-cross-domain-policies",
             "x-xss-protection",
         ] {
-            assert!(answer.header(name).is_some(), "{path}: {name}");
+            assert!(response.header(name).is_some(), "{path}: {name}");
         }
     }
 }
@@ -167,29 +167,32 @@ async fn a_security_header_can_be_changed_added_and_left_out() {
         "{x-frame-options: DENY, referrer-policy: \"\", permissions-policy: camera=()}",
     )];
     let app = TestApp::with_routes(routes(), &settings).await;
-    let answer = app.get("/text/1").await;
-    assert_eq!(answer.header("x-frame-options"), Some("DENY"));
-    assert_eq!(answer.header("referrer-policy"), None);
-    assert_eq!(answer.header("permissions-policy"), Some("camera=()"));
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    let response = app.get("/text/1").await;
+    assert_eq!(response.header("x-frame-options"), Some("DENY"));
+    assert_eq!(response.header("referrer-policy"), None);
+    assert_eq!(response.header("permissions-policy"), Some("camera=()"));
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
 }
 
 #[tokio::test]
-async fn a_header_of_the_handler_takes_the_place_of_ours() {
-    let answer = app().await.get("/unframed").await;
-    let all: Vec<_> = answer.headers.get_all(X_FRAME_OPTIONS).iter().collect();
+async fn a_header_that_the_handler_sets_is_not_added_again() {
+    let response = app().await.get("/unframed").await;
+    let all: Vec<_> = response.headers.get_all(X_FRAME_OPTIONS).iter().collect();
     assert_eq!(all, ["DENY"]);
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_when_well_formed_and_made_when_not() {
+async fn a_well_formed_request_id_is_kept_and_another_is_replaced() {
     let app = app().await;
-    let answer = get(&app, "/text/1", "x-request-id", "trace-1.2").await;
-    assert_eq!(answer.header("x-request-id"), Some("trace-1.2"));
+    let response = get(&app, "/text/1", "x-request-id", "trace-1.2").await;
+    assert_eq!(response.header("x-request-id"), Some("trace-1.2"));
     for bad in ["a b", "a=b", "\"", &"x".repeat(129)] {
-        let answer = get(&app, "/text/1", "x-request-id", bad).await;
-        let made = answer.header("x-request-id").unwrap();
-        assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+        let response = get(&app, "/text/1", "x-request-id", bad).await;
+        let generated = response.header("x-request-id").unwrap();
+        assert!(
+            generated.len() == 32 && generated.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{generated}"
+        );
     }
 }
 
@@ -200,7 +203,7 @@ async fn static_files(folder: &std::path::Path) -> TestApp {
 }
 
 #[tokio::test]
-async fn a_static_file_is_kept_for_ever_under_its_version_only() {
+async fn a_static_file_may_be_cached_for_ever_under_its_version_only() {
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("static");
     std::fs::create_dir(&files).unwrap();
@@ -223,18 +226,18 @@ async fn a_static_file_is_kept_for_ever_under_its_version_only() {
         );
     }
     let tag = plain.header("etag").unwrap();
-    let kept = get(&app, "/static/site.css", "if-none-match", tag).await;
-    assert_eq!((kept.status.as_u16(), kept.header("vary")), (304, Some("accept-encoding")));
+    let not_modified = get(&app, "/static/site.css", "if-none-match", tag).await;
+    assert_eq!((not_modified.status.as_u16(), not_modified.header("vary")), (304, Some("accept-encoding")));
     for escape in
         ["/static/../outside.txt", "/static/%2e%2e/outside.txt", "/static/..%2foutside.txt", "/static/none"]
     {
-        let answer = app.get(escape).await;
-        assert_eq!(answer.status_line(), "404 Unknown Endpoint", "{escape}");
+        let response = app.get(escape).await;
+        assert_eq!(response.status_line(), "404 Unknown Endpoint", "{escape}");
     }
 }
 
 #[tokio::test]
-async fn a_range_or_a_condition_that_a_static_file_does_not_meet_is_said_as_such() {
+async fn a_range_or_a_condition_that_a_static_file_does_not_meet_is_416_or_412() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("site.css"), "body { color: green }").unwrap();
     let app = static_files(dir.path()).await;

@@ -1,4 +1,4 @@
-//! Exactly one line for each request, whatever becomes of it.
+//! Each request gets exactly one log line, whatever happens to it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use platform::services::Services;
 
 use platform::testing::{TestApp, until};
 
-async fn noted(context: Context) {
+async fn adds_fields(context: Context) {
     context.log("task_id", "t 1");
     context.log("items", "a\nb=c");
 }
@@ -31,7 +31,7 @@ async fn slow() {
 
 fn routes() -> Routes<Services> {
     Routes::new()
-        .route(Route::at("/noted/{id}").get(noted))
+        .route(Route::at("/fields/{id}").get(adds_fields))
         .route(Route::at("/streamed").get(streamed))
         .route(Route::at("/declared").get(declared))
         .route(Route::at("/slow").get(slow))
@@ -42,17 +42,17 @@ async fn app() -> TestApp {
 }
 
 #[tokio::test]
-async fn the_line_tells_the_request_the_answer_and_what_the_handler_added() {
+async fn the_line_has_the_request_the_response_and_the_fields_that_the_handler_added() {
     let app = app().await;
-    app.call(Method::GET, "/noted/7?secret=1", &[("x-request-id", "r1")], Body::empty()).await;
+    app.call(Method::GET, "/fields/7?secret=1", &[("x-request-id", "r1")], Body::empty()).await;
     let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
     for part in [
         "level=info",
         "logger=server.access",
         "request_id=r1",
         "method=GET",
-        "route=/noted/{id}",
-        "path=/noted/7",
+        "route=/fields/{id}",
+        "path=/fields/7",
         "status=200",
         "bytes=0",
         "duration_ms=",
@@ -60,7 +60,7 @@ async fn the_line_tells_the_request_the_answer_and_what_the_handler_added() {
     ] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
-    assert!(!line.contains("secret"), "a query can hold what no log should keep: {line}");
+    assert!(!line.contains("secret"), "a query may contain secrets: {line}");
     assert!(!line.contains(" b=c"), "a value must not look like a field: {line}");
 }
 
@@ -73,7 +73,7 @@ async fn the_level_follows_the_status() {
 }
 
 #[tokio::test]
-async fn a_streamed_answer_is_logged_at_its_end_with_its_bytes() {
+async fn a_streamed_response_is_logged_at_its_end_with_its_bytes() {
     let app = app().await;
     assert_eq!(app.get("/streamed").await.body, "abcd");
     let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
@@ -82,7 +82,7 @@ async fn a_streamed_answer_is_logged_at_its_end_with_its_bytes() {
 
 #[tokio::test]
 async fn a_body_of_a_declared_length_that_was_sent_is_not_aborted() {
-    // hyper stops at the last byte, and never asks for the end.
+    // hyper stops polling the body at its last byte, and never sees its end.
     let app = app().await;
     let address = app.listen().await.0;
     let body = reqwest::get(format!("http://{address}/declared")).await.unwrap().text().await.unwrap();
@@ -91,26 +91,26 @@ async fn a_body_of_a_declared_length_that_was_sent_is_not_aborted() {
     assert!(log.contains("bytes=4") && !log.contains("aborted"), "{log}");
 }
 
-/// The client may have the answer before its line is written.
+/// The client may have the response before its line is written.
 async fn wait_for_line(app: &TestApp) -> String {
     until(|| !app.log().is_empty()).await;
     app.log().pop().unwrap()
 }
 
-/// hyper and what is between copy it several times; with the request in it, it had 3,250 bytes.
+/// The future is copied several times on its way to hyper. When it contained the request, it had 3,250 bytes.
 #[tokio::test]
-async fn the_future_of_an_answer_is_small() {
+async fn the_future_of_a_response_is_small() {
     let app = app().await;
-    let answer = app.stack().respond(None, Request::default());
-    assert!(size_of_val(&answer) <= 1_024, "{}", size_of_val(&answer));
+    let future = app.stack().respond(None, Request::default());
+    assert!(size_of_val(&future) <= 1_024, "{}", size_of_val(&future));
 }
 
 #[tokio::test]
 async fn a_request_whose_client_goes_away_is_logged_as_499() {
     let app = app().await;
     let request = Request::get("/slow").header("host", "localhost").body(Body::empty()).unwrap();
-    let answer = app.stack().respond(None, request);
-    assert!(tokio::time::timeout(Duration::from_millis(20), answer).await.is_err());
+    let future = app.stack().respond(None, request);
+    assert!(tokio::time::timeout(Duration::from_millis(20), future).await.is_err());
     let [line] = &app.log()[..] else { panic!("{:?}", app.log()) };
     assert!(line.contains("status=499") && line.contains("aborted=true"), "{line}");
 }
@@ -125,7 +125,7 @@ async fn a_stream_that_is_not_read_to_its_end_is_logged_as_aborted() {
 }
 
 #[tokio::test]
-async fn a_path_cannot_start_a_second_record_or_drive_a_terminal() {
+async fn a_path_cannot_start_a_second_log_line_or_control_a_terminal() {
     let app = app().await;
     for path in ["/a%0D%0Alevel=error", "/a%1b[31m", "/a%00", "/a=b%22", "/%ff%fe"] {
         app.get(path).await;

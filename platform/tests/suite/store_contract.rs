@@ -139,9 +139,9 @@ contract! {
         update_first_of_a_path_through_a_value_changes_nothing
         delete_first_deletes_one
         delete_all_deletes_what_matches
-        delete_with_ids_counts_what_was_there
-        replace_changes_what_is_there_and_makes_nothing
-        a_page_comes_with_the_size_of_the_whole
+        delete_with_ids_counts_the_existing_documents
+        replace_changes_an_existing_document_and_creates_none
+        a_page_comes_with_the_total_count
         a_walk_in_chunks_sees_each_document_once
         a_walk_in_chunks_goes_on_beside_writes
         a_chunk_says_whether_there_is_a_next_one

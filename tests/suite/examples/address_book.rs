@@ -26,9 +26,9 @@ async fn the_endpoints_work_as_in_the_tutorial() {
     let list = client.get(&all).send().await.unwrap();
     assert_eq!((list.status().as_u16(), list.text().await.unwrap()), (200, "{}".to_owned()));
 
-    let made = client.post(&all).body(first.to_string()).send().await.unwrap();
-    assert_eq!(made.status(), 201);
-    let location = made.headers()["location"].to_str().unwrap().to_owned();
+    let created = client.post(&all).body(first.to_string()).send().await.unwrap();
+    assert_eq!(created.status(), 201);
+    let location = created.headers()["location"].to_str().unwrap().to_owned();
     let id = location.strip_prefix("/addresses/").unwrap();
     assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{location}");
     let one = server.url(&location);
@@ -40,8 +40,8 @@ async fn the_endpoints_work_as_in_the_tutorial() {
     assert!(refused.starts_with("HTTP/1.1 400 Invalid JSON body\r\n"), "{refused}");
 
     let read = async |url: &str| {
-        let answer = client.get(url).send().await.unwrap();
-        (answer.status().as_u16(), serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap())
+        let response = client.get(url).send().await.unwrap();
+        (response.status().as_u16(), serde_json::from_str::<Value>(&response.text().await.unwrap()).unwrap())
     };
     assert_eq!(read(&one).await, (200, first.clone()));
     assert_eq!(read(&all).await, (200, json!({id: first})));
@@ -70,9 +70,9 @@ async fn an_entry_comes_back_exactly_as_it_was_sent() {
         entries.push(json!({"full_name": "Ada", "addresses": [address], "emails": [], "phone_numbers": []}));
     }
     for entry in entries {
-        let made = app.post("/addresses", &entry).await;
-        assert_eq!(made.status, 201, "{:?}", made.json());
-        assert_eq!(app.get(made.header("location").unwrap()).await.json(), entry);
+        let created = app.post("/addresses", &entry).await;
+        assert_eq!(created.status, 201, "{:?}", created.json());
+        assert_eq!(app.get(created.header("location").unwrap()).await.json(), entry);
     }
 }
 
@@ -82,9 +82,9 @@ async fn every_field_that_breaks_the_schema_is_named() {
     let address = json!({"kind": "castle", "street_name": 7, "pincode": 1, "country": "c"});
     let entry =
         json!({"full_name": "Ada", "addresses": [address], "emails": [{"kind": "home", "email": "nobody"}]});
-    let answer = app.post("/addresses", entry).await;
-    assert_eq!(answer.status_line(), "400 JSON Schema validation failed");
-    let body = answer.json();
+    let response = app.post("/addresses", entry).await;
+    assert_eq!(response.status_line(), "400 JSON Schema validation failed");
+    let body = response.json();
     assert_eq!(body["message"], "JSON Schema validation failed");
     let errors = body["errors"].as_array().unwrap();
     let mut pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect();
@@ -104,9 +104,9 @@ async fn every_field_that_breaks_the_schema_is_named() {
 #[tokio::test]
 async fn a_rule_outside_the_schema_names_its_field_too() {
     let app = app().await;
-    let answer = app.post("/addresses", json!({"full_name": "  "})).await;
-    assert_eq!(answer.status_line(), "400 Invalid address entry");
-    assert_eq!(answer.json()["errors"], json!([{"pointer": "/full_name", "message": "is blank"}]));
+    let response = app.post("/addresses", json!({"full_name": "  "})).await;
+    assert_eq!(response.status_line(), "400 Invalid address entry");
+    assert_eq!(response.json()["errors"], json!([{"pointer": "/full_name", "message": "is blank"}]));
 }
 
 #[tokio::test]
@@ -114,13 +114,13 @@ async fn an_unknown_entry_is_404_for_every_method() {
     let app = app().await;
     for id in ["1234", "..%2f..%2fetc%2fpasswd", "%00", "a%20b", "%F0%9F%A6%80"] {
         let path = format!("/addresses/{id}");
-        let answers = [
+        let responses = [
             app.get(&path).await,
             app.put(&path, json!({"full_name": "Ada"})).await,
             app.delete(&path).await,
         ];
-        for answer in answers {
-            assert_eq!(answer.status_line(), "404 No Such Address", "{id}");
+        for response in responses {
+            assert_eq!(response.status_line(), "404 No Such Address", "{id}");
         }
     }
 }
@@ -132,9 +132,9 @@ async fn a_restart_finds_what_was_stored() {
     for url in [&["file:var/documents"], sqlite].concat() {
         let folder = tempfile::tempdir().unwrap();
         let mut server = PROGRAM.start_in(folder.path(), &["--db_url", url]);
-        let made =
+        let created =
             client.post(server.url("/addresses")).body(r#"{"full_name": "Ada"}"#).send().await.unwrap();
-        let location = made.headers()["location"].to_str().unwrap().to_owned();
+        let location = created.headers()["location"].to_str().unwrap().to_owned();
         server.signal("TERM");
         assert_eq!(server.wait(), Some(0));
         let server = PROGRAM.start_in(folder.path(), &["--db_url", url]);

@@ -1,17 +1,17 @@
-//! Resources: the answers and messages of the original boilerplate.
+//! Resources: the responses and messages of the original boilerplate.
 
 use serde_json::json;
 
 use crate::support::{PROGRAM, app};
 
 #[tokio::test]
-async fn a_resource_can_be_made_read_changed_and_removed() {
+async fn a_resource_can_be_created_read_changed_and_deleted() {
     let app = app().await;
     assert_eq!(app.get("/resources").await.json(), json!([]));
     let resource = json!({"id": "r1", "name": "one", "value": {"a": [1, null]}});
-    let made = app.post("/resources", &resource).await;
-    assert_eq!(made.status, 200);
-    assert!(made.body.is_empty());
+    let created = app.post("/resources", &resource).await;
+    assert_eq!(created.status, 200);
+    assert!(created.body.is_empty());
     assert_eq!(app.get("/resources/r1").await.json(), resource);
     assert_eq!(app.patch("/resources/r1", json!({"value": null})).await.status, 200);
     let changed = json!({"id": "r1", "name": "one", "value": null});
@@ -28,39 +28,39 @@ async fn an_id_that_exists_is_409_and_one_that_does_not_404() {
     let again = app.post("/resources", &resource).await;
     assert_eq!(again.status, 409);
     assert_eq!(again.json()["message"], "Resource with ID r1 already exists.");
-    for answer in [
+    for response in [
         app.get("/resources/r2").await,
         app.patch("/resources/r2", json!({"name": "x"})).await,
         app.delete("/resources/r2").await,
     ] {
-        assert_eq!(answer.status, 404);
-        assert_eq!(answer.json()["message"], "There is no resource with id r2.");
-        assert_eq!(answer.json()["status"], 404);
+        assert_eq!(response.status, 404);
+        assert_eq!(response.json()["message"], "There is no resource with id r2.");
+        assert_eq!(response.json()["status"], 404);
     }
 }
 
 #[tokio::test]
 async fn what_is_missing_in_a_request_is_named() {
     let app = app().await;
-    let answer = app.patch("/resources", json!({"name": "x"})).await;
-    assert_eq!(answer.status_line(), "400 Resource ID is compulsory for this service.");
-    let answer = app.delete("/resources").await;
-    assert_eq!(answer.status_line(), "400 No resource ID specified for deletion.");
+    let response = app.patch("/resources", json!({"name": "x"})).await;
+    assert_eq!(response.status_line(), "400 Resource ID is compulsory for this service.");
+    let response = app.delete("/resources").await;
+    assert_eq!(response.status_line(), "400 No resource ID specified for deletion.");
     app.post("/resources", json!({"id": "r1", "name": "one", "value": 1})).await;
-    let answer = app.patch("/resources/r1", json!({})).await;
-    assert_eq!(answer.status_line(), "400 Tried to update resource with an empty patch body.");
-    let answer = app.post("/resources", json!({"id": "r3"})).await;
-    assert_eq!(answer.status, 400);
-    assert!(answer.json()["errors"][0]["message"].as_str().unwrap().contains("`name`"));
+    let response = app.patch("/resources/r1", json!({})).await;
+    assert_eq!(response.status_line(), "400 Tried to update resource with an empty patch body.");
+    let response = app.post("/resources", json!({"id": "r3"})).await;
+    assert_eq!(response.status, 400);
+    assert!(response.json()["errors"][0]["message"].as_str().unwrap().contains("`name`"));
 }
 
 #[tokio::test]
 async fn an_id_that_is_a_query_is_refused() {
-    // The original handed it to MongoDB, where it matches everything.
+    // The original passed it to MongoDB, where it matches everything.
     let app = app().await;
-    let answer = app.post("/resources", json!({"id": {"$ne": null}, "name": "n", "value": 1})).await;
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.json()["errors"][0]["pointer"], "/id");
+    let response = app.post("/resources", json!({"id": {"$ne": null}, "name": "n", "value": 1})).await;
+    assert_eq!(response.status, 400);
+    assert_eq!(response.json()["errors"][0]["pointer"], "/id");
     assert_eq!(app.get("/resources").await.json(), json!([]));
 }
 
@@ -79,12 +79,12 @@ async fn hostile_ids_stay_ids() {
 #[tokio::test]
 async fn an_id_with_nul_is_refused_and_names_no_resource() {
     let app = app().await;
-    let answer = app.post("/resources", json!({"id": "a\0", "name": "n", "value": 1})).await;
-    assert_eq!(answer.status_line(), "400 Id With NUL");
-    assert_eq!(answer.json()["errors"][0]["pointer"], "/id");
+    let response = app.post("/resources", json!({"id": "a\0", "name": "n", "value": 1})).await;
+    assert_eq!(response.status_line(), "400 Id With NUL");
+    assert_eq!(response.json()["errors"][0]["pointer"], "/id");
     assert_eq!(app.get("/resources/a%00").await.status, 404);
-    let answer = app.post("/resources", json!({"id": "a", "name": "n", "value": ["\0"]})).await;
-    assert_eq!(answer.json()["errors"][0]["pointer"], "/value/0");
+    let response = app.post("/resources", json!({"id": "a", "name": "n", "value": ["\0"]})).await;
+    assert_eq!(response.json()["errors"][0]["pointer"], "/value/0");
 }
 
 /// JSON in a string in JSON, `levels` times; each level is an object of one key, inside `brackets` arrays. With the

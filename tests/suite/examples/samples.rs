@@ -1,4 +1,4 @@
-//! Sample documents and the schema that they have to meet.
+//! Sample documents, and the schema that they must match.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub fn samples(folder: &str) -> Vec<Value> {
     files.map(|text| serde_json::from_slice(&text).unwrap()).collect()
 }
 
-/// Checks that the documents meet the schema, and that it would refuse another one.
+/// Checks that the documents match the schema, and that a document of another shape does not.
 pub fn assert_samples_meet(schema: &str, samples: &[Value]) {
     let schema = Schema::parse("of the samples", schema).unwrap();
     assert!(samples.len() >= 2);

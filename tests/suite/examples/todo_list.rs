@@ -22,12 +22,12 @@ async fn the_endpoints_work_as_in_the_tutorial() {
     let client = reqwest::Client::new();
     let all = server.url("/tasks");
     let read = async |url: &str| {
-        let answer = client.get(url).send().await.unwrap();
-        (answer.status().as_u16(), serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap())
+        let response = client.get(url).send().await.unwrap();
+        (response.status().as_u16(), serde_json::from_str::<Value>(&response.text().await.unwrap()).unwrap())
     };
-    let made = client.post(&all).body(r#"{"title": "Task1"}"#).send().await.unwrap();
-    assert_eq!(made.status(), 201);
-    let location = made.headers()["location"].to_str().unwrap().to_owned();
+    let created = client.post(&all).body(r#"{"title": "Task1"}"#).send().await.unwrap();
+    assert_eq!(created.status(), 201);
+    let location = created.headers()["location"].to_str().unwrap().to_owned();
     let id = location.strip_prefix("/tasks/").unwrap();
     let one = server.url(&location);
     assert_eq!(read(&one).await, (200, json!({"title": "Task1"})));
@@ -44,9 +44,9 @@ async fn the_endpoints_work_as_in_the_tutorial() {
 async fn every_sample_comes_back_as_it_was_sent() {
     let app = app().await;
     for task in samples() {
-        let made = app.post("/tasks", &task).await;
-        assert_eq!(made.status, 201);
-        assert_eq!(app.get(made.header("location").unwrap()).await.json(), task);
+        let created = app.post("/tasks", &task).await;
+        assert_eq!(created.status, 201);
+        assert_eq!(app.get(created.header("location").unwrap()).await.json(), task);
     }
 }
 
@@ -56,8 +56,8 @@ async fn a_task_that_breaks_the_schema_is_refused() {
     for task in
         [json!({}), json!({"title": ""}), json!({"title": "t", "priority": "now"}), json!({"title": 1})]
     {
-        let answer = app.post("/tasks", &task).await;
-        assert_eq!(answer.status_line(), "400 JSON Schema validation failed", "{task}");
-        assert!(!answer.json()["errors"].as_array().unwrap().is_empty());
+        let response = app.post("/tasks", &task).await;
+        assert_eq!(response.status_line(), "400 JSON Schema validation failed", "{task}");
+        assert!(!response.json()["errors"].as_array().unwrap().is_empty());
     }
 }

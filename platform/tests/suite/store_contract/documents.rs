@@ -147,7 +147,7 @@ pub(super) async fn a_key_that_serde_json_would_interpret_is_refused(store: Arc<
     let things = things(&store);
     let id = things.insert(&anything(json!({"a": 1}))).await.unwrap();
     for key in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
-        // Made by a handler: a request body with such a key would be refused before.
+        // A value that a handler made: a request body with such a key is refused before it reaches the store.
         let mut object = Fields::new();
         object.insert(key.to_owned(), json!("[1]"));
         let value = Value::Array(vec![Value::Object(object)]);

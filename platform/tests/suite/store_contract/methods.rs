@@ -78,14 +78,14 @@ pub(super) async fn insert_many_stores_none_when_one_is_refused(store: Arc<dyn D
 
 pub(super) async fn upsert_creates_then_replaces(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
-    let made = people.upsert(field("name").eq("Ada"), &person("Ada", 36)).await.unwrap();
-    assert_eq!((made.version, made.created), (1, true));
+    let created = people.upsert(field("name").eq("Ada"), &person("Ada", 36)).await.unwrap();
+    assert_eq!((created.version, created.created), (1, true));
     let again = people.upsert(field("name").eq("Ada"), &person("Ada", 37)).await.unwrap();
-    assert_eq!((&again.id, again.version, again.created), (&made.id, 2, false));
+    assert_eq!((&again.id, again.version, again.created), (&created.id, 2, false));
     let named = people.upsert(Filter::id("bob"), &person("Bob", 20)).await.unwrap();
     assert_eq!((named.id.as_str(), named.created), ("bob", true));
     assert_eq!(people.count(Filter::all()).await.unwrap(), 2);
-    assert_eq!(people.get(&made.id).await.unwrap().unwrap().value.age, 37);
+    assert_eq!(people.get(&created.id).await.unwrap().unwrap().value.age, 37);
 }
 
 pub(super) async fn update_first_changes_the_fields_named_and_no_other(store: Arc<dyn DocumentStore>) {
@@ -129,16 +129,16 @@ pub(super) async fn delete_all_deletes_what_matches(store: Arc<dyn DocumentStore
     assert_eq!(people.count(Filter::all()).await.unwrap(), 0);
 }
 
-pub(super) async fn delete_with_ids_counts_what_was_there(store: Arc<dyn DocumentStore>) {
+pub(super) async fn delete_with_ids_counts_the_existing_documents(store: Arc<dyn DocumentStore>) {
     let (people, ids) = three(&store).await;
-    let asked = [ids[0].as_str(), "nobody", &ids[2], &ids[0]];
-    assert_eq!(people.delete_with_ids(&asked).await.unwrap(), 2);
+    let given = [ids[0].as_str(), "nobody", &ids[2], &ids[0]];
+    assert_eq!(people.delete_with_ids(&given).await.unwrap(), 2);
     assert_eq!(names(people.get_all(Filter::all()).await.unwrap()), ["Bob"]);
     assert_eq!(people.delete_with_ids::<&str>(&[]).await.unwrap(), 0);
     assert_eq!(people.count(Filter::all()).await.unwrap(), 1);
 }
 
-pub(super) async fn replace_changes_what_is_there_and_makes_nothing(store: Arc<dyn DocumentStore>) {
+pub(super) async fn replace_changes_an_existing_document_and_creates_none(store: Arc<dyn DocumentStore>) {
     let (people, ids) = three(&store).await;
     assert_eq!(people.replace(&ids[1], Expected::Any, &person("Bert", 21)).await.unwrap(), Some(2));
     assert_eq!(people.get(&ids[1]).await.unwrap().unwrap().value, person("Bert", 21));
@@ -148,7 +148,7 @@ pub(super) async fn replace_changes_what_is_there_and_makes_nothing(store: Arc<d
     assert_eq!(people.count(Filter::all()).await.unwrap(), 3);
 }
 
-pub(super) async fn a_page_comes_with_the_size_of_the_whole(store: Arc<dyn DocumentStore>) {
+pub(super) async fn a_page_comes_with_the_total_count(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
     people.insert_many(&(0..10).map(|age| person("P", age)).collect::<Vec<_>>()).await.unwrap();
     let page = Page { offset: 2, limit: Some(3) };
@@ -188,7 +188,7 @@ pub(super) async fn a_walk_in_chunks_goes_on_beside_writes(store: Arc<dyn Docume
     }
     let first = things.get_page_after(Filter::all(), None, 2).await.unwrap();
     assert_eq!(first.next.as_deref(), Some("d"));
-    // The document at which the next chunk begins may be gone, and others may have come on both sides of it.
+    // The last document of a chunk may be deleted, and others inserted before and after it.
     things.delete_with_ids(&["d"]).await.unwrap();
     for id in ["a", "e"] {
         things.insert_with_id(id, &anything(serde_json::json!({}))).await.unwrap();
@@ -205,12 +205,12 @@ pub(super) async fn a_chunk_says_whether_there_is_a_next_one(store: Arc<dyn Docu
         (chunk.items.len(), chunk.next)
     };
     assert_eq!(chunk(None, 2).await, (2, Some(ids[1].clone())));
-    // As many as there are: there is no next one.
+    // Exactly as many as there are: there is no next chunk.
     assert_eq!(chunk(None, 3).await, (3, None));
     assert_eq!(chunk(Some(&ids[0]), 2).await, (2, None));
     assert_eq!(chunk(Some(&ids[2]), 2).await, (0, None));
     assert_eq!(chunk(None, 0).await, (0, None));
-    // `after` is any text, and needs not be an id: "z" is greater than any of these.
+    // `after` is any text, and need not be an id: "z" is greater than any of these.
     assert_eq!(chunk(Some(""), 9).await, (3, None));
     assert_eq!(chunk(Some("z\0"), 9).await, (0, None));
     // A filter of the deepest nesting: `after` does not count.
