@@ -88,7 +88,9 @@ fn imports_within(parent: &str, files: &[(String, String)]) -> Imports {
         imports.entry(module[1].clone()).or_default().extend(others);
     }
     let known: BTreeSet<String> = imports.keys().cloned().collect();
-    imports.values_mut().for_each(|others| others.retain(|other| known.contains(other)));
+    for others in imports.values_mut() {
+        others.retain(|other| known.contains(other));
+    }
     imports
 }
 
