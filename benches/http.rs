@@ -201,7 +201,7 @@ impl Pair {
         Ok(Self { servers: [bare, real], ids: [bare::ID.to_owned(), entry], pinned, _folder: folder })
     }
 
-    /// One round of load on each server, the bare one first in every second round. `None` if the real one lacks the route.
+    /// One round of load on each server, the bare one first in every second round. `None` if the real one lacks it.
     fn measure(&self, round: u64, route: &Route, load: Load) -> Result<Option<[Sample; 2]>> {
         let paths = [0, 1].map(|side| route.paths[side].replace("{id}", &self.ids[side]));
         if is_missing(self.servers[1].address, &paths[1])? {

@@ -21,11 +21,11 @@ use crate::error::{Error, Kind};
 
 /// The minimum data rate of a body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct MinDataRate {
     /// How long the body may be slower.
     pub(super) grace: Duration,
     /// Bytes per second after that; 0 means no minimum.
-    pub(super) min_rate: u64,
+    pub(super) bytes_per_second: u64,
 }
 
 /// A body that fails as soon as it is too large or too slow. The error is also kept in the context of the request,
@@ -38,20 +38,20 @@ pub(super) struct BoundedBody {
     /// How many bytes have been read.
     read: u64,
     limit: u64,
-    min_rate: Option<Pace>,
+    min_rate: Option<MinDataRate>,
     /// When the server first had to wait for the body.
     since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl BoundedBody {
-    pub(super) fn new(inner: Body, limit: u64, min_rate: Option<Pace>, context: Context) -> Self {
-        let min_rate = min_rate.filter(|min| min.min_rate > 0);
+    pub(super) fn new(inner: Body, limit: u64, min_rate: Option<MinDataRate>, context: Context) -> Self {
+        let min_rate = min_rate.filter(|min| min.bytes_per_second > 0);
         Self { inner, context, peer: None, read: 0, limit, min_rate, since: None, sleep: None }
     }
 
     /// Notifies this peer when the body has been read to its end.
-    pub(super) fn of(mut self, peer: Option<Peer>) -> Self {
+    pub(super) fn notify(mut self, peer: Option<Peer>) -> Self {
         self.peer = peer;
         self
     }
@@ -70,7 +70,7 @@ impl BoundedBody {
 
     /// Ready when the body is too slow. Otherwise wakes the task at the time when it would be.
     fn poll_too_slow(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        let Some(Pace { grace, min_rate: bytes_per_second }) = self.min_rate else { return Poll::Pending };
+        let Some(MinDataRate { grace, bytes_per_second }) = self.min_rate else { return Poll::Pending };
         let since = *self.since.get_or_insert_with(Instant::now);
         let at_min_rate = Duration::from_millis(self.read.saturating_mul(1_000) / bytes_per_second);
         let deadline = since + grace + at_min_rate;

@@ -26,7 +26,7 @@ const LEVEL: i32 = 4;
 
 /// Compresses the response. If the client does not accept it, only adds the `Vary` header.
 pub(super) async fn apply(response: &mut Response, accept: Option<&HeaderValue>, min_size: u64) {
-    if !worth_it(response, min_size) {
+    if !is_compressible(response, min_size) {
         return;
     }
     match accept {
@@ -64,7 +64,7 @@ pub(super) fn add_vary(response: &mut Response) {
 }
 
 /// Whether this response is compressed for a client that accepts it.
-pub(super) fn worth_it(response: &Response, min_size: u64) -> bool {
+pub(super) fn is_compressible(response: &Response, min_size: u64) -> bool {
     let headers = response.headers();
     let size = response.body().size_hint();
     size.exact().is_none_or(|exact| exact > 0 && exact >= min_size)

@@ -58,14 +58,14 @@ impl Cors {
     }
 
     /// Adds the headers of a response that is not one to a preflight.
-    pub(super) fn answer(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    pub(super) fn add_headers(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         if self.allow(origin, headers) {
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
         }
     }
 
     /// Adds the headers of the response to a preflight.
-    pub(super) fn preflight(
+    pub(super) fn add_preflight_headers(
         &self,
         origin: Option<&HeaderValue>,
         allow: &HeaderValue,

@@ -53,7 +53,7 @@ impl Encoding {
     /// The decompressed body; its size is not limited yet. Not inlined, so that the decoders take no space on the stack
     /// of requests without compression.
     #[inline(never)]
-    pub(super) fn undo(self, body: Body) -> Body {
+    pub(super) fn decode(self, body: Body) -> Body {
         let compressed = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
         match self {
             Self::Gzip => {

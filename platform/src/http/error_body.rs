@@ -68,7 +68,7 @@ struct Problem<'a> {
 /// An error in the extensions of a response. The middleware takes it out and writes the body, because only the
 /// middleware knows the request.
 #[derive(Clone)]
-pub(super) struct Refusal(pub(super) Arc<Error>);
+pub(super) struct ErrorExtension(pub(super) Arc<Error>);
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
@@ -81,13 +81,13 @@ impl IntoResponse for Error {
                 response.headers_mut().append(name, value);
             }
         }
-        response.extensions_mut().insert(Refusal(Arc::new(self)));
+        response.extensions_mut().insert(ErrorExtension(Arc::new(self)));
         response
     }
 }
 
 /// What an error body needs to know about the request and the server.
-pub(super) struct Asked<'a> {
+pub(super) struct RequestInfo<'a> {
     pub(super) method: &'a str,
     pub(super) uri: &'a str,
     pub(super) request_id: &'a str,
@@ -100,7 +100,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// Writes the error into the response: body, content type, status and reason phrase. Other headers are kept.
-pub(super) fn write(response: &mut Response, error: &Error, request: &Asked<'_>) {
+pub(super) fn write(response: &mut Response, error: &Error, request: &RequestInfo<'_>) {
     let trace = request.debug.then(|| error.trace());
     let (status, errors) = (error.status(), error.errors());
     let (method, uri, request_id) = (request.method, request.uri, request.request_id);
@@ -139,7 +139,7 @@ pub(super) fn write(response: &mut Response, error: &Error, request: &Asked<'_>)
 
 /// Makes an error of an error response that does not come from [`Error`]: with its status, and its text as the message.
 /// `None` when the handler wrote a body of its own, as JSON or as a page.
-pub(super) fn foreign(response: &mut Response) -> Option<Error> {
+pub(super) fn from_response(response: &mut Response) -> Option<Error> {
     if has_own_body(response) {
         None
     } else {

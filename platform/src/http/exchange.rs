@@ -75,7 +75,7 @@ impl Exchange {
     }
 
     /// The method whose handler is called: GET for HEAD.
-    pub(super) fn handled_as(&self) -> &Method {
+    pub(super) fn handler_method(&self) -> &Method {
         if self.method == Method::HEAD { &Method::GET } else { &self.method }
     }
 
@@ -97,14 +97,14 @@ impl Exchange {
     }
 
     /// Keeps the error for the log line.
-    pub(super) fn failed(&self, error: Arc<Error>) {
+    pub(super) fn set_error(&self, error: Arc<Error>) {
         // A response has one error; a second one is a consequence of the first.
         let _ = self.error.set(error);
     }
 
     /// Keeps status and size of the response for the log line. True when the body is complete: then the line can be
     /// written now.
-    pub(super) fn conclude(&mut self, response: &Response) -> bool {
+    pub(super) fn record_response(&mut self, response: &Response) -> bool {
         self.status = response.status().as_u16();
         let length = response.body().size_hint().exact();
         self.bytes = length.unwrap_or(0);
@@ -114,14 +114,14 @@ impl Exchange {
 
     /// Writes the line when the upgraded connection ends. A request without a socket has no connection: its line is
     /// written now.
-    pub(super) fn follow_upgrade(self) {
+    pub(super) fn log_at_upgrade_end(self) {
         if let Some(peer) = self.peer().cloned() {
             peer.upgrade(self);
         }
     }
 
     /// Writes the line at the end of a body whose length is not known yet.
-    pub(super) fn follow_body(self, response: Response) -> Response {
+    pub(super) fn log_at_body_end(self, response: Response) -> Response {
         let declared =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         response.map(|body| Body::new(LoggedBody { inner: body, declared, exchange: self }))
@@ -224,7 +224,7 @@ impl HttpBody for LoggedBody {
                 let complete = self.declared == Some(self.exchange.bytes) || self.inner.is_end_stream();
                 self.exchange.aborted = !complete;
             }
-            Some(Err(error)) => self.exchange.failed(Arc::new(Error::internal(error.to_string()))),
+            Some(Err(error)) => self.exchange.set_error(Arc::new(Error::internal(error.to_string()))),
             None => {
                 self.exchange.aborted = false;
                 self.exchange.write_line();

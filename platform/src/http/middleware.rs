@@ -26,12 +26,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http_body::Body as _;
 
-use super::body::{self, BoundedBody, Pace};
+use super::body::{self, BoundedBody, MinDataRate};
 use super::compression;
 use super::context::{Client, Context, Core};
 use super::cross_site;
 use super::decompression::Encoding;
-use super::error_body::{self, Asked, ErrorFormat, Refusal};
+use super::error_body::{self, ErrorExtension, ErrorFormat, RequestInfo};
 use super::etag;
 use super::exchange::Exchange;
 use super::layer::Layers;
@@ -117,14 +117,14 @@ impl Stack {
                 Err(response) => response,
             };
             self.finalize(&exchange, &mut response).await;
-            let complete = exchange.conclude(&response);
+            let complete = exchange.record_response(&response);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                exchange.follow_upgrade();
+                exchange.log_at_upgrade_end();
                 response
             } else if complete {
                 response
             } else {
-                exchange.follow_body(response)
+                exchange.log_at_body_end(response)
             }
         }
     }
@@ -155,7 +155,7 @@ impl Stack {
             }
             (admitted, false) => {
                 extend(request.extensions_mut(), context, true);
-                let (context, method) = (context.clone(), exchange.handled_as().clone());
+                let (context, method) = (context.clone(), exchange.handler_method().clone());
                 let refusal = admitted.err();
                 let inner = move |request| {
                     let handler = context.route().and_then(|route| route.handler(&method));
@@ -211,7 +211,7 @@ impl Stack {
         if let Some(date) = date {
             response.headers_mut().insert(DATE, date);
         }
-        exchange.conclude(&response);
+        exchange.record_response(&response);
         error_body::to_bytes(response)
     }
 
@@ -231,7 +231,7 @@ impl Stack {
             let unknown = || Error::not_found("Unknown Endpoint").into_response();
             return Err(if whole { StatusCode::NO_CONTENT.into_response() } else { unknown() });
         };
-        let Some(handler) = route.handler(exchange.handled_as()) else {
+        let Some(handler) = route.handler(exchange.handler_method()) else {
             if exchange.method == Method::OPTIONS {
                 return Err(options(route, request));
             }
@@ -258,7 +258,7 @@ impl Stack {
         Ok(handler)
     }
 
-    /// Bounds the size and the pace of the body, and decompresses it.
+    /// Bounds the size and the data rate of the body, and decompresses it.
     fn admit_body(
         &self,
         exchange: &Exchange,
@@ -276,18 +276,21 @@ impl Stack {
         };
         // This is the limit; that of axum's own extractors, 2 MB, is lifted.
         DefaultBodyLimit::disable().apply(request);
-        let pace =
-            Pace { grace: self.settings.body_grace.get(), min_rate: self.settings.body_min_rate.get() };
+        let min_rate = MinDataRate {
+            grace: self.settings.body_grace.get(),
+            bytes_per_second: self.settings.body_min_rate.get(),
+        };
         let context = &exchange.context;
         let wire = std::mem::take(request.body_mut());
-        let wire = BoundedBody::new(wire, limit, Some(pace), context.clone()).of(exchange.peer().cloned());
+        let wire =
+            BoundedBody::new(wire, limit, Some(min_rate), context.clone()).notify(exchange.peer().cloned());
         *request.body_mut() = match encoding {
             None => Body::new(wire),
             Some(encoding) => {
                 request.headers_mut().remove(CONTENT_ENCODING);
                 request.headers_mut().remove(CONTENT_LENGTH);
                 // Bounded again: 500 kB of gzip can be a gigabyte.
-                let inside = encoding.undo(Body::new(wire));
+                let inside = encoding.decode(Body::new(wire));
                 Body::new(BoundedBody::new(inside, limit, None, context.clone()))
             }
         };
@@ -296,7 +299,7 @@ impl Stack {
 
     /// Waits for the handler: within its time, and with a panic turned into a response.
     async fn run(&self, exchange: &Exchange, handling: BoxFuture<'static, Response>) -> Response {
-        let handler = exchange.context.route().and_then(|route| route.handler(exchange.handled_as()));
+        let handler = exchange.context.route().and_then(|route| route.handler(exchange.handler_method()));
         let timeout = handler.and_then(|handler| handler.timeout);
         let timeout = timeout.unwrap_or_else(|| self.settings.request_timeout.get());
         let handling = AssertUnwindSafe(handling).catch_unwind();
@@ -317,7 +320,7 @@ impl Stack {
         if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
             && exchange.method != Method::OPTIONS
         {
-            cors.answer(exchange.origin.as_ref(), response.headers_mut());
+            cors.add_headers(exchange.origin.as_ref(), response.headers_mut());
         }
     }
 
@@ -329,18 +332,18 @@ impl Stack {
         if !status.is_client_error() && !status.is_server_error() {
             return;
         }
-        let refusal = response.extensions_mut().remove::<Refusal>();
+        let refusal = response.extensions_mut().remove::<ErrorExtension>();
         let mounted = exchange.context.route().is_some_and(|route| route.mounted);
         let error = match (exchange.context.take_body_failure(), refusal) {
             (Some(failure), _) => Arc::new(failure),
-            (None, Some(Refusal(error))) => error,
+            (None, Some(ErrorExtension(error))) => error,
             (None, None) if mounted => return,
-            (None, None) => match error_body::foreign(response) {
+            (None, None) => match error_body::from_response(response) {
                 Some(error) => Arc::new(error),
                 None => return,
             },
         };
-        let asked = Asked {
+        let info = RequestInfo {
             method: exchange.method.as_str(),
             uri: exchange.path(),
             request_id: exchange.context.request_id(),
@@ -348,11 +351,11 @@ impl Stack {
             debug: self.debug,
             format: self.error_format,
         };
-        error_body::write(response, &error, &asked);
+        error_body::write(response, &error, &info);
         if error.kind() == Kind::RequestTimeout {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        exchange.failed(error);
+        exchange.set_error(error);
     }
 
     /// The security headers and the request id. The response's own headers win.
@@ -391,9 +394,14 @@ fn options(route: &RouteInfo, request: &Request) -> Response {
     if let Some(cors) = &route.cors {
         let origin = asked.get(ORIGIN);
         if origin.is_some() && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
-            cors.preflight(origin, &route.allow, asked.get(ACCESS_CONTROL_REQUEST_HEADERS), headers);
+            cors.add_preflight_headers(
+                origin,
+                &route.allow,
+                asked.get(ACCESS_CONTROL_REQUEST_HEADERS),
+                headers,
+            );
         } else {
-            cors.answer(origin, headers);
+            cors.add_headers(origin, headers);
         }
     }
     response
@@ -423,7 +431,8 @@ fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) -> Res
     let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
     if fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
         // RFC 9110, section 15.4.5: a 304 has the `Vary` of the response that it stands for.
-        if settings.compression && compression::worth_it(response, settings.compression_min_size.get()) {
+        if settings.compression && compression::is_compressible(response, settings.compression_min_size.get())
+        {
             compression::add_vary(response);
         }
         *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -117,7 +117,7 @@ async fn the_limit_counts_the_bytes_after_decompression() {
             assert_eq!(response.status_line(), "413 Payload Too Large", "{encoding} {path}");
         }
     }
-    // The control: a compressed body is read where the limit is not below its size after decompression.
+    // The control: a compressed body is read where the limit allows its size after decompression.
     assert_eq!(post(&app, "/large", "gzip", gzip(&vec![b'x'; 2 * MIB])).await.json(), 2 * MIB);
 }
 

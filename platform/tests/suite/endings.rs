@@ -127,7 +127,7 @@ async fn a_connection_whose_client_read_slowly_is_closed_when_idle() {
 
 #[tokio::test]
 async fn a_response_that_takes_longer_than_the_header_timeout_is_not_cut() {
-    // Without `ETag`, so that the body is sent without any look at it.
+    // Without `ETag`: the test is about the connection alone.
     let settings = [("SERVER__HTTP__HEADER_TIMEOUT", "300ms"), ("SERVER__HTTP__ETAG", "false")];
     let (_, server, _) = serve(&settings).await;
     client(move || {

@@ -266,7 +266,7 @@ async fn a_duplicate_key_is_refused_with_and_without_a_schema() {
 }
 
 #[tokio::test]
-async fn the_log_names_the_fields_that_were_refused_and_not_their_values() {
+async fn the_log_names_the_refused_fields_and_not_their_values() {
     let app = app().await;
     app.post("/numbers", r#"{"a": 1, "b": "hunter2", "c": "hunter2", "d": "hunter2", "e": "hunter2"}"#).await;
     let line = app.log().pop().unwrap();

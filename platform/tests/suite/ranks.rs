@@ -94,8 +94,8 @@ fn imports_within(parent: &str, files: &[(String, String)]) -> Imports {
     imports
 }
 
-/// The files in circles, and those that import them: what is left when again and again each file is removed that
-/// imports none of the others left.
+/// The files in circles, and the files that import them. Removes all files that import none of the others, as often as
+/// there are such files.
 fn in_circles(mut imports: Imports) -> BTreeSet<String> {
     loop {
         let left: BTreeSet<String> = imports.keys().cloned().collect();

@@ -115,7 +115,7 @@ contract! {
         a_created_document_can_be_read_back
         a_document_comes_back_exactly_as_it_was_sent
         a_random_float_comes_back_to_the_last_bit
-        hostile_ids_stay_apart
+        hostile_ids_do_not_collide
         an_id_that_is_empty_or_too_long_is_refused
         a_document_nested_too_deeply_is_refused
         a_document_of_the_deepest_nesting_comes_back
@@ -128,7 +128,7 @@ contract! {
         a_ping_succeeds
     }
     methods {
-        get_first_is_the_oldest
+        get_first_returns_the_oldest
         get_all_is_in_the_order_of_the_ids
         get_all_sorted_is_in_the_order_asked_for
         insert_with_id_refuses_an_id_that_exists
@@ -143,9 +143,9 @@ contract! {
         replace_changes_an_existing_document_and_creates_none
         a_page_comes_with_the_total_count
         a_walk_in_chunks_sees_each_document_once
-        a_walk_in_chunks_goes_on_beside_writes
+        a_walk_in_chunks_continues_while_others_write
         a_chunk_says_whether_there_is_a_next_one
-        a_stream_ends_after_the_last
+        a_stream_ends_after_the_last_document
         count_and_exists_agree
         an_empty_collection_accepts_every_method
     }
@@ -156,7 +156,7 @@ contract! {
         null_missing_and_present_are_distinct
         texts_are_compared_bytewise
         an_operand_with_nul_is_compared_as_any_other
-        a_filter_combines
+        filters_can_be_combined
         a_page_beyond_the_end_is_empty
         a_path_may_have_any_letters_that_are_allowed
         a_text_that_looks_like_a_query_is_a_text
@@ -202,8 +202,8 @@ macro_rules! durable {
 }
 
 durable! {
-    a_restart_finds_what_was_stored
-    two_handles_see_each_other
+    stored_documents_survive_a_restart
+    two_handles_see_the_writes_of_each_other
     compare_and_set_over_two_handles_loses_no_write
     hostile_ids_stay_inside_the_folder
 }

@@ -126,7 +126,7 @@ async fn an_unknown_entry_is_404_for_every_method() {
 }
 
 #[tokio::test]
-async fn a_restart_finds_what_was_stored() {
+async fn stored_entries_survive_a_restart() {
     let client = reqwest::Client::new();
     let sqlite: &[&str] = if cfg!(feature = "sqlite") { &["sqlite:var/server.sqlite"] } else { &[] };
     for url in [&["file:var/documents"], sqlite].concat() {

@@ -1,4 +1,4 @@
-//! The home page: HTML that lists the routes, with a stylesheet that can be kept for ever.
+//! The home page: HTML that lists the routes, with a stylesheet that can be cached for ever.
 
 use crate::support::app;
 

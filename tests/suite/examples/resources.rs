@@ -40,7 +40,7 @@ async fn an_id_that_exists_is_409_and_one_that_does_not_404() {
 }
 
 #[tokio::test]
-async fn what_is_missing_in_a_request_is_named() {
+async fn a_missing_id_or_field_is_named() {
     let app = app().await;
     let response = app.patch("/resources", json!({"name": "x"})).await;
     assert_eq!(response.status_line(), "400 Resource ID is compulsory for this service.");
@@ -65,7 +65,7 @@ async fn an_id_that_is_a_query_is_refused() {
 }
 
 #[tokio::test]
-async fn hostile_ids_stay_ids() {
+async fn hostile_ids_are_kept_as_they_are() {
     let app = app().await;
     for (id, path) in
         [("../x", "..%2Fx"), ("a/b", "a%2Fb"), ("\u{1}", "%01"), ("Ä", "%C3%84"), ("a b", "a%20b")]

@@ -97,7 +97,7 @@ pub(super) fn hostile_ids() -> Vec<String> {
     ids
 }
 
-pub(super) async fn hostile_ids_stay_apart(store: Arc<dyn DocumentStore>) {
+pub(super) async fn hostile_ids_do_not_collide(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
     let ids = hostile_ids();
     for (age, id) in (0..).zip(&ids) {

@@ -6,7 +6,7 @@ use super::concurrency::race;
 use super::documents::hostile_ids;
 use super::{TestStore, people, person};
 
-pub(super) async fn a_restart_finds_what_was_stored(test_store: TestStore) {
+pub(super) async fn stored_documents_survive_a_restart(test_store: TestStore) {
     let store = test_store.open().await;
     let id = people(&store).insert(&person("Ada", 36)).await.unwrap();
     people(&store).replace(&id, Expected::Any, &person("Ada", 37)).await.unwrap();
@@ -20,7 +20,7 @@ pub(super) async fn a_restart_finds_what_was_stored(test_store: TestStore) {
     assert_eq!((&all[0].id, all[0].version, &all[0].value), (&id, 2, &person("Ada", 37)));
 }
 
-pub(super) async fn two_handles_see_each_other(test_store: TestStore) {
+pub(super) async fn two_handles_see_the_writes_of_each_other(test_store: TestStore) {
     let (one, other) = (test_store.open().await, test_store.open().await);
     let id = people(&one).insert(&person("Ada", 36)).await.unwrap();
     assert_eq!(people(&other).get(&id).await.unwrap().unwrap().value, person("Ada", 36));

@@ -22,7 +22,7 @@ fn names(found: Vec<Stored<Person>>) -> Vec<String> {
     found.into_iter().map(|stored| stored.value.name).collect()
 }
 
-pub(super) async fn get_first_is_the_oldest(store: Arc<dyn DocumentStore>) {
+pub(super) async fn get_first_returns_the_oldest(store: Arc<dyn DocumentStore>) {
     let (people, ids) = three(&store).await;
     let first = people.get_first(field("age").eq(36)).await.unwrap().unwrap();
     assert_eq!((first.id, first.value.name.as_str()), (ids[0].clone(), "Ada"));
@@ -181,7 +181,7 @@ pub(super) async fn a_walk_in_chunks_sees_each_document_once(store: Arc<dyn Docu
     }
 }
 
-pub(super) async fn a_walk_in_chunks_goes_on_beside_writes(store: Arc<dyn DocumentStore>) {
+pub(super) async fn a_walk_in_chunks_continues_while_others_write(store: Arc<dyn DocumentStore>) {
     let things = things(&store);
     for id in ["b", "d", "f", "h"] {
         things.insert_with_id(id, &anything(serde_json::json!({}))).await.unwrap();
@@ -221,7 +221,7 @@ pub(super) async fn a_chunk_says_whether_there_is_a_next_one(store: Arc<dyn Docu
     assert_eq!(error.kind(), Kind::BadRequest);
 }
 
-pub(super) async fn a_stream_ends_after_the_last(store: Arc<dyn DocumentStore>) {
+pub(super) async fn a_stream_ends_after_the_last_document(store: Arc<dyn DocumentStore>) {
     let people = people(&store);
     // Twice the size of a chunk, so that the last chunk is full.
     people.insert_many(&(0..512).map(|age| person("P", age)).collect::<Vec<_>>()).await.unwrap();

@@ -187,7 +187,7 @@ pub(super) async fn an_operand_with_nul_is_compared_as_any_other(store: Arc<dyn 
     }
 }
 
-pub(super) async fn a_filter_combines(store: Arc<dyn DocumentStore>) {
+pub(super) async fn filters_can_be_combined(store: Arc<dyn DocumentStore>) {
     insert_all(&store, (0..6).map(|n| json!({"a": n % 2, "b": {"c": n % 3}}))).await;
     for (filter, expected) in [
         (field("a").eq(0).and(field("b.c").eq(0)), "00"),
