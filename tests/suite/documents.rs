@@ -33,13 +33,13 @@ fn documents() -> Vec<(String, String)> {
     paths.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// What stands behind the `#` of a command: the status that it is answered with comes first.
+/// The status that a command promises: the first word of its comment.
 fn expected_status(command: &str) -> Option<&str> {
     let (_, comment) = command.split_once(" # ")?;
     comment.split([' ', ',']).next()
 }
 
-/// Runs `curl` as it stands, against this server, and checks the status that the comment promises.
+/// Runs a `curl` command against this server, and checks the status that its comment promises.
 fn run_curl(command: &str, server: &TestServer, id: &mut String) -> Result<(), String> {
     let expected = expected_status(command).ok_or("promises no status: end it with ' # 200'")?;
     let (call, _) = command.split_once(" # ").ok_or("has no comment")?;
@@ -47,14 +47,14 @@ fn run_curl(command: &str, server: &TestServer, id: &mut String) -> Result<(), S
     let output =
         Command::new("sh").arg("-c").arg(&call).current_dir(root()).output().map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    if let Some(place) = text.lines().find_map(|line| line.strip_prefix("location: ")) {
-        place.rsplit('/').next().unwrap_or_default().clone_into(id);
+    if let Some(location) = text.lines().find_map(|line| line.strip_prefix("location: ")) {
+        location.rsplit('/').next().unwrap_or_default().clone_into(id);
     }
     let first = text.lines().next().unwrap_or_default();
     if first.starts_with(&format!("HTTP/1.1 {expected}")) {
         Ok(())
     } else {
-        Err(format!("answered {first:?}"))
+        Err(format!("the response is {first:?}"))
     }
 }
 
@@ -84,7 +84,7 @@ fn check_script(command: &str, ci: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that `.ci/run` runs a `make` target; those that end by themselves at once are run here.
+/// Checks that `.ci/run` runs a `make` target. `make run` is run here.
 fn check_make(command: &str, ci: &str) -> Result<(), String> {
     let call = command.split(" # ").next().unwrap_or_default().trim();
     let target = call.strip_prefix("make").unwrap_or_default().split_whitespace().next().unwrap_or("help");
