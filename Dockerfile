@@ -4,10 +4,10 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 COPY . .
-# The cache mounts keep downloads and dependencies between builds; they are no part of the image.
+# Every engine. The cache mounts keep downloads and dependencies between builds; they are no part of the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --release --locked \
+    cargo build --release --locked --features full \
     && cp target/release/server /server
 
 FROM debian:bookworm-slim

@@ -91,8 +91,8 @@ instructions: tools ## Count the instructions of one request (needs valgrind)
 	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
 
 .PHONY: measure
-measure: tools ## Measure builds, size, start and memory (minutes)
-	@scripts/measure
+measure: tools ## Measure builds, size, start and memory (minutes; ARGS=builds or ARGS=server: only these)
+	@scripts/measure $(ARGS)
 
 # Write
 

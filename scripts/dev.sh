@@ -17,7 +17,7 @@ say() {
     printf 'dev: %s\n' "$1" >&2
 }
 
-# Remembers how the files are now: before a build, so that a change during it is seen after it.
+# Remembers the state of the files. It is called before a build, so that a change during the build is seen after it.
 # shellcheck disable=SC2086
 remember() {
     : >"$work/stamp"
@@ -62,8 +62,8 @@ stop() {
     server=
 }
 
-# Ctrl-C reaches the server as well, and a second signal would cut its shutdown short: wait for it, and only
-# insist when it seems to have heard nothing.
+# Ctrl-C reaches the server as well, and a second signal would end it at once. So it gets one only when it has not ended
+# after 10 s.
 interrupted() {
     trap '' INT
     if [ -n "$server" ]; then
@@ -86,7 +86,7 @@ while :; do
         stop
         start "$@"
     elif [ -n "$server" ]; then
-        say 'the build failed; the old server goes on'
+        say 'the build failed; the old server keeps running'
     else
         say 'the build failed; waiting for a change'
     fi

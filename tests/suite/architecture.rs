@@ -53,12 +53,12 @@ fn an_example_names_no_other_example() {
 fn a_name_of_another_example_is_found() {
     // The control of the test above.
     for text in
-        ["use super::cors_demo;", "use crate::{app::examples::{cors_demo::routes}};", "x(cors_demo::y)"]
+        ["use super::other_slice;", "use crate::{app::examples::{other_slice::routes}};", "x(other_slice::y)"]
     {
-        assert_eq!(names_in(&["cors_demo"], text), ["cors_demo"], "{text}");
+        assert_eq!(names_in(&["other_slice"], text), ["other_slice"], "{text}");
     }
-    for text in ["use super::cors_demos;", "// cors_demo", "let x = 1; // as cors_demo"] {
-        assert!(names_in(&["cors_demo"], text).is_empty(), "{text}");
+    for text in ["use super::other_slices;", "// other_slice", "let x = 1; // as other_slice"] {
+        assert!(names_in(&["other_slice"], text).is_empty(), "{text}");
     }
 }
 

@@ -111,7 +111,7 @@ fn check_make(command: &str, ci: &str) -> Result<(), String> {
 #[test]
 fn every_command_of_the_documents_works() {
     // What .ci/run runs, by itself and through the scripts that it calls.
-    let scripts = [".ci/run", "scripts/smoke", "scripts/test-dev"];
+    let scripts = [".ci/run", "scripts/smoke", "scripts/test-dev", "scripts/test-fork"];
     let ci: String = scripts.map(|script| fs::read_to_string(root().join(script)).unwrap()).concat();
     let mut failures = Vec::new();
     for (document, text) in documents() {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The other end of one connection. Clones share the same state.
 #[derive(Clone, Debug)]
@@ -18,8 +18,15 @@ struct Inner {
     ended: AtomicU64,
     unread_body: AtomicBool,
     upgraded: AtomicBool,
+    connection: Mutex<Connection>,
+}
+
+/// The connection that a peer is the other end of, where there is one: a request may also come through no socket.
+#[derive(Debug, Default)]
+struct Connection {
+    is_open: bool,
     /// Dropped when the upgraded connection ends.
-    until_upgrade_ends: Mutex<Option<Box<dyn Any + Send>>>,
+    guard: Option<Box<dyn Any + Send>>,
 }
 
 impl Peer {
@@ -33,7 +40,7 @@ impl Peer {
             ended: AtomicU64::new(0),
             unread_body: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
-            until_upgrade_ends: Mutex::default(),
+            connection: Mutex::default(),
         }))
     }
 
@@ -74,11 +81,22 @@ impl Peer {
         self.0.ended.load(Ordering::Acquire) == self.begun()
     }
 
-    /// Records that a handler has taken over the connection (101 Switching Protocols). `guard` is dropped when the
-    /// connection ends.
+    /// Notes that its connection is open.
+    pub(super) fn connected(&self) {
+        self.connection().is_open = true;
+    }
+
+    /// Notes that a handler has taken the connection over (101 Switching Protocols). `guard` is dropped when the
+    /// connection ends, or now where there is none.
     pub(super) fn upgrade(&self, guard: impl Any + Send) {
-        *self.0.until_upgrade_ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(guard));
-        self.0.upgraded.store(true, Ordering::Release);
+        let mut connection = self.connection();
+        if connection.is_open {
+            connection.guard = Some(Box::new(guard));
+            self.0.upgraded.store(true, Ordering::Release);
+        } else {
+            drop(connection);
+            drop(guard);
+        }
     }
 
     /// Whether a handler has taken over the connection.
@@ -86,11 +104,17 @@ impl Peer {
         self.0.upgraded.load(Ordering::Acquire)
     }
 
-    /// Drops the guard of an upgrade: the connection has ended. The guard and this peer hold each other, so neither
-    /// would be dropped otherwise.
+    /// Notes the end of its connection. The guard of an upgrade holds this peer: it has to be dropped here.
     pub(super) fn disconnected(&self) {
-        let guard = self.0.until_upgrade_ends.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut connection = self.connection();
+        connection.is_open = false;
+        let guard = connection.guard.take();
+        drop(connection);
         drop(guard);
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.0.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,9 +161,13 @@ mod tests {
     #[test]
     fn an_upgraded_request_is_in_flight_until_its_connection_ends() {
         let peer = Peer::new("127.0.0.1:1".parse().unwrap());
+        peer.connected();
         peer.upgrade(peer.clone().begin());
         assert!(peer.is_upgraded() && !peer.has_no_request_in_flight());
         peer.disconnected();
+        assert!(peer.has_no_request_in_flight());
+        // Without a connection there would be nothing to end it.
+        peer.upgrade(peer.clone().begin());
         assert!(peer.has_no_request_in_flight());
     }
 }

@@ -139,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         http2: bool,
         read_ahead: BytesMut,
     ) -> Self {
+        peer.connected();
         Self {
             stream,
             peer,

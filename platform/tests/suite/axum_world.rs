@@ -12,7 +12,7 @@ use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use platform::http::{Route, Routes};
+use platform::http::{Context, Route, Routes};
 use platform::services::Services;
 use tokio::sync::Semaphore;
 use tower::limit::ConcurrencyLimitLayer;
@@ -174,4 +174,24 @@ async fn a_layer_of_a_route_keeps_its_state_between_requests() {
     };
     let app_ten = app(Routes::new().route(Route::at("/crowd").get(handler.layer(limit)))).await;
     assert_eq!(crowd.most_of_ten(&app_ten).await, 10);
+}
+
+#[tokio::test]
+async fn the_log_and_the_context_name_the_client_behind_a_trusted_proxy_only() {
+    async fn who(context: Context) -> String {
+        format!("{} {}", context.client().unwrap(), context.peer().unwrap().ip())
+    }
+    for (proxies, client_address) in [("[127.0.0.0/8]", "203.0.113.7"), ("[10.0.0.0/8]", "127.0.0.1")] {
+        let settings = [("SERVER__HTTP__TRUSTED_PROXIES", proxies)];
+        let app = TestApp::with_routes(Routes::new().route(Route::at("/who").get(who)), &settings).await;
+        let server = app.listen().await.0;
+        client(move || {
+            let request = "GET /who HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1, 203.0.113.7\r\n\r\n";
+            let response = Connection::open(server).send(request).read_response();
+            assert!(response.ends_with(&format!("{client_address} 127.0.0.1")), "{response}");
+        })
+        .await;
+        let line = app.log().pop().unwrap();
+        assert!(line.contains(&format!(" peer={client_address}")), "{line}");
+    }
 }
