@@ -19,7 +19,7 @@ use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
     CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, ORIGIN,
 };
-use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -34,10 +34,10 @@ use super::decompression::Encoding;
 use super::error_body::{self, ErrorExtension, ErrorFormat, RequestInfo};
 use super::etag;
 use super::exchange::Exchange;
+use super::fixed_headers::FixedHeaders;
 use super::layer::Layers;
 use super::peer::Peer;
 use super::request_headers::RequestHeaders;
-use super::request_id::REQUEST_ID;
 use super::route::{MethodInfo, RouteInfo};
 use super::routes::RouteTable;
 use super::settings::Settings;
@@ -53,7 +53,7 @@ pub struct Stack {
     core: Arc<Core>,
     logging: Logging,
     settings: Settings,
-    fixed_headers: HeaderMap,
+    fixed_headers: FixedHeaders,
     /// Around all endpoints and all refusals.
     layers: Layers,
     error_format: Option<ErrorFormat>,
@@ -78,7 +78,7 @@ impl Stack {
         let Parts { table, layers, error_format } = parts;
         layers.build();
         let core = Core { table, shutdown: Shutdown::default(), list_limit: settings.list_limit.get() };
-        let fixed_headers = fixed_headers(settings)?;
+        let fixed_headers = FixedHeaders::new(settings)?;
         let (core, settings) = (Arc::new(core), settings.clone());
         Ok(Self { core, logging, settings, fixed_headers, layers, error_format, debug })
     }
@@ -227,9 +227,9 @@ impl Stack {
         checked.map_err(Error::into_response)?;
         let Some(route) = exchange.context.route() else {
             // RFC 9110, section 9.3.7: a question about the server as a whole. Load balancers send it.
-            let whole = exchange.method == Method::OPTIONS && exchange.path() == "*";
+            let whole_server = exchange.method == Method::OPTIONS && exchange.path() == "*";
             let unknown = || Error::not_found("Unknown Endpoint").into_response();
-            return Err(if whole { StatusCode::NO_CONTENT.into_response() } else { unknown() });
+            return Err(if whole_server { StatusCode::NO_CONTENT.into_response() } else { unknown() });
         };
         let Some(handler) = route.handler(exchange.handler_method()) else {
             if exchange.method == Method::OPTIONS {
@@ -316,7 +316,7 @@ impl Stack {
     /// Gives a response what every response has.
     fn complete(&self, exchange: &Exchange, response: &mut Response) {
         self.settle_error(exchange, response);
-        self.add_fixed_headers(exchange, response);
+        self.fixed_headers.add(exchange.context.request_id_header(), response);
         if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
             && exchange.method != Method::OPTIONS
         {
@@ -357,47 +357,21 @@ impl Stack {
         }
         exchange.set_error(error);
     }
-
-    /// The security headers and the request id. The response's own headers win.
-    fn add_fixed_headers(&self, exchange: &Exchange, response: &mut Response) {
-        // A copy of the whole map costs less than inserting its headers one by one.
-        let mut headers = self.fixed_headers.clone();
-        headers.insert(REQUEST_ID, exchange.context.request_id_header());
-        let own = std::mem::replace(response.headers_mut(), headers);
-        if !own.is_empty() {
-            response.headers_mut().extend(own);
-        }
-    }
-}
-
-/// The headers of every response. They are cloned for each, so their texts are leaked, once per process: a static text
-/// is cloned without a reference count.
-fn fixed_headers(settings: &Settings) -> Result<HeaderMap, StartError> {
-    let mut headers = HeaderMap::with_capacity(32);
-    for (name, value) in settings.security_headers.iter().filter(|(_, value)| !value.as_str().is_empty()) {
-        let wrong = |why: String| StartError::config(format!("http.security_headers.{name}: {why}"));
-        let header = HeaderName::try_from(name).map_err(|error| wrong(error.to_string()))?;
-        let header = HeaderName::from_static(String::from(header.as_str()).leak());
-        let value = Bytes::from_static(String::from(value.as_str()).leak().as_bytes());
-        headers
-            .insert(header, HeaderValue::from_maybe_shared(value).map_err(|error| wrong(error.to_string()))?);
-    }
-    Ok(headers)
 }
 
 /// The response to `OPTIONS`: with CORS headers for a preflight to a route that asks for them.
 fn options(route: &RouteInfo, request: &Request) -> Response {
-    let asked = request.headers();
+    let sent = request.headers();
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(ALLOW, route.allow.clone());
     if let Some(cors) = &route.cors {
-        let origin = asked.get(ORIGIN);
-        if origin.is_some() && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        let origin = sent.get(ORIGIN);
+        if origin.is_some() && sent.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             cors.add_preflight_headers(
                 origin,
                 &route.allow,
-                asked.get(ACCESS_CONTROL_REQUEST_HEADERS),
+                sent.get(ACCESS_CONTROL_REQUEST_HEADERS),
                 headers,
             );
         } else {
@@ -429,7 +403,7 @@ fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) -> Res
         response.headers_mut().insert(ETAG, tag);
     }
     let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
-    if fresh.is_some_and(|(asked, tag)| etag::matches(asked, tag)) {
+    if fresh.is_some_and(|(if_none_match, tag)| etag::matches(if_none_match, tag)) {
         // RFC 9110, section 15.4.5: a 304 has the `Vary` of the response that it stands for.
         if settings.compression && compression::is_compressible(response, settings.compression_min_size.get())
         {

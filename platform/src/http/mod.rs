@@ -14,6 +14,7 @@ mod error_body;
 mod etag;
 mod exchange;
 mod extract;
+mod fixed_headers;
 pub mod health;
 mod layer;
 mod middleware;
