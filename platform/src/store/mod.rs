@@ -10,6 +10,8 @@ mod fields;
 mod json_file;
 mod memory;
 mod mongodb_url;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod query;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -27,7 +29,7 @@ pub use document::Document;
 pub use fields::Fields;
 pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
-pub use settings::{Settings, SqliteSettings, StoreUrl};
+pub use settings::{PostgresSettings, Settings, SqliteSettings, StoreUrl};
 pub use write::{Change, Expected, Patch, Write, WriteOutcome};
 
 /// A named set of documents, with the paths that have an index.
@@ -41,8 +43,8 @@ impl Collection {
     /// A collection. Call it in a `const`: then a wrong name is a compile error.
     ///
     /// # Panics
-    /// When the name is not 1 to 40 of `a-z 0-9 _` beginning with a letter, when it begins with `sqlite_` (reserved by
-    /// SQLite), or when an index is not a path (see [`query`]). Such a name is a valid SQL identifier and file name
+    /// When the name is not 1 to 40 of `a-z 0-9 _` beginning with a letter, when it begins with `sqlite_` or `pg_` (which
+    /// SQLite and PostgreSQL reserve), or when an index is not a path (see [`query`]). Such a name is a valid SQL identifier and file name
     /// everywhere, and leaves room for the longer names of indexes: PostgreSQL allows 63 bytes.
     pub const fn new(name: &'static str, indexes: &'static [&'static str]) -> Self {
         let bytes = name.as_bytes();
@@ -55,6 +57,7 @@ impl Collection {
             at += 1;
         }
         assert!(!matches!(bytes, [b's', b'q', b'l', b'i', b't', b'e', b'_', ..]), "sqlite_ is reserved");
+        assert!(!matches!(bytes, [b'p', b'g', b'_', ..]), "pg_ is reserved");
         let mut at = 0;
         while at < indexes.len() {
             assert!(query::is_path(indexes[at]), "an index is a path such as address.city");
@@ -114,6 +117,8 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
         }
         #[cfg(feature = "sqlite")]
         settings::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
+        #[cfg(feature = "postgres")]
+        settings::Engine::Postgres(url) => Ok(Arc::new(postgres::PostgresStore::open(&url, settings).await?)),
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Settings {
     pub timeout: Span<10, 60_000>,
     /// What only SQLite has.
     pub sqlite: SqliteSettings,
+    /// What only PostgreSQL has.
+    pub postgres: PostgresSettings,
 }
 
 /// The section `store.sqlite`, for each process.
@@ -31,6 +33,14 @@ pub struct SqliteSettings {
     pub queue: Count<1, 100_000>,
     /// The most writes that share one commit.
     pub group: Count<1, 10_000>,
+}
+
+/// The section `store.postgres`, for each process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// The most connections.
+    pub connections: Count<1, 1_000>,
 }
 
 /// A URL whose password is never shown.
@@ -53,6 +63,12 @@ impl StoreUrl {
     /// Wraps a URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
+    }
+
+    /// The URL itself, with its password. A reviewer can search for the name of this method.
+    #[cfg(feature = "postgres")]
+    pub(super) fn expose(&self) -> &str {
+        &self.0
     }
 
     /// Refuses a URL that names no engine of this build, or no path for it.
@@ -103,17 +119,19 @@ const ENGINES: [(&str, Availability); 7] = [
     ("memory", Availability::ThisBuild),
     ("mongodb", Availability::NotYet),
     ("mongodb+srv", Availability::NotYet),
-    ("postgres", Availability::NotYet),
-    ("postgresql", Availability::NotYet),
+    ("postgres", feature("postgres", cfg!(feature = "postgres"))),
+    ("postgresql", feature("postgres", cfg!(feature = "postgres"))),
 ];
 
-/// An engine of this build, with the path that it uses.
+/// An engine of this build, with the path or the server that it uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Engine {
     Memory,
     File(PathBuf),
     #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres(StoreUrl),
 }
 
 impl Engine {
@@ -128,6 +146,11 @@ impl Engine {
             "file" => Ok(Self::File(checked_path(url, path)?)),
             #[cfg(feature = "sqlite")]
             "sqlite" => Ok(Self::Sqlite(checked_path(url, path)?)),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                super::postgres::connect_options(url).map_err(|why| refused(url, &why))?;
+                Ok(Self::Postgres(url.clone()))
+            }
             _ => Err(refused(url, &unavailable(scheme))),
         }
     }
@@ -193,7 +216,11 @@ mod tests {
     #[test]
     fn every_engine_of_the_table_that_is_in_this_build_opens() {
         for (scheme, availability) in ENGINES {
-            let path = if scheme == "memory" { "" } else { "x" };
+            let path = match scheme {
+                "memory" => "",
+                "file" | "sqlite" => "x",
+                _ => "//h/x",
+            };
             let engine = Engine::of(&StoreUrl::new(format!("{scheme}:{path}")));
             assert_eq!(engine.is_ok(), availability == Availability::ThisBuild, "{scheme}");
         }
@@ -218,6 +245,23 @@ mod tests {
         assert!(!message.contains("did you mean"), "{message}");
         assert!(refused("file:").contains("names no path"));
         assert!(refused("file::memory:").contains("write memory:"));
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_wrong_url_of_postgresql_is_refused_without_its_secrets() {
+        for (url, why) in [
+            ("postgres://ada:hunter2@h:x/db", "invalid port number"),
+            // The driver would ignore it, and log its value.
+            ("postgres://h/db?passwrod=hunter2", "unknown parameter 'passwrod'"),
+            ("postgres://ada:hunter2@h/db?sslmode=on", "unknown value"),
+        ] {
+            let message = refused(url);
+            assert!(message.contains(why) && !message.contains("hunter2"), "{message}");
+        }
+        for url in ["postgres://h/db", "postgresql://ada:p%40@h:5433/db?sslmode=require&options[search_path]=x"] {
+            assert_eq!(Engine::of(&StoreUrl::new(url)).unwrap(), Engine::Postgres(StoreUrl::new(url)));
+        }
     }
 
     #[test]

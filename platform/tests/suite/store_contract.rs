@@ -8,6 +8,9 @@ mod methods;
 mod model;
 mod queries;
 
+#[cfg(feature = "postgres")]
+mod postgres;
+
 use std::sync::Arc;
 
 use platform::error::StartError;
@@ -47,7 +50,8 @@ impl TestStore {
 
 async fn open(url: &str, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
     let sqlite = json!({"connections": 4, "queue": 1024, "group": 256});
-    let settings = json!({"url": url, "timeout": "10s", "sqlite": sqlite});
+    let settings =
+        json!({"url": url, "timeout": "10s", "sqlite": sqlite, "postgres": {"connections": 8}});
     store::open(&serde_json::from_value(settings).unwrap(), processes).await
 }
 
