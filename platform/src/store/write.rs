@@ -59,12 +59,26 @@ impl WriteOutcome {
 }
 
 /// The version that a document must have to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// Any version.
     Any,
     /// This version; else the write fails with `Conflict`, reason `Version Conflict`.
     Version(u64),
+    /// One of these versions; else it fails in the same way.
+    OneOf(Vec<u64>),
+}
+
+impl Expected {
+    /// `Conflict` when a document of this version must not be written.
+    fn check(&self, version: u64) -> Result<()> {
+        let met = match self {
+            Self::Any => true,
+            Self::Version(expected) => *expected == version,
+            Self::OneOf(expected) => expected.contains(&version),
+        };
+        if met { Ok(()) } else { Err(Error::conflict("Version Conflict")) }
+    }
 }
 
 /// How a document changes.
@@ -80,12 +94,8 @@ pub enum Change {
 
 impl Change {
     /// The document after the change, one version up; `None` when it is deleted.
-    pub(super) fn apply(self, document: &Document, expected: Expected) -> Result<Option<Document>> {
-        if let Expected::Version(version) = expected
-            && version != document.version
-        {
-            return Err(Error::conflict("Version Conflict"));
-        }
+    pub(super) fn apply(self, document: &Document, expected: &Expected) -> Result<Option<Document>> {
+        expected.check(document.version)?;
         let fields = match self {
             Self::Delete => return Ok(None),
             Self::Replace(fields) => fields,

@@ -12,6 +12,7 @@ mod layers;
 mod lists;
 mod methods;
 mod paths;
+mod preconditions;
 mod ranks;
 mod representations;
 mod request_log;
