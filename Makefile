@@ -87,7 +87,7 @@ bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENC
 	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench http
 
 .PHONY: instructions
-instructions: tools ## Count the instructions of one request (needs valgrind)
+instructions: tools ## Count the instructions of one request (BENCH_REQUESTS; needs valgrind)
 	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
 
 .PHONY: measure
