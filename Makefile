@@ -56,8 +56,12 @@ test: tools ## Run all tests of both crates (ARGS="a_part_of_a_name" runs some)
 	$(CARGO) test $(FLAGS) $(ARGS)
 
 .PHONY: test-all
-test-all: tools ## Run all tests with every engine
-	$(CARGO) test $(LOCKED) --features full $(ARGS)
+test-all: tools ## Run all tests with every engine; starts the servers that some need
+	@CARGO="$(CARGO)" LOCKED="$(LOCKED)" scripts/test-all $(ARGS)
+
+.PHONY: services
+services: ## Start the servers that some tests need, and print their variables (scripts/services stop)
+	@scripts/services start
 
 .PHONY: test-scripts
 test-scripts: ## Test the scripts behind these targets (shellcheck too, where there is one)
