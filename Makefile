@@ -61,7 +61,7 @@ test-all: tools ## Run all tests with every engine; starts the servers that some
 
 .PHONY: services
 services: ## Start the servers that some tests need, and print their variables (scripts/services stop)
-	@scripts/services start
+	@scripts/services start $(ARGS)
 
 .PHONY: test-scripts
 test-scripts: ## Test the scripts behind these targets (shellcheck too, where there is one)
