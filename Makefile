@@ -86,13 +86,14 @@ typecheck: tools ## Check that everything compiles, without building it
 coverage: tools ## Run the tests and print how much of each file they reach
 	@scripts/coverage
 
+# Of the app alone: the tests of the platform turn on features of axum that are not in what is released.
 .PHONY: bench
 bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS, BENCH_RATE)
-	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench http
+	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench http
 
 .PHONY: instructions
 instructions: tools ## Count the instructions of one request (BENCH_REQUESTS; needs valgrind)
-	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
+	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
 
 .PHONY: measure
 measure: tools ## Measure builds, size, start and memory (minutes; ARGS=builds or ARGS=server: only these)
