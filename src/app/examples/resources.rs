@@ -92,8 +92,8 @@ async fn change(
     }
     let fields = given.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let patch = fields.fold(Patch::new(), |patch, (name, value)| patch.set(name, value));
-    let changed = resources.update(&id, precondition.expected(), patch).await;
-    precondition.apply(changed)?.ok_or_else(|| no_such_resource(&id))?;
+    let updated = resources.update(&id, precondition.expected(), patch).await;
+    precondition.apply(updated)?.ok_or_else(|| no_such_resource(&id))?;
     Ok(())
 }
 
