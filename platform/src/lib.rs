@@ -4,6 +4,7 @@
 //! on a signal.
 
 mod app;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -10,6 +10,7 @@ mod fields;
 mod json_file;
 mod memory;
 mod mongodb_url;
+mod patch;
 pub mod query;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -26,9 +27,10 @@ pub use dao::{Chunk, Dao, Entity, Stored};
 pub use document::Document;
 pub use fields::Fields;
 pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
+pub use patch::Patch;
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
 pub use settings::{Settings, SqliteSettings, StoreUrl};
-pub use write::{Change, Expected, Patch, Write, WriteOutcome};
+pub use write::{Change, Expected, Write, WriteOutcome};
 
 /// A named set of documents, with the paths that have an index.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -170,6 +170,8 @@ contract! {
         update_first_hands_out_each_document_once
         one_of_many_inserts_of_an_id_wins
         concurrent_upserts_of_an_id_make_one_document
+        modify_loses_no_change_and_refuses_none
+        patches_of_many_writers_are_all_applied
     }
     model {
         random_operations_give_the_same_results_as_memory
