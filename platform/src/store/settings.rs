@@ -19,6 +19,8 @@ pub struct Settings {
     pub timeout: Span<10, 60_000>,
     /// What only SQLite has.
     pub sqlite: SqliteSettings,
+    /// What only MongoDB has.
+    pub mongodb: MongodbSettings,
 }
 
 /// The section `store.sqlite`, for each process.
@@ -31,6 +33,14 @@ pub struct SqliteSettings {
     pub queue: Count<1, 100_000>,
     /// The most writes that share one commit.
     pub group: Count<1, 10_000>,
+}
+
+/// The section `store.mongodb`, for each process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MongodbSettings {
+    /// The most connections to each server.
+    pub connections: Count<1, 1_000>,
 }
 
 /// A URL whose password is never shown.
@@ -101,19 +111,20 @@ const ENGINES: [(&str, Availability); 7] = [
     ("sqlite", feature("sqlite", cfg!(feature = "sqlite"))),
     ("file", Availability::ThisBuild),
     ("memory", Availability::ThisBuild),
-    ("mongodb", Availability::NotYet),
-    ("mongodb+srv", Availability::NotYet),
+    ("mongodb", feature("mongodb", cfg!(feature = "mongodb"))),
+    ("mongodb+srv", feature("mongodb", cfg!(feature = "mongodb"))),
     ("postgres", Availability::NotYet),
     ("postgresql", Availability::NotYet),
 ];
 
-/// An engine of this build, with the path that it uses.
-#[derive(Debug, PartialEq, Eq)]
+/// An engine of this build, with the path or the servers that it uses.
 pub(super) enum Engine {
     Memory,
     File(PathBuf),
     #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
+    #[cfg(feature = "mongodb")]
+    Mongodb(Box<mongodb::options::ConnectionString>),
 }
 
 impl Engine {
@@ -128,6 +139,8 @@ impl Engine {
             "file" => Ok(Self::File(checked_path(url, path)?)),
             #[cfg(feature = "sqlite")]
             "sqlite" => Ok(Self::Sqlite(checked_path(url, path)?)),
+            #[cfg(feature = "mongodb")]
+            "mongodb" | "mongodb+srv" => Ok(Self::Mongodb(Box::new(mongodb(url)?))),
             _ => Err(refused(url, &unavailable(scheme))),
         }
     }
@@ -143,6 +156,17 @@ fn checked_path(url: &StoreUrl, path: &str) -> Result<PathBuf, StartError> {
         ":memory:" => Err(refused(url, "write memory: for a store in memory")),
         _ => Ok(PathBuf::from(path)),
     }
+}
+
+/// The URL as the driver reads it. Its error may quote a part of the URL that looks like an option, so it is shown only
+/// when the URL has no password.
+#[cfg(feature = "mongodb")]
+fn mongodb(url: &StoreUrl) -> Result<mongodb::options::ConnectionString, StartError> {
+    mongodb::options::ConnectionString::parse(&url.0).map_err(|error| {
+        let open = mask_url(&url.0) == url.0;
+        let why = if open { error.to_string() } else { "is not a MongoDB URL; percent-encode the user and the password".to_owned() };
+        refused(url, &why)
+    })
 }
 
 /// Why this build has no engine of this scheme.
