@@ -11,6 +11,8 @@ mod model;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod queries;
+#[cfg(feature = "mongodb")]
+mod tcp_proxy;
 
 use std::sync::Arc;
 

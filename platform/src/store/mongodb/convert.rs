@@ -246,7 +246,9 @@ fn from_bson(value: RawBsonRef<'_>) -> Result<Value, String> {
         RawBsonRef::Boolean(value) => Value::Bool(value),
         RawBsonRef::Int32(number) => Value::from(number),
         RawBsonRef::Int64(number) => Value::from(number),
-        RawBsonRef::Double(number) => Value::Number(Number::from_f64(number).ok_or("it has NaN or infinity")?),
+        RawBsonRef::Double(number) => {
+            Value::Number(Number::from_f64(number).ok_or("it has NaN or infinity")?)
+        }
         RawBsonRef::String(text) => Value::String(text.to_owned()),
         RawBsonRef::Array(items) => array(items)?,
         RawBsonRef::Document(raw) => match wrapped(raw) {
@@ -262,7 +264,9 @@ fn from_bson(value: RawBsonRef<'_>) -> Result<Value, String> {
 fn restore(fields: &mut Value, integers: &RawArray) -> Result<(), String> {
     for pair in integers {
         let pair = pair.map_err(|error| error.to_string())?;
-        let Value::Array(pair) = from_bson(pair)? else { return Err("its integers are not pairs".to_owned()) };
+        let Value::Array(pair) = from_bson(pair)? else {
+            return Err("its integers are not pairs".to_owned());
+        };
         let [Value::String(pointer), Value::String(digits)] = &pair[..] else {
             return Err("its integers are not pairs of texts".to_owned());
         };
@@ -295,7 +299,8 @@ mod tests {
 
     #[test]
     fn every_key_comes_back_and_no_escaped_key_is_special_in_mongodb() {
-        for key in ["", "$", "$set", "a.b", ".", "..", r"\", r"\e", r"\d", r"\[]", r"\\.$", "$.", "a$", "_id", "😀"]
+        for key in
+            ["", "$", "$set", "a.b", ".", "..", r"\", r"\e", r"\d", r"\[]", r"\\.$", "$.", "a$", "_id", "😀"]
         {
             let escaped = escape(key);
             assert!(!escaped.is_empty() && !escaped.contains('.') && !escaped.starts_with('$'), "{escaped}");
@@ -349,7 +354,8 @@ mod tests {
 
     #[test]
     fn a_document_beyond_the_limit_of_mongodb_is_refused() {
-        let fields = |length: usize| Arc::new(Fields::from_iter([("a".to_owned(), "x".repeat(length).into())]));
+        let fields =
+            |length: usize| Arc::new(Fields::from_iter([("a".to_owned(), "x".repeat(length).into())]));
         let large = Document::first_version("x".to_owned(), fields(MAX_BYTES));
         assert_eq!(encode(&large, None).unwrap_err().reason(), "Document Too Large");
         let small = Document::first_version("x".to_owned(), fields(MAX_BYTES - 200));

@@ -89,7 +89,8 @@ impl Inner {
         if !found.iter().any(|document| sort.has_compound(document)) {
             return Ok(found);
         }
-        let sorted = stored.aggregate(query::pipeline(&query)).allow_disk_use(true).with_type::<RawDocumentBuf>();
+        let sorted =
+            stored.aggregate(query::pipeline(&query)).allow_disk_use(true).with_type::<RawDocumentBuf>();
         collect(collection, sorted.await.map_err(store_error)?).await
     }
 
@@ -105,7 +106,8 @@ impl Inner {
         stored: &Stored,
         filter: &Filter,
     ) -> Result<Option<Found>> {
-        let found = stored.find_one(query::visible(filter)).sort(doc! { ID: 1 }).await.map_err(store_error)?;
+        let found =
+            stored.find_one(query::visible(filter)).sort(doc! { ID: 1 }).await.map_err(store_error)?;
         found.map(|raw| decode(collection, &raw)).transpose()
     }
 

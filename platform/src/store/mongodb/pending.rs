@@ -19,11 +19,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mongodb::IndexModel;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::raw::RawBsonRef;
 use mongodb::bson::{DateTime, Document as Bdoc, doc};
 use mongodb::options::IndexOptions;
-use mongodb::IndexModel;
 use tokio::runtime::Handle;
 
 use super::super::query::Filter;
@@ -98,7 +98,8 @@ impl Inner {
         loop {
             let mut write = Unfinished::new(self, stored);
             let pending = Some(Pending { write: write.id, upsert: false });
-            let documents = new.iter().map(|document| encode(document, pending)).collect::<Result<Vec<_>>>()?;
+            let documents =
+                new.iter().map(|document| encode(document, pending)).collect::<Result<Vec<_>>>()?;
             match stored.insert_many(documents).await {
                 Ok(_) => {}
                 Err(error) if is_duplicate(&error) => {

@@ -135,20 +135,24 @@ pub(super) fn pipeline(query: &Query) -> Vec<Bdoc> {
 }
 
 /// What MongoDB sorts by in the place of a value: the value itself if it is a scalar, an empty object for an object,
-/// and empty binary data for an array, which come between objects and booleans.
+/// and empty binary data for an array. In the order of types, binary data comes between arrays and booleans.
 fn sort_key(path: &str) -> Bdoc {
-    let array = Binary { subtype: BinarySubtype::Generic, bytes: Vec::new() };
+    let value = format!("${path}");
+    let (object, array) = (doc! { "$literal": {} }, doc! { "$literal": empty_binary() });
+    let is_object = doc! {
+        "$and": [{ "$gte": [&value, object.clone()] }, { "$lt": [&value, array.clone()] }]
+    };
     doc! {
         "$cond": [
-            { "$isArray": format!("${path}.{ARRAY}") },
-            { "$literal": array },
-            { "$cond": [
-                { "$eq": [{ "$type": format!("${path}") }, "object"] },
-                { "$literal": {} },
-                { "$ifNull": [format!("${path}"), Bson::Null] },
-            ] },
+            { "$isArray": format!("{value}.{ARRAY}") },
+            array,
+            { "$cond": [is_object, object, { "$ifNull": [value, Bson::Null] }] },
         ]
     }
+}
+
+fn empty_binary() -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: Vec::new() }
 }
 
 /// The keys of the indexes of a collection.
@@ -196,9 +200,16 @@ mod tests {
     fn a_sort_ends_with_the_id_and_has_each_path_once() {
         let sort = Sort::by("a", Direction::Descending).then("b.c", Direction::Ascending);
         assert_eq!(order(&sort), doc! { "body.a": -1, "body.b.c": 1, "_id": 1 });
-        assert_eq!(order(&sort.then("a", Direction::Ascending)), doc! { "body.a": -1, "body.b.c": 1, "_id": 1 });
+        assert_eq!(
+            order(&sort.then("a", Direction::Ascending)),
+            doc! { "body.a": -1, "body.b.c": 1, "_id": 1 }
+        );
         let query = Query { filter: Filter::All, sort: Sort::by_id(), page: Page::first(3) };
-        let stages = [doc! { "$match": { "pending": Bson::Null } }, doc! { "$sort": { "_id": 1 } }, doc! { "$limit": 3_i64 }];
+        let stages = [
+            doc! { "$match": { "pending": Bson::Null } },
+            doc! { "$sort": { "_id": 1 } },
+            doc! { "$limit": 3_i64 },
+        ];
         assert_eq!(pipeline(&query), stages);
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing is connected when the store is opened, so that the process starts while MongoDB is down. The driver connects
 //! again by itself.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -71,9 +71,9 @@ impl Server {
 
     /// Waits for a call no longer than the timeout.
     pub(super) async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let result = tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| {
-            Err(Error::unavailable(format!("no response within {:?}", self.timeout)))
-        });
+        let result = tokio::time::timeout(self.timeout, call)
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable(format!("no response within {:?}", self.timeout))));
         let result = result.map_err(|error| error.with_context(format_args!("store {}", self.name)));
         self.note(&result);
         result
@@ -100,10 +100,13 @@ impl Server {
         }
     }
 
-    /// Closes the connections.
+    /// Closes the connections when the calls on them have ended.
     pub(super) async fn close(&self) {
         if let Some(database) = self.database.get() {
-            database.client().clone().shutdown().await;
+            // A server that does not respond must not hold up the end of this process.
+            drop(
+                tokio::time::timeout(self.timeout, database.client().clone().shutdown().into_future()).await,
+            );
         }
     }
 }
@@ -121,9 +124,10 @@ pub(super) fn is_duplicate(error: &DriverError) -> bool {
     }
 }
 
-/// An error of the driver as an error of the store. The driver shows no password in its errors.
+/// An error of the driver as an error of the store. The driver shows no password in its errors. Its own text has the
+/// whole response of the server, so only the kind is taken.
 pub(super) fn store_error(error: DriverError) -> Error {
-    Error::new(kind_of(&error)).with_source(error)
+    Error::new(kind_of(&error)).with_source(error.kind.to_string())
 }
 
 fn kind_of(error: &DriverError) -> Kind {
@@ -151,7 +155,23 @@ fn kind_of(error: &DriverError) -> Kind {
 fn passes(code: i32) -> bool {
     matches!(
         code,
-        6 | 7 | 24 | 50 | 64 | 89 | 91 | 112 | 133 | 189 | 262 | 9001 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435
-            | 13_436 | 14_031
+        6 | 7
+            | 24
+            | 50
+            | 64
+            | 89
+            | 91
+            | 112
+            | 133
+            | 189
+            | 262
+            | 9001
+            | 10_107
+            | 11_600
+            | 11_601
+            | 11_602
+            | 13_435
+            | 13_436
+            | 14_031
     )
 }

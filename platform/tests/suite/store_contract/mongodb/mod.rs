@@ -1,5 +1,7 @@
 //! What the tests on MongoDB have beside the contract: the server, and a database for each test.
 
+mod on_mongodb;
+
 use mongodb::Client;
 use tempfile::TempDir;
 
@@ -22,7 +24,8 @@ pub(super) fn url(server: &str, database: &str) -> String {
     let (address, options) = server.split_once('?').unwrap_or((server, ""));
     let (scheme, rest) = address.split_once("://").unwrap();
     let (hosts, users) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut options: Vec<String> = options.split('&').filter(|it| !it.is_empty()).map(str::to_owned).collect();
+    let mut options: Vec<String> =
+        options.split('&').filter(|it| !it.is_empty()).map(str::to_owned).collect();
     if hosts.contains('@') && !options.iter().any(|option| option.starts_with("authSource=")) {
         options.push(format!("authSource={}", if users.is_empty() { "admin" } else { users }));
     }
