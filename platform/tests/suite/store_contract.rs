@@ -124,12 +124,14 @@ macro_rules! engine {
 
 macro_rules! contract {
     ($($cases:tt)*) => {
-        engine!(memory, memory, cfg(all()): $($cases)*);
+        engine!(memory, memory, cfg(all()): $($cases)* concurrency { several_documents_of_one_insert_are_seen_together });
         engine!(json_file, json_file, cfg(all()): $($cases)*);
         #[cfg(feature = "sqlite")]
-        engine!(sqlite, sqlite, cfg(all()): $($cases)*);
+        engine!(sqlite, sqlite, cfg(all()): $($cases)* concurrency { several_documents_of_one_insert_are_seen_together });
         #[cfg(feature = "mongodb")]
-        engine!(on_mongodb, mongodb, ignore = "needs MongoDB: make test-all": $($cases)*);
+        engine!(on_mongodb, mongodb, ignore = "needs MongoDB: make test-all":
+            $($cases)* concurrency { several_documents_of_one_insert_are_seen_together }
+        );
     };
 }
 

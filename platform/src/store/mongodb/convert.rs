@@ -32,7 +32,7 @@ pub(super) const VERSION: &str = "version";
 pub(super) const REVISION: &str = "revision";
 pub(super) const BODY: &str = "body";
 const INTEGERS: &str = "integers";
-/// The write of which the document is a part, until all of that write is there. No query sees the document before.
+/// The write of which the document is a part, until all of that write is there. Until then the document is not visible.
 pub(super) const PENDING: &str = "pending";
 /// Whether the pending write is an upsert.
 pub(super) const UPSERT: &str = "upsert";
@@ -46,11 +46,12 @@ const MAX_BYTES: usize = 16 * 1024 * 1024 - 1024;
 /// The largest message about damage that quotes a value.
 const MAX_QUOTED: usize = 40;
 
-/// A document that was read, and what identifies its last write.
+/// A document that was read.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) document: Document,
     pub(super) revision: Option<ObjectId>,
+    pub(super) pending: Option<ObjectId>,
 }
 
 /// A document that is written as a part of a larger write.
@@ -190,7 +191,8 @@ fn unescape(key: &str) -> Option<Cow<'_, str>> {
 
 /// The document that MongoDB returned.
 pub(super) fn decode(collection: &Collection, stored: &RawDocument) -> Result<Found> {
-    let (mut id, mut version, mut revision, mut body, mut integers) = (None, None, None, None, None);
+    let (mut id, mut version, mut body, mut integers) = (None, None, None, None);
+    let (mut revision, mut pending) = (None, None);
     let unread = |cause: &dyn Display| damaged(format!("a document of {}", collection.name()), cause);
     for element in stored {
         let (key, value) = element.map_err(|cause| unread(&cause))?;
@@ -199,6 +201,7 @@ pub(super) fn decode(collection: &Collection, stored: &RawDocument) -> Result<Fo
             (VERSION, RawBsonRef::Int64(number)) => version = u64::try_from(number).ok(),
             (VERSION, RawBsonRef::Int32(number)) => version = u64::try_from(number).ok(),
             (REVISION, RawBsonRef::ObjectId(value)) => revision = Some(value),
+            (PENDING, RawBsonRef::ObjectId(value)) => pending = Some(value),
             (BODY, RawBsonRef::Document(fields)) => body = Some(fields),
             (INTEGERS, RawBsonRef::Array(list)) => integers = Some(list),
             _ => {}
@@ -213,7 +216,7 @@ pub(super) fn decode(collection: &Collection, stored: &RawDocument) -> Result<Fo
         restore(&mut fields, integers).map_err(|cause| damaged(name(), cause))?;
     }
     let Value::Object(fields) = fields else { return Err(damaged(name(), "it is not an object")) };
-    Ok(Found { document: Document { id, version, fields: Arc::new(fields) }, revision })
+    Ok(Found { document: Document { id, version, fields: Arc::new(fields) }, revision, pending })
 }
 
 /// The fields of an object of BSON; the error says what is wrong with them.

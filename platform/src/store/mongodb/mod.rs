@@ -14,7 +14,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, RawDocumentBuf, doc};
+use mongodb::bson::raw::RawBsonRef;
+use mongodb::bson::{Bson, Document as Bdoc, RawDocumentBuf, doc};
 use mongodb::options::{ConnectionString, IndexOptions};
 use mongodb::{Cursor, IndexModel};
 
@@ -22,8 +23,9 @@ use super::query::{Filter, Page, Query};
 use super::settings::Settings;
 use super::write::{Write, WriteOutcome};
 use super::{Collection, Document, DocumentStore};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use convert::{Found, ID, PENDING, decode};
+use pending::View;
 use server::{Server, store_error};
 
 /// A collection of MongoDB.
@@ -73,30 +75,45 @@ impl Inner {
         found.map(|raw| Ok(decode(collection, &raw)?.document)).transpose()
     }
 
-    async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>> {
-        let Query { filter, sort, page } = &query;
+    async fn find(&self, collection: &'static Collection, query: &Query) -> Result<Vec<Document>> {
         // To MongoDB, 0 is no limit.
-        let Some((skip, limit)) = bounds(*page) else { return Ok(Vec::new()) };
+        let Some((skip, limit)) = bounds(query.page) else { return Ok(Vec::new()) };
         let stored = self.prepared(collection).await?;
-        let mut find = stored.find(query::visible(filter)).sort(query::order(sort)).allow_disk_use(true);
         if skip > 0 {
-            find = find.skip(skip);
+            // Pending documents must not be skipped. So they cannot be noticed either.
+            let visible = query::visible(&query.filter);
+            return Ok(documents(read(collection, &stored, query, visible, skip, limit).await?));
         }
-        if let Some(limit) = limit {
-            find = find.limit(limit);
+        let mut view = View::default();
+        loop {
+            let condition = view.condition(&query.filter);
+            let found = read(collection, &stored, query, condition, skip, limit).await?;
+            let pending = found.iter().filter_map(|found| found.pending);
+            if self.is_consistent(&stored, &mut view, pending).await? {
+                return Ok(documents(found));
+            }
         }
-        let found = collect(collection, find.await.map_err(store_error)?).await?;
-        if !found.iter().any(|document| sort.has_compound(document)) {
-            return Ok(found);
-        }
-        let sorted =
-            stored.aggregate(query::pipeline(&query)).allow_disk_use(true).with_type::<RawDocumentBuf>();
-        collect(collection, sorted.await.map_err(store_error)?).await
     }
 
     async fn count(&self, collection: &'static Collection, filter: &Filter) -> Result<u64> {
         let stored = self.prepared(collection).await?;
-        stored.count_documents(query::visible(filter)).await.map_err(store_error)
+        let mut view = View::default();
+        loop {
+            let group = doc! { "$group": { ID: format!("${PENDING}"), "count": { "$sum": 1_i64 } } };
+            let groups = stored.aggregate([doc! { "$match": view.condition(filter) }, group]);
+            let mut groups = groups.await.map_err(store_error)?;
+            let (mut count, mut pending) = (0, Vec::new());
+            while groups.advance().await.map_err(store_error)? {
+                let group = groups.current();
+                match group.get(ID).map_err(Error::internal)? {
+                    Some(RawBsonRef::ObjectId(write)) => pending.push(write),
+                    _ => count = whole(group.get("count").map_err(Error::internal)?),
+                }
+            }
+            if self.is_consistent(&stored, &mut view, pending).await? {
+                return Ok(count);
+            }
+        }
     }
 
     /// The first document, by id, that matches.
@@ -126,12 +143,50 @@ fn bounds(page: Page) -> Option<(u64, Option<i64>)> {
     Some((page.offset, page.limit.and_then(|limit| i64::try_from(limit).ok())))
 }
 
-async fn collect(collection: &Collection, mut cursor: Cursor<RawDocumentBuf>) -> Result<Vec<Document>> {
-    let mut documents = Vec::new();
-    while cursor.advance().await.map_err(store_error)? {
-        documents.push(decode(collection, cursor.current())?.document);
+/// The documents that meet a condition, visible or pending, in the order of a query.
+async fn read(
+    collection: &Collection,
+    stored: &Stored,
+    query: &Query,
+    condition: Bdoc,
+    skip: u64,
+    limit: Option<i64>,
+) -> Result<Vec<Found>> {
+    let mut find = stored.find(condition.clone()).sort(query::order(&query.sort)).allow_disk_use(true);
+    if skip > 0 {
+        find = find.skip(skip);
     }
-    Ok(documents)
+    if let Some(limit) = limit {
+        find = find.limit(limit);
+    }
+    let found = collect(collection, find.await.map_err(store_error)?).await?;
+    if !found.iter().any(|found| query.sort.has_compound(&found.document)) {
+        return Ok(found);
+    }
+    let sorted = stored.aggregate(query::pipeline(query, condition)).allow_disk_use(true);
+    collect(collection, sorted.with_type::<RawDocumentBuf>().await.map_err(store_error)?).await
+}
+
+async fn collect(collection: &Collection, mut cursor: Cursor<RawDocumentBuf>) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    while cursor.advance().await.map_err(store_error)? {
+        found.push(decode(collection, cursor.current())?);
+    }
+    Ok(found)
+}
+
+fn documents(found: Vec<Found>) -> Vec<Document> {
+    found.into_iter().map(|found| found.document).collect()
+}
+
+/// A count, in either type of integer.
+fn whole(value: Option<RawBsonRef<'_>>) -> u64 {
+    let number = match value {
+        Some(RawBsonRef::Int32(number)) => i64::from(number),
+        Some(RawBsonRef::Int64(number)) => number,
+        _ => 0,
+    };
+    u64::try_from(number).unwrap_or_default()
 }
 
 #[async_trait]
@@ -141,7 +196,7 @@ impl DocumentStore for MongodbStore {
     }
 
     async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>> {
-        self.0.server.call(self.0.find(collection, query)).await
+        self.0.server.call(self.0.find(collection, &query)).await
     }
 
     async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {

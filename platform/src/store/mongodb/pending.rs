@@ -1,15 +1,19 @@
 //! Writes of several steps without a transaction: an insert of several documents, and an upsert that may create one.
 //!
-//! Their documents are stored with `pending`, the id of the write. No query sees a pending document. The end of the
-//! write removes `pending`:
+//! Their documents are first stored `pending`, with the id of the write, and are not visible.
 //!
-//! * An **insert of several documents** first stores all of them pending. When one is refused, it deletes them again, and
-//!   nothing was ever seen. When all are there, a record in the collection `_writes` says that the write is committed,
-//!   and one `updateMany` makes them visible. From that record on, they will be visible even if this process is killed.
+//! * An **insert of several documents** stores all of them pending. When one is refused, it deletes them again. When all
+//!   are there, a record in the collection `_writes` commits the write, and one `updateMany` removes `pending`. From that
+//!   record on they are visible or become so, even if this process is killed.
 //! * An **upsert** that finds no document stores its own pending one, and looks again, for documents and for pending
 //!   upserts that match. With neither, its document becomes visible. So of several upserts at the same time, of which
 //!   none sees the other's document yet, one creates a document and the others replace it: of two that see each other,
 //!   the one with the greater id withdraws.
+//!
+//! A **read** gets pending documents too, and in most cases there is none. When it gets one, it looks up the records of
+//! those writes: it completes those that are committed, hides the others, and reads again, until none of the hidden ones
+//! has been committed meanwhile ([`View`]). So it sees all documents of a write or none. Only a page with an offset cannot
+//! do that, and may be one of the middle of a write.
 //!
 //! What a killed process has left is finished by the next process that starts, or by a write that needs the same id:
 //! what is committed becomes visible. What is not, and is older than every caller waits, is deleted, with a record that
@@ -37,17 +41,36 @@ use crate::error::{Error, Result};
 
 /// The collection of the writes that are committed or abandoned. No entity can have this name.
 const WRITES: &str = "_writes";
-/// When a write was abandoned.
+/// Whether a write was abandoned; else it is committed.
 const ABANDONED: &str = "abandoned";
+/// When a write was abandoned, or all its documents were visible.
+const ENDED: &str = "ended";
 /// The age at which a write that is not committed is abandoned: the longest `store.timeout`, twice, for clocks that
 /// differ.
 const ABANDONED_AFTER: Duration = Duration::from_mins(2);
-/// How long the record of an abandoned write is kept: much longer than its process can still try to commit.
-const KEPT: Duration = Duration::from_hours(24);
+/// How long a record is kept after the end of its write: much longer than its process can still try to commit, and than
+/// a read takes that hides its documents. MongoDB deletes it by a TTL index.
+const KEPT: Duration = Duration::from_hours(1);
 /// How often a write waits for another one.
 const POLL: Duration = Duration::from_millis(5);
 /// How long the driver may need to remove what a dropped write has left.
 const CLEAN_UP: Duration = Duration::from_mins(1);
+
+/// What a read sees: visible documents, and pending ones except those of the writes that are known not to be committed.
+#[derive(Default)]
+pub(super) struct View {
+    hidden: Vec<ObjectId>,
+}
+
+impl View {
+    pub(super) fn condition(&self, filter: &Filter) -> Bdoc {
+        let mut condition = query::condition(filter);
+        if !self.hidden.is_empty() {
+            condition.insert(PENDING, doc! { "$nin": self.hidden.as_slice() });
+        }
+        condition
+    }
+}
 
 /// A write with pending documents. Dropped before its end, it is abandoned; if it was committed, it is completed.
 struct Unfinished {
@@ -112,7 +135,7 @@ impl Inner {
                 }
                 Err(error) => return Err(store_error(error)),
             }
-            let committed = self.writes().await?.insert_one(doc! { ID: write.id }).await;
+            let committed = self.writes().await?.insert_one(doc! { ID: write.id, ABANDONED: false }).await;
             committed.map_err(|error| {
                 if is_duplicate(&error) {
                     Error::unavailable("the write took so long that another process has abandoned it")
@@ -217,7 +240,7 @@ impl Inner {
     /// Finishes the writes that killed processes have left in a collection.
     pub(super) async fn finish_abandoned(&self, stored: &Stored) -> Result<()> {
         let options = IndexOptions::builder().expire_after(KEPT).build();
-        let index = IndexModel::builder().keys(doc! { ABANDONED: 1 }).options(options).build();
+        let index = IndexModel::builder().keys(doc! { ENDED: 1 }).options(options).build();
         self.writes().await?.create_index(index).await.map_err(store_error)?;
         let pending = doc! { PENDING: { "$gt": ObjectId::from_bytes([0; 12]) } };
         for write in self.pending(stored, pending).await?.0 {
@@ -231,7 +254,7 @@ impl Inner {
     async fn settle(&self, stored: &Stored, write: ObjectId) -> Result<bool> {
         let record = self.writes().await?.find_one(doc! { ID: write }).await.map_err(store_error)?;
         match record {
-            Some(record) if record.contains_key(ABANDONED) => {
+            Some(record) if is_abandoned(&record) => {
                 stored.delete_many(doc! { PENDING: write }).await.map_err(store_error)?;
                 Ok(true)
             }
@@ -248,21 +271,63 @@ impl Inner {
     /// Makes the documents of a committed write visible.
     async fn complete(&self, stored: &Stored, write: ObjectId) -> Result<()> {
         stored.update_many(doc! { PENDING: write }, visible()).await.map_err(store_error)?;
-        self.writes().await?.delete_one(doc! { ID: write }).await.map(drop).map_err(store_error)
+        let ended = doc! { "$set": { ENDED: DateTime::now() } };
+        self.writes().await?.update_one(doc! { ID: write }, ended).await.map(drop).map_err(store_error)
     }
 
     /// Records that a write is abandoned, unless it is committed.
     async fn abandon(&self, write: ObjectId) -> Result<()> {
-        let record = doc! { ID: write, ABANDONED: DateTime::now() };
+        let record = doc! { ID: write, ABANDONED: true, ENDED: DateTime::now() };
         match self.writes().await?.insert_one(record).await {
             Err(error) if !is_duplicate(&error) => Err(store_error(error)),
             _ => Ok(()),
         }
     }
 
+    /// Whether what was read under a view is a state between two writes. `pending` are the writes of the pending documents
+    /// in it. If it is not, the view is changed for the next attempt.
+    pub(super) async fn is_consistent(
+        &self,
+        stored: &Stored,
+        view: &mut View,
+        pending: impl IntoIterator<Item = ObjectId>,
+    ) -> Result<bool> {
+        let seen = view.hidden.len();
+        for write in pending {
+            if !view.hidden.contains(&write) {
+                view.hidden.push(write);
+            }
+        }
+        if view.hidden.is_empty() {
+            return Ok(true);
+        }
+        let hidden = doc! { ID: { "$in": view.hidden.as_slice() } };
+        let mut records = self.writes().await?.find(hidden).await.map_err(store_error)?;
+        let mut committed = Vec::new();
+        while records.advance().await.map_err(store_error)? {
+            let record = records.deserialize_current().map_err(store_error)?;
+            if !is_abandoned(&record) {
+                committed.push(record.get_object_id(ID).map_err(Error::internal)?);
+            }
+        }
+        // Without a record now, a hidden write was not committed while it was read.
+        if committed.is_empty() && view.hidden.len() == seen {
+            return Ok(true);
+        }
+        for write in &committed {
+            self.complete(stored, *write).await?;
+        }
+        view.hidden.retain(|write| !committed.contains(write));
+        Ok(false)
+    }
+
     async fn writes(&self) -> Result<mongodb::Collection<Bdoc>> {
         Ok(self.server.database().await?.collection(WRITES))
     }
+}
+
+fn is_abandoned(record: &Bdoc) -> bool {
+    record.get_bool(ABANDONED).unwrap_or_default()
 }
 
 /// The update that makes a pending document visible.

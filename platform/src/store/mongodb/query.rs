@@ -15,14 +15,14 @@ use super::super::Collection;
 use super::super::query::{Bound, Direction, Filter, Predicate, Query, Scalar, Sort, after_prefix};
 use super::convert::{ARRAY, BODY, ID, PENDING};
 
-/// The documents that match and that are not part of an unfinished write.
+/// The documents that match and are visible.
 pub(super) fn visible(filter: &Filter) -> Bdoc {
     let mut condition = condition(filter);
     condition.insert(PENDING, Bson::Null);
     condition
 }
 
-/// The documents that match, also those of unfinished writes.
+/// The documents that match, visible or pending.
 pub(super) fn condition(filter: &Filter) -> Bdoc {
     match filter {
         Filter::All => Bdoc::new(),
@@ -111,8 +111,8 @@ pub(super) fn order(sort: &Sort) -> Bdoc {
     order
 }
 
-/// The documents of a query in the order that `query` defines, whatever they hold.
-pub(super) fn pipeline(query: &Query) -> Vec<Bdoc> {
+/// The documents that meet a condition, in the order that `query` defines, whatever they hold.
+pub(super) fn pipeline(query: &Query, condition: Bdoc) -> Vec<Bdoc> {
     let (mut keys, mut order) = (Bdoc::new(), Bdoc::new());
     for (index, (path, to)) in paths(&query.sort).into_iter().enumerate() {
         let key = format!("key{index}");
@@ -120,7 +120,7 @@ pub(super) fn pipeline(query: &Query) -> Vec<Bdoc> {
         keys.insert(key, sort_key(&stored_path(path)));
     }
     order.insert(ID, 1);
-    let mut pipeline = vec![doc! { "$match": visible(&query.filter) }];
+    let mut pipeline = vec![doc! { "$match": condition }];
     if !keys.is_empty() {
         pipeline.push(doc! { "$addFields": keys });
     }
@@ -205,11 +205,12 @@ mod tests {
             doc! { "body.a": -1, "body.b.c": 1, "_id": 1 }
         );
         let query = Query { filter: Filter::All, sort: Sort::by_id(), page: Page::first(3) };
+        let all = visible(&query.filter);
         let stages = [
             doc! { "$match": { "pending": Bson::Null } },
             doc! { "$sort": { "_id": 1 } },
             doc! { "$limit": 3_i64 },
         ];
-        assert_eq!(pipeline(&query), stages);
+        assert_eq!(pipeline(&query, all), stages);
     }
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use mongodb::Client;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use platform::error::Kind;
-use platform::store::{self, DocumentStore, Filter, field};
+use platform::store::query::Direction;
+use platform::store::{self, DocumentStore, Filter, Page, Sort, Stored, field};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::super::tcp_proxy::TcpProxy;
-use super::super::{people, person};
+use super::super::{Person, people, person};
 use super::{database, remove, server, url};
 
 /// `store.timeout` of these tests.
@@ -205,6 +206,10 @@ async fn leave(database: &mongodb::Database, write: ObjectId, ids: &[&str]) {
     database.collection::<Document>("people").insert_many(documents).await.unwrap();
 }
 
+fn ids(found: Vec<Stored<Person>>) -> Vec<String> {
+    found.into_iter().map(|stored| stored.id).collect()
+}
+
 /// The id of a write that began long ago.
 fn old() -> ObjectId {
     let mut bytes = ObjectId::new().bytes();
@@ -221,12 +226,9 @@ async fn what_a_killed_process_has_committed_becomes_visible_and_the_rest_never_
     leave(&database, committed, &["c1", "c2"]).await;
     leave(&database, abandoned, &["a1", "a2"]).await;
     leave(&database, in_progress, &["p1", "p2"]).await;
-    database.collection("_writes").insert_one(doc! { "_id": committed }).await.unwrap();
+    database.collection("_writes").insert_one(doc! { "_id": committed, "abandoned": false }).await.unwrap();
     let store = open(&url).await;
     let people = people(&store);
-    let ids = |found: Vec<store::Stored<super::super::Person>>| {
-        found.into_iter().map(|stored| stored.id).collect::<Vec<_>>()
-    };
     assert_eq!(ids(people.get_all(Filter::all()).await.unwrap()), ["c1", "c2"]);
     assert!(people.get("p1").await.unwrap().is_none());
     // The id of an abandoned document is free.
@@ -237,6 +239,41 @@ async fn what_a_killed_process_has_committed_becomes_visible_and_the_rest_never_
     assert_eq!(people.delete_all(Filter::all()).await.unwrap(), 3);
     let left = database.collection::<Document>("people").count_documents(doc! {}).await.unwrap();
     assert_eq!(left, 2);
+    remove(&url).await;
+}
+
+/// As `leave`, by a process that has been committing the write, and has made one of two documents visible.
+async fn leave_halfway(database: &mongodb::Database, ids: [&str; 2]) {
+    let write = ObjectId::new();
+    leave(database, write, &ids).await;
+    database.collection("_writes").insert_one(doc! { "_id": write, "abandoned": false }).await.unwrap();
+    let shown = doc! { "$unset": { "pending": "" } };
+    database.collection::<Document>("people").update_one(doc! { "_id": ids[0] }, shown).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs MongoDB: make test-all"]
+async fn a_read_in_the_middle_of_a_write_sees_all_of_it_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, database) = raw(&folder).await;
+    let store = open(&url).await;
+    let people = people(&store);
+    people.insert_with_id("z", &person("Zoe", 1)).await.unwrap();
+    leave(&database, ObjectId::new(), &["a1", "a2"]).await;
+    // Pending documents take no room of a page.
+    let by_name = Sort::by("name", Direction::Ascending);
+    let page = people.page(Filter::all(), by_name, Page::first(1)).await.unwrap();
+    assert_eq!((page.total, ids(page.items)), (1, vec!["z".to_owned()]));
+    assert_eq!(ids(people.get_all(Filter::all()).await.unwrap()), ["z"]);
+    assert!(!people.exists(field("name").eq("Ada")).await.unwrap());
+    // The control of the test: without a look at the records, one of the two would be seen.
+    leave_halfway(&database, ["b1", "b2"]).await;
+    assert_eq!(people.count(field("name").eq("Ada")).await.unwrap(), 2);
+    leave_halfway(&database, ["c1", "c2"]).await;
+    assert_eq!(ids(people.get_all(Filter::all()).await.unwrap()), ["b1", "b2", "c1", "c2", "z"]);
+    leave_halfway(&database, ["d1", "d2"]).await;
+    let none = people.get_page_after(field("name").eq("Ada"), Some("d1"), 9).await.unwrap();
+    assert_eq!(ids(none.items), ["d2"]);
     remove(&url).await;
 }
 
