@@ -51,7 +51,7 @@ impl Server {
     async fn connect(&self) -> Result<Database, DriverError> {
         let mut options = ClientOptions::parse(self.url.clone()).await?;
         // A bit less than the caller waits: the driver's own error says what is wrong with which host.
-        let patience = self.timeout - self.timeout / 10;
+        let patience = self.timeout.mul_f32(0.9);
         options.server_selection_timeout = Some(patience);
         options.connect_timeout = Some(patience);
         options.max_pool_size = options.max_pool_size.or(Some(self.connections));
