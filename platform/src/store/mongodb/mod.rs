@@ -11,7 +11,8 @@ mod server;
 mod writes;
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::raw::RawBsonRef;
@@ -23,10 +24,13 @@ use super::query::{Filter, Page, Query};
 use super::settings::Settings;
 use super::write::{Write, WriteOutcome};
 use super::{Collection, Document, DocumentStore};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use convert::{Found, ID, PENDING, decode};
 use pending::View;
 use server::{Server, store_error};
+
+/// How often a store that has not responded yet is tried, beside the calls.
+const PING_AGAIN: Duration = Duration::from_secs(1);
 
 /// A collection of MongoDB.
 type Stored = mongodb::Collection<RawDocumentBuf>;
@@ -41,13 +45,22 @@ struct Inner {
 }
 
 impl MongodbStore {
-    /// A store that connects at its first use. Whether MongoDB responds is logged.
+    /// A store that connects at its first use, so that it opens while MongoDB is down. That is logged, and when it is up.
     pub(super) fn open(url: ConnectionString, settings: &Settings) -> Self {
         let inner = Arc::new(Inner { server: Server::new(url, settings), prepared: RwLock::default() });
-        let first = Arc::clone(&inner);
-        // Its error has been logged.
-        tokio::spawn(async move { drop(first.server.call(first.ping()).await) });
+        tokio::spawn(wait_until_it_responds(Arc::downgrade(&inner)));
         Self(inner)
+    }
+}
+
+async fn wait_until_it_responds(store: Weak<Inner>) {
+    while let Some(store) = store.upgrade() {
+        match store.server.call(store.ping()).await {
+            Err(error) if error.kind() == Kind::Unavailable => {}
+            _ => return,
+        }
+        drop(store);
+        tokio::time::sleep(PING_AGAIN).await;
     }
 }
 
