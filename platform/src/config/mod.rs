@@ -121,6 +121,14 @@ pub fn load<A: DeserializeOwned>(
     Ok(Loaded { config, origins: tree })
 }
 
+/// Whether a variable of this name sets the store.
+#[cfg(feature = "testing")]
+pub(crate) fn sets_store(name: &str) -> bool {
+    name == keys::variable(&keys::split(database::KEY))
+        || name == database::HOST
+        || database::URL_VARIABLES.contains(&name)
+}
+
 /// Writes every key with its default and its comments; what `server config --manual` prints.
 pub fn write_manual(service: &Service, out: &mut impl Write) -> io::Result<()> {
     defaults::write_manual(service.defaults, out)

@@ -9,6 +9,8 @@ pub mod document;
 mod fields;
 mod json_file;
 mod memory;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod mongodb_url;
 mod patch;
 pub mod query;
@@ -29,7 +31,7 @@ pub use fields::Fields;
 pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
 pub use patch::Patch;
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
-pub use settings::{Settings, SqliteSettings, StoreUrl};
+pub use settings::{MongodbSettings, Settings, SqliteSettings, StoreUrl};
 pub use write::{Change, Expected, Write, WriteOutcome};
 
 /// A named set of documents, with the paths that have an index.
@@ -116,6 +118,8 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
         }
         #[cfg(feature = "sqlite")]
         settings::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
+        #[cfg(feature = "mongodb")]
+        settings::Engine::Mongodb(url) => Ok(Arc::new(mongodb::MongodbStore::open(*url, settings))),
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Settings {
     pub timeout: Span<10, 60_000>,
     /// What only SQLite has.
     pub sqlite: SqliteSettings,
+    /// What only MongoDB has.
+    pub mongodb: MongodbSettings,
 }
 
 /// The section `store.sqlite`, for each process.
@@ -31,6 +33,14 @@ pub struct SqliteSettings {
     pub queue: Count<1, 100_000>,
     /// The most writes that share one commit.
     pub group: Count<1, 10_000>,
+}
+
+/// The section `store.mongodb`, for each process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MongodbSettings {
+    /// The most connections to each server.
+    pub connections: Count<1, 1_000>,
 }
 
 /// A URL whose password is never shown.
@@ -101,19 +111,20 @@ const ENGINES: [(&str, Availability); 7] = [
     ("sqlite", feature("sqlite", cfg!(feature = "sqlite"))),
     ("file", Availability::ThisBuild),
     ("memory", Availability::ThisBuild),
-    ("mongodb", Availability::NotYet),
-    ("mongodb+srv", Availability::NotYet),
+    ("mongodb", feature("mongodb", cfg!(feature = "mongodb"))),
+    ("mongodb+srv", feature("mongodb", cfg!(feature = "mongodb"))),
     ("postgres", Availability::NotYet),
     ("postgresql", Availability::NotYet),
 ];
 
-/// An engine of this build, with the path that it uses.
-#[derive(Debug, PartialEq, Eq)]
+/// An engine of this build, with the path or the servers that it uses.
 pub(super) enum Engine {
     Memory,
     File(PathBuf),
     #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
+    #[cfg(feature = "mongodb")]
+    Mongodb(Box<mongodb::options::ConnectionString>),
 }
 
 impl Engine {
@@ -128,6 +139,8 @@ impl Engine {
             "file" => Ok(Self::File(checked_path(url, path)?)),
             #[cfg(feature = "sqlite")]
             "sqlite" => Ok(Self::Sqlite(checked_path(url, path)?)),
+            #[cfg(feature = "mongodb")]
+            "mongodb" | "mongodb+srv" => Ok(Self::Mongodb(Box::new(mongodb(url)?))),
             _ => Err(refused(url, &unavailable(scheme))),
         }
     }
@@ -143,6 +156,23 @@ fn checked_path(url: &StoreUrl, path: &str) -> Result<PathBuf, StartError> {
         ":memory:" => Err(refused(url, "write memory: for a store in memory")),
         _ => Ok(PathBuf::from(path)),
     }
+}
+
+/// The URL as the driver reads it. Its error may quote a part of the URL that looks like an option, so it is shown only
+/// when the URL has no password.
+#[cfg(feature = "mongodb")]
+fn mongodb(url: &StoreUrl) -> Result<mongodb::options::ConnectionString, StartError> {
+    mongodb::options::ConnectionString::parse(&url.0).map_err(|error| {
+        let hides_something = mask_url(&url.0) != url.0;
+        if hides_something {
+            refused(
+                url,
+                "it is not a MongoDB URL; are user and password percent-encoded, and its options right?",
+            )
+        } else {
+            refused(url, &error.kind.to_string())
+        }
+    })
 }
 
 /// Why this build has no engine of this scheme.
@@ -177,25 +207,53 @@ mod tests {
     use super::*;
 
     fn refused(url: &str) -> String {
-        Engine::of(&StoreUrl::new(url)).unwrap_err().to_string()
+        Engine::of(&StoreUrl::new(url)).err().unwrap().to_string()
     }
 
     #[test]
     fn a_url_names_its_engine_and_path() {
-        let of = |url: &str| Engine::of(&StoreUrl::new(url)).unwrap();
-        assert_eq!(of("memory:"), Engine::Memory);
-        assert_eq!(of("file:var/store"), Engine::File("var/store".into()));
-        assert_eq!(of("file:///srv/store"), Engine::File("/srv/store".into()));
+        let of = |url: &str| Engine::of(&StoreUrl::new(url)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(of("memory:"), Engine::Memory));
+        assert!(matches!(of("file:var/store"), Engine::File(path) if path == *"var/store"));
+        assert!(matches!(of("file:///srv/store"), Engine::File(path) if path == *"/srv/store"));
         #[cfg(feature = "sqlite")]
-        assert_eq!(of("sqlite:var/server.sqlite"), Engine::Sqlite("var/server.sqlite".into()));
+        assert!(
+            matches!(of("sqlite:var/server.sqlite"), Engine::Sqlite(path) if path == *"var/server.sqlite")
+        );
+        #[cfg(feature = "mongodb")]
+        for url in
+            ["mongodb://h:1,i:2/db?replicaSet=r", "mongodb://ada:p%40w@h", "mongodb+srv://cluster.example/db"]
+        {
+            assert!(matches!(of(url), Engine::Mongodb(_)), "{url}");
+        }
     }
 
     #[test]
     fn every_engine_of_the_table_that_is_in_this_build_opens() {
         for (scheme, availability) in ENGINES {
-            let path = if scheme == "memory" { "" } else { "x" };
+            let path = match scheme {
+                "memory" => "",
+                "sqlite" | "file" => "x",
+                _ => "//h.example.com/x",
+            };
             let engine = Engine::of(&StoreUrl::new(format!("{scheme}:{path}")));
             assert_eq!(engine.is_ok(), availability == Availability::ThisBuild, "{scheme}");
+        }
+    }
+
+    #[cfg(feature = "mongodb")]
+    #[test]
+    fn a_url_that_the_mongodb_driver_refuses_says_why_and_shows_no_password() {
+        let message = refused("mongodb://h:port/db");
+        assert!(message.starts_with("store.url 'mongodb://h:port/db': "), "{message}");
+        assert!(message.contains("port"), "{message}");
+        for url in [
+            "mongodb://ada:hunter/2@h/db",
+            "mongodb://ada:hunter@2@h/db",
+            "mongodb://ada:hunter2@h/db?directConnection=perhaps",
+            "mongodb://h/db?password=hunter2",
+        ] {
+            assert!(!refused(url).contains("hunter"), "{}", refused(url));
         }
     }
 
@@ -209,9 +267,16 @@ mod tests {
 
     #[test]
     fn a_url_that_names_no_engine_of_this_build_says_what_there_is() {
-        let message = refused("mongodb://ada:hunter2@h/db");
-        assert!(message.contains("the mongodb store is not in this version yet; it has "), "{message}");
-        assert!(message.contains("ada:***@h"), "{message}");
+        for (scheme, availability) in ENGINES {
+            let why = match availability {
+                Availability::ThisBuild => continue,
+                Availability::Feature(feature) => format!("`make run FEATURES={feature}` builds it in"),
+                Availability::NotYet => format!("the {scheme} store is not in this version yet; it has "),
+            };
+            let message = refused(&format!("{scheme}://ada:hunter2@h/db"));
+            assert!(message.contains(&why), "{message}");
+            assert!(scheme == "sqlite" || message.contains("ada:***@h"), "{message}");
+        }
         let message = refused("sqlit:var/x");
         assert!(message.contains("did you mean sqlite:"), "{message}");
         let message = refused("redis://h");

@@ -14,8 +14,8 @@ const OTHERS: &Collection = &Collection::new("others", &[]);
 
 fn settings(path: &Path, group: u64, timeout: &str) -> Settings {
     let url = format!("sqlite:{}", path.display());
-    let settings =
-        json!({"url": url, "timeout": timeout, "sqlite": {"connections": 2, "queue": 1000, "group": group}});
+    let sqlite = json!({"connections": 2, "queue": 1000, "group": group});
+    let settings = json!({"url": url, "timeout": timeout, "sqlite": sqlite, "mongodb": {"connections": 1}});
     serde_json::from_value(settings).unwrap()
 }
 

@@ -180,3 +180,34 @@ pub(super) async fn patches_of_many_writers_are_all_applied(store: Arc<dyn Docum
     list.sort_unstable();
     assert_eq!(list, (0..40).collect::<Vec<_>>());
 }
+
+pub(super) async fn several_documents_of_one_insert_are_seen_together(store: Arc<dyn DocumentStore>) {
+    const EACH: usize = 7;
+    let people = people(&store);
+    people.insert(&person("Before", 0)).await.unwrap();
+    let writer = {
+        let people = people.clone();
+        tokio::spawn(async move {
+            for round in 0..30 {
+                people.insert_many(&vec![person("Together", round); EACH]).await.unwrap();
+            }
+        })
+    };
+    let mut readers = JoinSet::new();
+    for _ in 0..3 {
+        let people = people.clone();
+        readers.spawn(async move {
+            let (mut seen, together) = (0, || field("name").eq("Together"));
+            while seen < 30 * EACH {
+                let count = people.count(together()).await.unwrap();
+                let found = people.get_all(together()).await.unwrap();
+                assert_eq!((count % EACH as u64, found.len() % EACH), (0, 0), "{count} {}", found.len());
+                // Time does not run backwards.
+                assert!(count >= seen as u64 && found.len() as u64 >= count);
+                seen = found.len();
+            }
+        });
+    }
+    writer.await.unwrap();
+    readers.join_all().await;
+}
