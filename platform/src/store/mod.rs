@@ -81,8 +81,8 @@ impl Collection {
 /// What an engine implements. Only [`Dao`] calls it, and has checked every argument.
 ///
 /// The first call that names a collection creates it, with its indexes. Every [`Write`] is atomic: others see all of
-/// it or nothing, and no other write happens between its read and its write. When a write has returned, it is
-/// on the disk of an engine that has one.
+/// it or nothing, and no other write happens between its read and its write (`json_file` and `mongodb` say where they
+/// cannot do that for several documents). When a write has returned, it is on the disk of an engine that has one.
 ///
 /// Every method fails with `Unavailable` when the engine does not respond in time, and with `Internal` when what it
 /// holds is damaged.

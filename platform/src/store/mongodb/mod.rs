@@ -2,7 +2,8 @@
 //!
 //! It uses classic operators and no transaction, so a stand-alone `mongod` will do (4.4 or later). A write reads the
 //! document, changes it here, and replaces it if it is still the same (`writes`); several documents are inserted
-//! invisible and made visible together (`pending`). MongoDB itself filters, sorts and pages (`query`).
+//! invisible and made visible together (`pending`). `DeleteAll` deletes one document after the other: a query at the same
+//! time may see some of them, and a crash may leave some. MongoDB itself filters, sorts and pages (`query`).
 
 mod convert;
 mod pending;

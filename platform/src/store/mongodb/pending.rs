@@ -49,7 +49,8 @@ const ENDED: &str = "ended";
 /// differ.
 const ABANDONED_AFTER: Duration = Duration::from_mins(2);
 /// How long a record is kept after the end of its write: much longer than its process can still try to commit, and than
-/// a read takes that hides its documents. MongoDB deletes it by a TTL index.
+/// a read takes that hides its documents. MongoDB deletes it by a TTL index, and refuses the index with another time
+/// where it exists: do not change this.
 const KEPT: Duration = Duration::from_hours(1);
 /// How often a write waits for another one.
 const POLL: Duration = Duration::from_millis(5);
@@ -309,6 +310,10 @@ impl Inner {
             if !is_abandoned(&record) {
                 committed.push(record.get_object_id(ID).map_err(Error::internal)?);
             }
+        }
+        for write in view.hidden.iter().filter(|write| is_too_old(**write) && !committed.contains(write)) {
+            // A killed process has left it. Without this, every read that meets it would come here.
+            self.settle(stored, *write).await?;
         }
         // Without a record now, a hidden write was not committed while it was read.
         if committed.is_empty() && view.hidden.len() == seen {

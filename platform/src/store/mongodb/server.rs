@@ -62,8 +62,8 @@ impl Server {
             *concern = WriteConcern::majority();
         }
         concern.journal = concern.journal.or(Some(true));
-        // Reads are from the primary with read concern `local`, the driver's defaults: so a read sees the writes before
-        // it, and costs no round trip between the members.
+        // Reads are from the primary, whatever the URL says: a secondary may not have the writes before a read yet.
+        options.selection_criteria = None;
         let database = options.default_database.clone();
         let client = Client::with_options(options)?;
         Ok(client.database(database.as_deref().unwrap_or(DEFAULT_NAME)))
