@@ -56,8 +56,12 @@ test: tools ## Run all tests of both crates (ARGS="a_part_of_a_name" runs some)
 	$(CARGO) test $(FLAGS) $(ARGS)
 
 .PHONY: test-all
-test-all: tools ## Run all tests with every engine
-	$(CARGO) test $(LOCKED) --features full $(ARGS)
+test-all: tools ## Run all tests with every engine; starts the servers that some need
+	@CARGO="$(CARGO)" LOCKED="$(LOCKED)" scripts/test-all $(ARGS)
+
+.PHONY: services
+services: ## Start the servers that some tests need, and print their variables (scripts/services stop)
+	@scripts/services start $(ARGS)
 
 .PHONY: test-scripts
 test-scripts: ## Test the scripts behind these targets (shellcheck too, where there is one)
@@ -82,13 +86,14 @@ typecheck: tools ## Check that everything compiles, without building it
 coverage: tools ## Run the tests and print how much of each file they reach
 	@scripts/coverage
 
+# Of the app alone: the tests of the platform turn on features of axum that are not in what is released.
 .PHONY: bench
 bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS, BENCH_RATE)
-	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench http
+	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench http
 
 .PHONY: instructions
-instructions: tools ## Count the instructions of one request (needs valgrind)
-	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
+instructions: tools ## Count the instructions of one request (BENCH_REQUESTS; needs valgrind)
+	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
 
 .PHONY: measure
 measure: tools ## Measure builds, size, start and memory (minutes; ARGS=builds or ARGS=server: only these)

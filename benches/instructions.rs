@@ -41,10 +41,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// The app, as `main` hands it to the platform.
 const SERVICE: Service = Service { name: "bench", ..server::SERVICE };
 
-/// The numbers of requests in the two runs: enough to average the cost of growing maps, and some seconds under
-/// callgrind.
-const FEW: u64 = 500;
-const MANY: u64 = 4_500;
+/// The number of requests in the longer run, unless `BENCH_REQUESTS` says otherwise: enough to average the cost of
+/// growing maps, and some seconds under callgrind. The other run has a ninth of them.
+const REQUESTS: u64 = 4_500;
 
 /// The routes, with the names that the table shows.
 const CASES: [&str; 4] = ["GET /cors", "GET /addresses/{id}", "POST /addresses", NOWHERE];
@@ -100,8 +99,18 @@ fn hundredths(number: u64) -> String {
 }
 
 fn per_request(side: &str, case: &str) -> Result<u64> {
-    let few = count(side, case, FEW)?;
-    Ok((count(side, case, MANY)? - few) / (MANY - FEW))
+    let (few, many) = requests()?;
+    Ok((count(side, case, many)? - count(side, case, few)?) / (many - few))
+}
+
+/// The numbers of requests in the two runs.
+fn requests() -> Result<(u64, u64)> {
+    let many = match std::env::var("BENCH_REQUESTS") {
+        Ok(text) => text.parse().map_err(|error| format!("BENCH_REQUESTS={text}: {error}"))?,
+        Err(_) => REQUESTS,
+    };
+    let many = many.max(9);
+    Ok((many / 9, many))
 }
 
 /// The instructions of a whole run, in all threads.

@@ -199,6 +199,7 @@ async fn open_services<A>(config: &Config<A>) -> Result<Services, StartError> {
         debug: config.server.debug.is_on(),
         processes: config.server.process_count(),
         store: &config.store,
+        cache: &config.cache,
         views: &config.views,
     })
     .await

@@ -14,8 +14,9 @@ Configuration, each level wins over the one before it:
   2. the service's own configuration (configs/default.yaml), built into the program
   3. the YAML file given with --config; it holds only the keys that differ
   4. the environment: SERVER__<SECTION>__<KEY>, for example SERVER__HTTP__BODY_LIMIT=2MiB;
-     PORT is the port. If MONGODB_HOST is set, it is --db_host, and so are MONGODB_PORT,
-     MONGODB_NAME, MONGODB_USER and MONGODB_PASSWORD for the other flags of MongoDB
+     PORT is the port. MONGODB_URI, MONGO_URI and DATABASE_URL are --db_url. If MONGODB_HOST is
+     set, it is --db_host, and so are MONGODB_PORT, MONGODB_NAME, MONGODB_USER and
+     MONGODB_PASSWORD for the other flags of MongoDB
   5. the flags above; each is also accepted with - for _
 
 The subcommand `config` prints the values in effect and where each of them comes from;
@@ -161,8 +162,7 @@ pub struct Flags {
     #[arg(long = "db_url", alias = "db-url", global = true, value_name = "URL", help_heading = "Database")]
     #[arg(value_parser = secret, help = DB_URL)]
     pub db_url: Option<Secret>,
-    /// MongoDB host; any of these five means MongoDB [default: localhost];
-    /// not in this version yet: refused
+    /// MongoDB host; any of these five means MongoDB [default: localhost]
     #[arg(verbatim_doc_comment)]
     #[arg(
         long = "db_host",

@@ -129,6 +129,10 @@ pub struct FieldError {
     pub message: String,
 }
 
+/// When a caller of what is unavailable may try again, in seconds (RFC 9110, section 10.2.3): the server itself tries again
+/// within a few.
+const RETRY_AFTER: &str = "1";
+
 /// An error with a public and a private side.
 pub struct Error {
     kind: Kind,
@@ -210,10 +214,10 @@ impl Error {
         Self::new(Kind::Internal).with_source(source)
     }
 
-    /// 503: a dependency is not available. The cause goes only to the log.
+    /// 503 with `Retry-After`: a dependency is not available. The cause goes only to the log.
     #[track_caller]
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(Kind::Unavailable).with_source(source)
+        Self::new(Kind::Unavailable).with_source(source).with_header("retry-after", RETRY_AFTER)
     }
 
     /// Sets the HTTP/1.1 reason phrase, and the message to the same text. It is `'static`, so that it can never hold

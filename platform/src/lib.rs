@@ -4,6 +4,7 @@
 //! on a signal.
 
 mod app;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -26,7 +27,7 @@ pub use app::{App, OpenApp, Tasks};
 pub use clap;
 pub use lifecycle::main;
 
-/// Runs the examples of `docs/AXUM.md` as doc tests.
+/// Runs the examples of `platform/docs/AXUM.md` as doc tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/AXUM.md")]
+#[doc = include_str!("../docs/AXUM.md")]
 pub struct ExamplesForAxumUsers;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::cache::{self, Cache};
 use super::error::{Result, StartError};
 use super::store::{self, Dao, DocumentStore, Entity};
 use super::views::{self, Assets};
@@ -19,6 +20,7 @@ struct Inner {
     name: String,
     debug: bool,
     store: Arc<dyn DocumentStore>,
+    cache: Cache,
     assets: Assets,
     /// In the order in which they were opened.
     components: Vec<Arc<dyn Component>>,
@@ -55,6 +57,20 @@ impl Component for Store {
     }
 }
 
+/// The cache as a component: its engine holds nothing that would have to be finished.
+#[async_trait]
+impl Component for Cache {
+    fn name(&self) -> &'static str {
+        "cache"
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.ping().await
+    }
+
+    async fn close(&self) {}
+}
+
 /// The settings from which the services are built.
 pub struct Settings<'a> {
     /// The name of the server.
@@ -65,6 +81,8 @@ pub struct Settings<'a> {
     pub processes: u64,
     /// Section `store`.
     pub store: &'a store::Settings,
+    /// Section `cache`.
+    pub cache: &'a cache::Settings,
     /// Section `views`.
     pub views: &'a views::Settings,
 }
@@ -74,9 +92,11 @@ impl Services {
     pub async fn open(settings: Settings<'_>) -> Result<Self, StartError> {
         let assets = Assets::open(settings.views)?;
         let store = store::open(settings.store, settings.processes).await?;
+        let cache = cache::open(settings.cache, settings.name)?;
         let name = settings.name.to_owned();
-        let components: Vec<Arc<dyn Component>> = vec![Arc::new(Store(Arc::clone(&store)))];
-        Ok(Self(Arc::new(Inner { name, debug: settings.debug, store, assets, components })))
+        let components: Vec<Arc<dyn Component>> =
+            vec![Arc::new(Store(Arc::clone(&store))), Arc::new(cache.clone())];
+        Ok(Self(Arc::new(Inner { name, debug: settings.debug, store, cache, assets, components })))
     }
 
     /// The name of the server, `server.name`.
@@ -92,6 +112,11 @@ impl Services {
     /// Access to the documents of one type.
     pub fn dao<T: Entity>(&self) -> Dao<T> {
         Dao::new(Arc::clone(&self.0.store))
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
     }
 
     /// The static files.

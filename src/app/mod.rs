@@ -36,11 +36,13 @@ fn routes(_settings: &Settings) -> Routes<AppState> {
         health::routes(),
         assets(),
         // Your slices, one line each.
-        examples::address_book::routes(), // example: address_book
-        examples::cors_demo::routes(),    // example: cors_demo
-        examples::home_page::routes(),    // example: home_page
-        examples::resources::routes(),    // example: resources
-        examples::todo_list::routes(),    // example: todo_list
+        examples::address_book::routes(),   // example: address_book
+        examples::cached_record::routes(),  // example: cached_record
+        examples::cors_demo::routes(),      // example: cors_demo
+        examples::home_page::routes(),      // example: home_page
+        examples::named_document::routes(), // example: named_document
+        examples::resources::routes(),      // example: resources
+        examples::todo_list::routes(),      // example: todo_list
     ];
     slices.into_iter().fold(Routes::new(), Routes::merge)
 }

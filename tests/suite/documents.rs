@@ -27,7 +27,9 @@ fn root() -> &'static Path {
 }
 
 fn documents() -> Vec<(String, String)> {
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let folders =
+        ["docs", "platform/docs"].iter().filter_map(|folder| fs::read_dir(root().join(folder)).ok());
+    let docs = folders.flatten().map(|entry| entry.unwrap().path());
     let markdown = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     let paths = markdown.chain([root().join("README.md")]);
     paths.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect()

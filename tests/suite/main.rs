@@ -6,4 +6,6 @@ mod architecture;
 mod documents;
 mod examples; // examples
 mod lifecycle;
+#[cfg(feature = "mongodb")]
+mod on_mongodb;
 mod support;

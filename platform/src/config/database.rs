@@ -1,5 +1,6 @@
-//! The parts of a MongoDB URL with their origins: the flags `--db_host` ... `--db_password` of the original server, and
-//! the `MONGODB_...` variables of its Heroku set-up. The store makes the URL of them.
+//! Where `store.url` comes from beside its own key: the flags `--db_host` ... `--db_password` of the original server and
+//! the `MONGODB_...` variables of its Heroku set-up, which are parts of a MongoDB URL, and the variables in which hosting
+//! services put a whole URL.
 
 use super::tree::Origin;
 use super::wording::short;
@@ -10,6 +11,24 @@ use crate::store::{MongodbParts, WrongPart, mongodb_url};
 
 /// The key that the URL sets.
 pub(super) const KEY: &str = "store.url";
+
+/// The variable of the host.
+pub(super) const HOST: &str = "MONGODB_HOST";
+
+/// The variables that hold a whole URL, in the order in which a contradiction names them. The first two hold one of
+/// MongoDB only.
+pub(super) const URL_VARIABLES: [&str; 3] = ["MONGODB_URI", "MONGO_URI", DATABASE_URL];
+const DATABASE_URL: &str = "DATABASE_URL";
+
+/// Refuses a URL of another database in a variable that is named for MongoDB. The URL is not shown: it may have a
+/// password.
+pub(super) fn check_url(name: &str, url: &str) -> Result<(), StartError> {
+    let of_mongodb = ["mongodb:", "mongodb+srv:"].iter().any(|scheme| url.starts_with(scheme));
+    if of_mongodb || name == DATABASE_URL {
+        return Ok(());
+    }
+    Err(Origin::variable(name).wrong("is not a MongoDB URL, expected mongodb://... or mongodb+srv://..."))
+}
 
 /// One part of the URL, with its origin.
 #[derive(Clone)]
@@ -49,7 +68,7 @@ impl<'a> Parts<'a> {
             Some(Part { value, origin: Origin::variable(name) })
         };
         Self {
-            host: part("MONGODB_HOST"),
+            host: part(HOST),
             // Kubernetes sets MONGODB_PORT=tcp://10.0.0.1:27017 where a service is named `mongodb`.
             port: part("MONGODB_PORT").filter(|part| !part.value.starts_with("tcp://")),
             name: part("MONGODB_NAME"),
@@ -70,9 +89,9 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The origin of the host, if one was given.
-    pub(super) fn host_origin(&self) -> Option<Origin> {
-        self.host.as_ref().map(|part| part.origin.clone())
+    /// Whether a host was given.
+    pub(super) fn has_host(&self) -> bool {
+        self.host.is_some()
     }
 
     /// The origin of the first part that was given, if any.

@@ -43,12 +43,13 @@ macro_rules! section {
 const PREAMBLE: &str = include_str!("../../defaults/preamble.yaml");
 
 /// One file for each section of the platform, in the order in which `server config` prints them.
-pub(super) const PLATFORM: [Defaults; 6] = [
+pub(super) const PLATFORM: [Defaults; 7] = [
     section!("server.yaml"),
     section!("http.yaml"),
     section!("views.yaml"),
     section!("logging.yaml"),
     section!("store.yaml"),
+    section!("cache.yaml"),
     section!("lock.yaml"),
 ];
 

@@ -1,11 +1,12 @@
-//! The values that the environment sets: `SERVER__<SECTION>__<KEY>`, `PORT`, and the original's `MONGODB_...`.
+//! The values that the environment sets: `SERVER__<SECTION>__<KEY>`, `PORT`, the original's `MONGODB_...`, and the
+//! variables that hold the URL of a database.
 //!
 //! The variables are an argument; this file does not read them from the process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::database;
+use super::database::{self, URL_VARIABLES};
 use super::keys::{self, PREFIX, SEPARATOR};
 use super::tree::{Node, Origin, Value};
 use crate::error::StartError;
@@ -25,7 +26,7 @@ impl Environment {
         let mut variables = BTreeMap::new();
         for (name, value) in all {
             let name = name.to_string_lossy();
-            if name.starts_with(PREFIX) || OTHERS.contains(&&*name) {
+            if name.starts_with(PREFIX) || OTHERS.contains(&&*name) || URL_VARIABLES.contains(&&*name) {
                 let value =
                     value.into_string().map_err(|_| Origin::variable(&name).wrong("is not UTF-8 text"))?;
                 variables.insert(name.into_owned(), value);
@@ -43,21 +44,41 @@ impl Environment {
         database::Parts::from_environment(|name| self.get(name))
     }
 
-    /// Merges the values of the variables into the tree. A variable with the prefix wins over `PORT` and `MONGODB_...`.
+    /// The URL of the store, with the name of its variable. Two variables with different URLs are an error: whichever
+    /// won, a person would look for the data in the other database.
+    fn store_url(&self) -> Result<Option<(String, String)>, StartError> {
+        let own = keys::variable(&keys::split(database::KEY));
+        let mut given: Vec<(&str, String)> = Vec::new();
+        given.extend(self.get(&own).map(|url| (own.as_str(), url.to_owned())));
+        for name in URL_VARIABLES {
+            // A compose file passes an unset variable on as an empty one.
+            if let Some(url) = self.get(name).filter(|url| !url.is_empty()) {
+                database::check_url(name, url)?;
+                given.push((name, url.to_owned()));
+            }
+        }
+        // Only the host selects MongoDB: a MONGODB_PASSWORD for another program must not change the store.
+        let parts = self.database();
+        if parts.has_host() {
+            given.push((database::HOST, parts.url()?));
+        }
+        let Some((first, url)) = given.first() else { return Ok(None) };
+        match given.iter().find(|(_, other)| other != url) {
+            Some((name, _)) => {
+                Err(Origin::variable(name).wrong(format_args!("give either {first} or this, not both")))
+            }
+            None => Ok(Some(((*first).to_owned(), url.clone()))),
+        }
+    }
+
+    /// Merges the values of the variables into the tree. A variable with the prefix wins over `PORT`.
     pub(super) fn overlay(&self, tree: &mut Node, defaults: &Node) -> Result<(), StartError> {
         // A compose file passes an unset variable on as an empty one.
         if let Some(port) = self.get("PORT").filter(|port| !port.is_empty()) {
             tree.overlay(keys::set(defaults, &keys::split("server.port"), port, Origin::variable("PORT"))?);
         }
-        let url = keys::split(database::KEY);
-        let url_variable = keys::variable(&url);
-        let parts = self.database();
-        // Only the host selects MongoDB: a MONGODB_PASSWORD for another program must not change the store.
-        if let Some(origin) = parts.host_origin() {
-            if self.get(&url_variable).is_some() {
-                return Err(origin.wrong(format_args!("give either {url_variable} or this, not both")));
-            }
-            tree.overlay(keys::set(defaults, &url, &parts.url()?, origin)?);
+        if let Some((name, url)) = self.store_url()? {
+            tree.overlay(keys::set(defaults, &keys::split(database::KEY), &url, Origin::variable(&name))?);
         }
         for (name, text) in &self.variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
@@ -216,9 +237,43 @@ store: {url: 'memory:'}";
     fn the_variables_of_the_original_make_a_mongodb_url() {
         let variables = [("MONGODB_HOST", "db"), ("MONGODB_USER", "ada"), ("MONGODB_PASSWORD", "p@w")];
         assert_eq!(read(&variables, "/store/url"), json!("mongodb://ada:p%40w@db:27017/axum_boilerplate"));
-        let both = [("MONGODB_HOST", "db"), ("SERVER__STORE__URL", "memory:")];
-        let message = "environment MONGODB_HOST: give either SERVER__STORE__URL or this, not both";
-        assert_eq!(outcome(&both), Err(message.to_owned()));
+    }
+
+    #[test]
+    fn a_variable_of_a_hosting_service_sets_the_store() {
+        for (name, url) in [
+            ("MONGODB_URI", "mongodb+srv://u:p@h/db"),
+            ("MONGO_URI", "mongodb://h/db"),
+            ("DATABASE_URL", "mongodb://h/db"),
+            ("DATABASE_URL", "sqlite:var/x"),
+            ("DATABASE_URL", "postgres://h/db"),
+        ] {
+            assert_eq!(read(&[(name, url)], "/store/url"), json!(url));
+            // The control: an empty one counts as not set.
+            assert_eq!(outcome(&[(name, "")]), outcome(&[]));
+        }
+        let message =
+            "environment MONGO_URI: is not a MongoDB URL, expected mongodb://... or mongodb+srv://...";
+        assert_eq!(outcome(&[("MONGO_URI", "postgres://u:hunter2@h/db")]), Err(message.to_owned()));
+    }
+
+    #[test]
+    fn two_variables_with_different_stores_are_refused_and_both_are_named() {
+        const DB: &str = "mongodb://db:27017/axum_boilerplate";
+        for (first, second, third) in [
+            (("MONGODB_HOST", "db"), ("SERVER__STORE__URL", "memory:"), None),
+            (("DATABASE_URL", "postgres://h/db"), ("MONGODB_URI", DB), None),
+            (("MONGODB_HOST", "db"), ("MONGO_URI", "mongodb://other"), None),
+            (("DATABASE_URL", "memory:"), ("MONGODB_URI", DB), Some(("MONGO_URI", DB))),
+        ] {
+            let variables: Vec<_> = [first, second].into_iter().chain(third).collect();
+            let (name, other) = (first.0, second.0);
+            let message = format!("environment {name}: give either {other} or this, not both");
+            assert_eq!(outcome(&variables), Err(message));
+        }
+        // The control: the same store twice.
+        let same = [("MONGODB_HOST", "db"), ("DATABASE_URL", DB), ("SERVER__STORE__URL", DB)];
+        assert_eq!(read(&same, "/store/url"), json!(DB));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use self::wording::{dotted, may_hold_secret};
 use crate::cli::Flags;
 use crate::error::StartError;
 use crate::secret::MASK;
-use crate::{http, logging, store, views};
+use crate::{cache, http, logging, store, views};
 
 /// The sections; each type is defined in the part of the platform that uses it. `A` is the application's section.
 ///
@@ -52,6 +52,8 @@ pub struct Config<A> {
     pub logging: logging::Settings,
     /// The store of documents.
     pub store: store::Settings,
+    /// What is kept for a while, and where.
+    pub cache: cache::Settings,
     /// HTML pages and static files.
     pub views: views::Settings,
     /// Locks between processes.
@@ -85,6 +87,7 @@ impl<A> Loaded<A> {
             Err(origin(key).wrong(format_args!("{key}: {what} is not in this version of the server yet")))
         };
         self.config.store.url.check().map_err(|error| origin("store.url").wrong(error))?;
+        self.config.cache.url.check().map_err(|error| origin("cache.url").wrong(error))?;
         if self.config.server.ssl {
             return missing("server.ssl", "HTTPS (--ssl)");
         }
@@ -116,6 +119,14 @@ pub fn load<A: DeserializeOwned>(
     refuse_exposed_debug(&config.server, &tree)?;
     tree.forget_values();
     Ok(Loaded { config, origins: tree })
+}
+
+/// Whether a variable of this name sets the store.
+#[cfg(feature = "testing")]
+pub(crate) fn sets_store(name: &str) -> bool {
+    name == keys::variable(&keys::split(database::KEY))
+        || name == database::HOST
+        || database::URL_VARIABLES.contains(&name)
 }
 
 /// Writes every key with its default and its comments; what `server config --manual` prints.

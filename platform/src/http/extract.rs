@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
 use super::context;
+use crate::cache::Cache;
 use crate::error::{Error, FieldError, Result};
 use crate::json;
 use crate::services::Services;
@@ -51,6 +52,17 @@ impl<S: Sync> FromRequest<S> for RawBody {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
         read(&parts, body).await.map(Self)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Cache
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Services::from_ref(state).cache().clone())
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
@@ -13,13 +14,18 @@ use uuid::Uuid;
 
 use super::document;
 use super::fields::{Fields, FieldsDeserializer};
+use super::patch::Patch;
 use super::query::{Filter, Page, Query, Sort};
-use super::write::{Change, Expected, Patch, Write, WriteOutcome};
+use super::write::{Change, Expected, Write, WriteOutcome};
 use super::{Collection, Document, DocumentStore};
 use crate::error::{Error, Result};
 
 /// How many documents [`Dao::stream`] reads at a time.
 const STREAM_CHUNK: u64 = 256;
+
+/// How often [`Dao::modify`] tries again, and the unit of its pauses: some 10 s in all.
+const MODIFY_ATTEMPTS: u32 = 500;
+const MODIFY_PAUSE: Duration = Duration::from_millis(4);
 
 /// A type that is stored as one document.
 pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -238,6 +244,31 @@ impl<T: Entity> Dao<T> {
     /// Changes some fields of the first value that matches and returns the changed value; `None` when none matches.
     pub async fn update_first(&self, filter: Filter, patch: Patch) -> Result<Option<Stored<T>>> {
         self.merge(filter, Expected::Any, patch).await
+    }
+
+    /// Changes the value of this id by a function of what it is now, and returns what the function returns; `None` when
+    /// there is none. Where another writer comes between, the function is called again with the newer value. Its error is
+    /// returned, and nothing is written then. `Conflict` when that goes on for some seconds.
+    pub async fn modify<R>(
+        &self,
+        id: &str,
+        mut change: impl FnMut(&mut T) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let mut attempts = 0;
+        loop {
+            let Some(mut stored) = self.get(id).await? else { return Ok(None) };
+            let result = change(&mut stored.value)?;
+            match self.replace(id, Expected::Version(stored.version), &stored.value).await {
+                Ok(Some(_)) => return Ok(Some(result)),
+                Ok(None) => return Ok(None),
+                Err(error)
+                    if error.reason() == super::write::VERSION_CONFLICT && attempts < MODIFY_ATTEMPTS => {}
+                Err(error) => return Err(error),
+            }
+            // Writers that start together must not stay together.
+            tokio::time::sleep(MODIFY_PAUSE.mul_f64(fastrand::f64()) * attempts.min(10)).await;
+            attempts += 1;
+        }
     }
 
     /// Deletes the value of this id; false when there is none. `Conflict` when it has another version than the

@@ -63,7 +63,7 @@ fn apply(documents: &mut Documents, write: Write) -> Result<WriteOutcome> {
         }
         Write::Change { filter, expected, change } => {
             let Some(before) = first(documents, &filter) else { return Ok(WriteOutcome::default()) };
-            if let Some(after) = change.apply(before, expected)? {
+            if let Some(after) = change.apply(before, &expected)? {
                 documents.insert(after.id.clone(), after.clone());
                 Ok(WriteOutcome::of(after, false))
             } else {

@@ -4,12 +4,17 @@
 //! implementation, and every other engine must give the same results (`platform/tests/suite/store_contract`). No code
 //! outside this folder names an engine.
 
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod calls;
 pub mod dao;
 pub mod document;
 mod fields;
 mod json_file;
 mod memory;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod mongodb_url;
+mod patch;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub mod query;
@@ -28,9 +33,10 @@ pub use dao::{Chunk, Dao, Entity, Stored};
 pub use document::Document;
 pub use fields::Fields;
 pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
+pub use patch::Patch;
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
-pub use settings::{PostgresSettings, Settings, SqliteSettings, StoreUrl};
-pub use write::{Change, Expected, Patch, Write, WriteOutcome};
+pub use settings::{MongodbSettings, PostgresSettings, Settings, SqliteSettings, StoreUrl};
+pub use write::{Change, Expected, Write, WriteOutcome};
 
 /// A named set of documents, with the paths that have an index.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -44,8 +50,8 @@ impl Collection {
     ///
     /// # Panics
     /// When the name is not 1 to 40 of `a-z 0-9 _` beginning with a letter, when it begins with `sqlite_` or `pg_` (which
-    /// SQLite and PostgreSQL reserve), or when an index is not a path (see [`query`]). Such a name is a valid SQL identifier and file name
-    /// everywhere, and leaves room for the longer names of indexes: PostgreSQL allows 63 bytes.
+    /// SQLite and PostgreSQL use themselves), or when an index is not a path (see [`query`]). Such a name is a valid SQL
+    /// identifier and file name everywhere, and leaves room for the longer names of indexes: PostgreSQL allows 63 bytes.
     pub const fn new(name: &'static str, indexes: &'static [&'static str]) -> Self {
         let bytes = name.as_bytes();
         assert!(!bytes.is_empty() && bytes.len() <= 40, "the name of a collection has 1 to 40 characters");
@@ -80,8 +86,8 @@ impl Collection {
 /// What an engine implements. Only [`Dao`] calls it, and has checked every argument.
 ///
 /// The first call that names a collection creates it, with its indexes. Every [`Write`] is atomic: others see all of
-/// it or nothing, and no other write happens between its read and its write. When a write has returned, it is
-/// on the disk of an engine that has one.
+/// it or nothing, and no other write happens between its read and its write (`json_file` and `mongodb` say where they
+/// cannot do that for several documents). When a write has returned, it is on the disk of an engine that has one.
 ///
 /// Every method fails with `Unavailable` when the engine does not respond in time, and with `Internal` when what it
 /// holds is damaged.
@@ -117,8 +123,10 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
         }
         #[cfg(feature = "sqlite")]
         settings::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
+        #[cfg(feature = "mongodb")]
+        settings::Engine::Mongodb(url) => Ok(Arc::new(mongodb::MongodbStore::open(*url, settings))),
         #[cfg(feature = "postgres")]
-        settings::Engine::Postgres(url) => Ok(Arc::new(postgres::PostgresStore::open(&url, settings).await?)),
+        settings::Engine::Postgres(server) => Ok(Arc::new(postgres::PostgresStore::open(*server, settings))),
     }
 }
 

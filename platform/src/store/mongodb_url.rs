@@ -5,6 +5,9 @@
 
 use crate::setting::Host;
 
+/// The database where the URL names none.
+pub(super) const DEFAULT_NAME: &str = "axum_boilerplate";
+
 /// The parts that were given.
 #[derive(Clone, Copy, Default)]
 pub struct MongodbParts<'a> {
@@ -40,7 +43,7 @@ pub fn mongodb_url(parts: MongodbParts<'_>) -> Result<String, WrongPart> {
         .ok()
         .filter(|port| *port > 0)
         .ok_or_else(|| WrongPart::Port(format!("'{port}' is not a port, expected 1 to 65535")))?;
-    let name = encoded(parts.name.unwrap_or("axum_boilerplate"));
+    let name = encoded(parts.name.unwrap_or(DEFAULT_NAME));
     let credentials = match (parts.user, parts.password) {
         (None, None) => String::new(),
         (Some(user), None) => format!("{}@", encoded(user)),

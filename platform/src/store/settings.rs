@@ -19,6 +19,8 @@ pub struct Settings {
     pub timeout: Span<10, 60_000>,
     /// What only SQLite has.
     pub sqlite: SqliteSettings,
+    /// What only MongoDB has.
+    pub mongodb: MongodbSettings,
     /// What only PostgreSQL has.
     pub postgres: PostgresSettings,
 }
@@ -33,6 +35,14 @@ pub struct SqliteSettings {
     pub queue: Count<1, 100_000>,
     /// The most writes that share one commit.
     pub group: Count<1, 10_000>,
+}
+
+/// The section `store.mongodb`, for each process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MongodbSettings {
+    /// The most connections to each server.
+    pub connections: Count<1, 1_000>,
 }
 
 /// The section `store.postgres`, for each process.
@@ -63,12 +73,6 @@ impl StoreUrl {
     /// Wraps a URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
-    }
-
-    /// The URL itself, with its password. A reviewer can search for the name of this method.
-    #[cfg(feature = "postgres")]
-    pub(super) fn expose(&self) -> &str {
-        &self.0
     }
 
     /// Refuses a URL that names no engine of this build, or no path for it.
@@ -103,8 +107,6 @@ enum Availability {
     ThisBuild,
     /// A build with this cargo feature.
     Feature(&'static str),
-    /// A later version.
-    NotYet,
 }
 
 /// An engine that is in a build with this feature; `enabled` says whether this one has it.
@@ -117,21 +119,22 @@ const ENGINES: [(&str, Availability); 7] = [
     ("sqlite", feature("sqlite", cfg!(feature = "sqlite"))),
     ("file", Availability::ThisBuild),
     ("memory", Availability::ThisBuild),
-    ("mongodb", Availability::NotYet),
-    ("mongodb+srv", Availability::NotYet),
+    ("mongodb", feature("mongodb", cfg!(feature = "mongodb"))),
+    ("mongodb+srv", feature("mongodb", cfg!(feature = "mongodb"))),
     ("postgres", feature("postgres", cfg!(feature = "postgres"))),
     ("postgresql", feature("postgres", cfg!(feature = "postgres"))),
 ];
 
-/// An engine of this build, with the path or the server that it uses.
-#[derive(Debug, PartialEq, Eq)]
+/// An engine of this build, with the path or the servers that it uses.
 pub(super) enum Engine {
     Memory,
     File(PathBuf),
     #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
+    #[cfg(feature = "mongodb")]
+    Mongodb(Box<mongodb::options::ConnectionString>),
     #[cfg(feature = "postgres")]
-    Postgres(StoreUrl),
+    Postgres(Box<sqlx::postgres::PgConnectOptions>),
 }
 
 impl Engine {
@@ -146,10 +149,12 @@ impl Engine {
             "file" => Ok(Self::File(checked_path(url, path)?)),
             #[cfg(feature = "sqlite")]
             "sqlite" => Ok(Self::Sqlite(checked_path(url, path)?)),
+            #[cfg(feature = "mongodb")]
+            "mongodb" | "mongodb+srv" => Ok(Self::Mongodb(Box::new(mongodb(url)?))),
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
-                super::postgres::connect_options(url).map_err(|why| refused(url, &why))?;
-                Ok(Self::Postgres(url.clone()))
+                let options = super::postgres::connect_options(&url.0).map_err(|why| refused(url, &why))?;
+                Ok(Self::Postgres(Box::new(options)))
             }
             _ => Err(refused(url, &unavailable(scheme))),
         }
@@ -168,6 +173,23 @@ fn checked_path(url: &StoreUrl, path: &str) -> Result<PathBuf, StartError> {
     }
 }
 
+/// The URL as the driver reads it. Its error may quote a part of the URL that looks like an option, so it is shown only
+/// when the URL has no password.
+#[cfg(feature = "mongodb")]
+fn mongodb(url: &StoreUrl) -> Result<mongodb::options::ConnectionString, StartError> {
+    mongodb::options::ConnectionString::parse(&url.0).map_err(|error| {
+        let hides_something = mask_url(&url.0) != url.0;
+        if hides_something {
+            refused(
+                url,
+                "it is not a MongoDB URL; are user and password percent-encoded, and its options right?",
+            )
+        } else {
+            refused(url, &error.kind.to_string())
+        }
+    })
+}
+
 /// Why this build has no engine of this scheme.
 fn unavailable(scheme: &str) -> String {
     let built: Vec<&str> = ENGINES
@@ -180,8 +202,7 @@ fn unavailable(scheme: &str) -> String {
         Some((_, Availability::Feature(feature))) => format!(
             "the {scheme} store is not in this build, which has {built}; `make run FEATURES={feature}` builds it in"
         ),
-        Some(_) => format!("the {scheme} store is not in this version yet; it has {built}"),
-        None => format!("unknown store '{scheme}'{} (it has {built})", nearest(scheme)),
+        _ => format!("unknown store '{scheme}'{} (it has {built})", nearest(scheme)),
     }
 }
 
@@ -200,17 +221,25 @@ mod tests {
     use super::*;
 
     fn refused(url: &str) -> String {
-        Engine::of(&StoreUrl::new(url)).unwrap_err().to_string()
+        Engine::of(&StoreUrl::new(url)).err().unwrap().to_string()
     }
 
     #[test]
     fn a_url_names_its_engine_and_path() {
-        let of = |url: &str| Engine::of(&StoreUrl::new(url)).unwrap();
-        assert_eq!(of("memory:"), Engine::Memory);
-        assert_eq!(of("file:var/store"), Engine::File("var/store".into()));
-        assert_eq!(of("file:///srv/store"), Engine::File("/srv/store".into()));
+        let of = |url: &str| Engine::of(&StoreUrl::new(url)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(of("memory:"), Engine::Memory));
+        assert!(matches!(of("file:var/store"), Engine::File(path) if path == *"var/store"));
+        assert!(matches!(of("file:///srv/store"), Engine::File(path) if path == *"/srv/store"));
         #[cfg(feature = "sqlite")]
-        assert_eq!(of("sqlite:var/server.sqlite"), Engine::Sqlite("var/server.sqlite".into()));
+        assert!(
+            matches!(of("sqlite:var/server.sqlite"), Engine::Sqlite(path) if path == *"var/server.sqlite")
+        );
+        #[cfg(feature = "mongodb")]
+        for url in
+            ["mongodb://h:1,i:2/db?replicaSet=r", "mongodb://ada:p%40w@h", "mongodb+srv://cluster.example/db"]
+        {
+            assert!(matches!(of(url), Engine::Mongodb(_)), "{url}");
+        }
     }
 
     #[test]
@@ -218,11 +247,27 @@ mod tests {
         for (scheme, availability) in ENGINES {
             let path = match scheme {
                 "memory" => "",
-                "file" | "sqlite" => "x",
-                _ => "//h/x",
+                "sqlite" | "file" => "x",
+                _ => "//h.example.com/x",
             };
             let engine = Engine::of(&StoreUrl::new(format!("{scheme}:{path}")));
             assert_eq!(engine.is_ok(), availability == Availability::ThisBuild, "{scheme}");
+        }
+    }
+
+    #[cfg(feature = "mongodb")]
+    #[test]
+    fn a_url_that_the_mongodb_driver_refuses_says_why_and_shows_no_password() {
+        let message = refused("mongodb://h:port/db");
+        assert!(message.starts_with("store.url 'mongodb://h:port/db': "), "{message}");
+        assert!(message.contains("port"), "{message}");
+        for url in [
+            "mongodb://ada:hunter/2@h/db",
+            "mongodb://ada:hunter@2@h/db",
+            "mongodb://ada:hunter2@h/db?directConnection=perhaps",
+            "mongodb://h/db?password=hunter2",
+        ] {
+            assert!(!refused(url).contains("hunter"), "{}", refused(url));
         }
     }
 
@@ -236,9 +281,15 @@ mod tests {
 
     #[test]
     fn a_url_that_names_no_engine_of_this_build_says_what_there_is() {
-        let message = refused("mongodb://ada:hunter2@h/db");
-        assert!(message.contains("the mongodb store is not in this version yet; it has "), "{message}");
-        assert!(message.contains("ada:***@h"), "{message}");
+        for (scheme, availability) in ENGINES {
+            let why = match availability {
+                Availability::ThisBuild => continue,
+                Availability::Feature(feature) => format!("`make run FEATURES={feature}` builds it in"),
+            };
+            let message = refused(&format!("{scheme}://ada:hunter2@h/db"));
+            assert!(message.contains(&why), "{message}");
+            assert!(scheme == "sqlite" || message.contains("ada:***@h"), "{message}");
+        }
         let message = refused("sqlit:var/x");
         assert!(message.contains("did you mean sqlite:"), "{message}");
         let message = refused("redis://h");
@@ -259,8 +310,10 @@ mod tests {
             let message = refused(url);
             assert!(message.contains(why) && !message.contains("hunter2"), "{message}");
         }
-        for url in ["postgres://h/db", "postgresql://ada:p%40@h:5433/db?sslmode=require&options[search_path]=x"] {
-            assert_eq!(Engine::of(&StoreUrl::new(url)).unwrap(), Engine::Postgres(StoreUrl::new(url)));
+        for url in
+            ["postgres://h/db", "postgresql://ada:p%40@h:5433/db?sslmode=require&options[search_path]=x"]
+        {
+            assert!(matches!(Engine::of(&StoreUrl::new(url)), Ok(Engine::Postgres(_))));
         }
     }
 

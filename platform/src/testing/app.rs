@@ -158,8 +158,9 @@ impl TestApp {
 const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
 
 fn configuration<A: DeserializeOwned>(service: &Service, environment: &[(&str, &str)]) -> Config<A> {
+    let named = environment.iter().any(|(name, value)| config::sets_store(name) && !value.is_empty());
     let memory = [("SERVER__STORE__URL", "memory:")];
-    let pairs = memory.iter().chain(environment);
+    let pairs = memory.iter().filter(|_| !named).chain(environment);
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     config::load(&Flags::default(), pairs.collect::<Vec<_>>(), service).unwrap().config
 }

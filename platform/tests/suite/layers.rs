@@ -110,6 +110,7 @@ async fn a_layer_that_fails_is_503_and_one_that_refuses_answers_itself() {
     let app = TestApp::with_routes(routes, &[]).await;
     let failed = app.get("/failing").await;
     assert_eq!(failed.status_line(), "503 Service Unavailable");
+    assert_eq!(failed.header("retry-after"), Some("1"));
     assert!(app.log()[0].contains("overloaded"), "{:?}", app.log());
     let refused = app.get("/guarded").await;
     assert_eq!((refused.status_line().as_str(), &refused.json()["code"]), ("401 Unauthorized", &json!(401)));

@@ -11,7 +11,12 @@ mod handlers;
 mod layers;
 mod lists;
 mod methods;
+#[cfg(feature = "redis")]
+mod on_redis;
 mod paths;
+mod preconditions;
+#[cfg(feature = "redis")]
+mod proxy;
 mod ranks;
 mod representations;
 mod request_log;

@@ -11,7 +11,7 @@ use crate::paths::{module_of, paths_in};
 /// modules of one rank do not import each other.
 const RANKS: [&[&str]; 8] = [
     &["error", "json", "secret", "setting", "shutdown"],
-    &["cli", "logging", "schema", "store", "views"],
+    &["cache", "cli", "logging", "schema", "store", "views"],
     &["services"],
     &["http"],
     &["config"],

@@ -1,15 +1,20 @@
 //! The contract of the document store: one list of tests, run for each engine. A new engine adds one line to
-//! `contract!`.
+//! `contract!`, and one to `durable!`.
+//!
+//! The tests of an engine with a server are ignored: `make test-all` starts the servers and runs them.
 
 mod concurrency;
 mod documents;
 mod durability;
 mod methods;
 mod model;
-mod queries;
-
+#[cfg(feature = "mongodb")]
+mod mongodb;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod queries;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod tcp_proxy;
 
 use std::sync::Arc;
 
@@ -39,19 +44,46 @@ impl TestStore {
         Self::at(|folder| format!("sqlite:{}", folder.path().join("store.sqlite").display()))
     }
 
+    /// A database of its own, named as the folder.
+    #[cfg(feature = "mongodb")]
+    fn mongodb() -> Self {
+        Self::at(|folder| mongodb::url(&mongodb::server(), &mongodb::database(folder)))
+    }
+
+    /// A schema of its own, named as the folder.
+    #[cfg(feature = "postgres")]
+    fn postgres() -> Self {
+        Self::at(|folder| postgres::url(&postgres::server(), &postgres::schema(folder)))
+    }
+
     fn at(url: fn(&TempDir) -> String) -> Self {
         Self { folder: tempfile::tempdir().unwrap(), url }
     }
 
     async fn open(&self) -> Arc<dyn DocumentStore> {
+        #[cfg(feature = "postgres")]
+        postgres::create(&(self.url)(&self.folder)).await;
         open(&(self.url)(&self.folder), 1).await.unwrap()
+    }
+
+    /// Deletes what the test has left on a server. A test that fails leaves it.
+    #[cfg_attr(
+        not(any(feature = "mongodb", feature = "postgres")),
+        expect(clippy::unused_async, reason = "the engines of this build have no server")
+    )]
+    async fn remove(&self) {
+        #[cfg(feature = "mongodb")]
+        mongodb::remove(&(self.url)(&self.folder)).await;
+        #[cfg(feature = "postgres")]
+        postgres::remove(&(self.url)(&self.folder)).await;
     }
 }
 
 async fn open(url: &str, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
     let sqlite = json!({"connections": 4, "queue": 1024, "group": 256});
+    let servers = json!({"connections": 8});
     let settings =
-        json!({"url": url, "timeout": "10s", "sqlite": sqlite, "postgres": {"connections": 8}});
+        json!({"url": url, "timeout": "10s", "sqlite": sqlite, "mongodb": servers, "postgres": servers});
     store::open(&serde_json::from_value(settings).unwrap(), processes).await
 }
 
@@ -91,14 +123,17 @@ fn things(store: &Arc<dyn DocumentStore>) -> Dao<Anything> {
     Dao::new(Arc::clone(store))
 }
 
+/// The tests of one engine in a module. The attribute is `ignore` for an engine that needs a server.
 macro_rules! engine {
-    ($engine:ident: $($group:ident { $($case:ident)* })*) => {
-        mod $engine {
+    ($module:ident, $engine:ident, $attribute:meta: $($group:ident { $($case:ident)* })*) => {
+        mod $module {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[$attribute]
                 async fn $case() {
                     let test_store = super::TestStore::$engine();
                     super::$group::$case(test_store.open().await).await;
+                    test_store.remove().await;
                 }
             )*)*
         }
@@ -107,10 +142,18 @@ macro_rules! engine {
 
 macro_rules! contract {
     ($($cases:tt)*) => {
-        engine!(memory: $($cases)*);
-        engine!(json_file: $($cases)*);
+        engine!(memory, memory, cfg(all()): $($cases)* concurrency { several_documents_of_one_insert_are_seen_together });
+        engine!(json_file, json_file, cfg(all()): $($cases)*);
         #[cfg(feature = "sqlite")]
-        engine!(sqlite: $($cases)*);
+        engine!(sqlite, sqlite, cfg(all()): $($cases)* concurrency { several_documents_of_one_insert_are_seen_together });
+        #[cfg(feature = "mongodb")]
+        engine!(on_mongodb, mongodb, ignore = "needs MongoDB: make test-all":
+            $($cases)* concurrency { several_documents_of_one_insert_are_seen_together }
+        );
+        #[cfg(feature = "postgres")]
+        engine!(on_postgres, postgres, ignore = "needs PostgreSQL: make test-all":
+            $($cases)* concurrency { several_documents_of_one_insert_are_seen_together }
+        );
     };
 }
 
@@ -174,6 +217,8 @@ contract! {
         update_first_hands_out_each_document_once
         one_of_many_inserts_of_an_id_wins
         concurrent_upserts_of_an_id_make_one_document
+        modify_loses_no_change_and_refuses_none
+        patches_of_many_writers_are_all_applied
     }
     model {
         random_operations_give_the_same_results_as_memory
@@ -181,9 +226,10 @@ contract! {
 }
 
 macro_rules! durable_engine {
-    ($engine:ident: $($case:ident)*) => {
+    ($engine:ident, $attribute:meta: $($case:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[$attribute]
             async fn $case() {
                 super::super::durability::$case(super::super::TestStore::$engine()).await;
             }
@@ -195,11 +241,19 @@ macro_rules! durable {
     ($($case:ident)*) => {
         mod durable {
             mod json_file {
-                durable_engine!(json_file: $($case)*);
+                durable_engine!(json_file, cfg(all()): $($case)* hostile_ids_stay_inside_the_folder);
             }
             #[cfg(feature = "sqlite")]
             mod sqlite {
-                durable_engine!(sqlite: $($case)*);
+                durable_engine!(sqlite, cfg(all()): $($case)* hostile_ids_stay_inside_the_folder);
+            }
+            #[cfg(feature = "mongodb")]
+            mod on_mongodb {
+                durable_engine!(mongodb, ignore = "needs MongoDB: make test-all": $($case)*);
+            }
+            #[cfg(feature = "postgres")]
+            mod on_postgres {
+                durable_engine!(postgres, ignore = "needs PostgreSQL: make test-all": $($case)*);
             }
         }
     };
@@ -209,7 +263,6 @@ durable! {
     stored_documents_survive_a_restart
     two_handles_see_the_writes_of_each_other
     compare_and_set_over_two_handles_loses_no_write
-    hostile_ids_stay_inside_the_folder
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::app::AppState;
 use platform::error::{Error, Kind, Result};
-use platform::http::{Json, PageRequest, Paged, Path, Route, Routes};
-use platform::store::{Dao, Entity, Expected, Filter, Patch, Stored};
+use platform::http::{Json, PageRequest, Paged, Path, Precondition, Route, Routes, Versioned};
+use platform::store::{Dao, Entity, Filter, Patch, Stored};
 
 /// The routes of the example.
 pub fn routes() -> Routes<AppState> {
@@ -75,24 +75,31 @@ async fn create(resources: Dao<Content>, Json(resource): Json<Resource>) -> Resu
     Ok(())
 }
 
-async fn read(resources: Dao<Content>, Path(id): Path<String>) -> Result<Json<Resource>> {
+async fn read(resources: Dao<Content>, Path(id): Path<String>) -> Result<Versioned<Resource>> {
     let found = resources.get(&id).await?.ok_or_else(|| no_such_resource(&id))?;
-    Ok(Json(found.into()))
+    Ok(Versioned::new(found.version, found.into()))
 }
 
-async fn change(resources: Dao<Content>, Path(id): Path<String>, Json(changes): Json<Changes>) -> Result<()> {
+async fn change(
+    resources: Dao<Content>,
+    Path(id): Path<String>,
+    precondition: Precondition,
+    Json(changes): Json<Changes>,
+) -> Result<()> {
     let given = [("name", changes.name), ("value", changes.value)];
     if given.iter().all(|(_, value)| value.is_none()) {
         return Err(Error::bad_request("Tried to update resource with an empty patch body."));
     }
     let fields = given.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let patch = fields.fold(Patch::new(), |patch, (name, value)| patch.set(name, value));
-    resources.update(&id, Expected::Any, patch).await?.ok_or_else(|| no_such_resource(&id))?;
+    let updated = resources.update(&id, precondition.expected(), patch).await;
+    precondition.apply(updated)?.ok_or_else(|| no_such_resource(&id))?;
     Ok(())
 }
 
-async fn remove(resources: Dao<Content>, Path(id): Path<String>) -> Result<()> {
-    if resources.delete(&id, Expected::Any).await? { Ok(()) } else { Err(no_such_resource(&id)) }
+async fn remove(resources: Dao<Content>, Path(id): Path<String>, precondition: Precondition) -> Result<()> {
+    let removed = resources.delete(&id, precondition.expected()).await;
+    if precondition.apply(removed)? { Ok(()) } else { Err(no_such_resource(&id)) }
 }
 
 async fn change_none() -> Error {

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use crate::app::AppState;
+use axum::response::{IntoResponse as _, Response};
 use platform::error::{Error, Result};
-use platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
-use platform::store::{Dao, Entity, Expected, Filter};
+use platform::http::{
+    Changed, Created, Json, NoContent, PageRequest, Paged, Path, Precondition, Route, Routes, Versioned,
+};
+use platform::store::{Dao, Entity, Filter};
 
 const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
 
@@ -68,18 +71,30 @@ async fn create(tasks: Dao<Task>, Json(task): Json<Task>) -> Result<Created> {
     Ok(Created::at(format!("/tasks/{id}")))
 }
 
-async fn read(tasks: Dao<Task>, Path(id): Path<String>) -> Result<Json<Task>> {
+async fn read(tasks: Dao<Task>, Path(id): Path<String>) -> Result<Versioned<Task>> {
     let task = tasks.get(&id).await?.ok_or_else(|| no_such_task(&id))?;
-    Ok(Json(task.value))
+    Ok(task.into())
 }
 
-async fn update(tasks: Dao<Task>, Path(id): Path<String>, Json(task): Json<Task>) -> Result<NoContent> {
-    tasks.replace(&id, Expected::Any, &task).await?.ok_or_else(|| no_such_task(&id))?;
-    Ok(NoContent)
+/// Replaces a task, with `If-Match` only in the version that the caller has seen; `If-None-Match: *` creates one.
+async fn update(
+    tasks: Dao<Task>,
+    Path(id): Path<String>,
+    precondition: Precondition,
+    Json(task): Json<Task>,
+) -> Result<Response> {
+    if precondition.is_create_only() {
+        precondition.apply(tasks.insert_with_id(&id, &task).await)?;
+        return Ok(Created::at(format!("/tasks/{id}")).into_response());
+    }
+    let replaced = tasks.replace(&id, precondition.expected(), &task).await;
+    let version = precondition.apply(replaced)?.ok_or_else(|| no_such_task(&id))?;
+    Ok(Changed::to(version).into_response())
 }
 
-async fn remove(tasks: Dao<Task>, Path(id): Path<String>) -> Result<NoContent> {
-    if tasks.delete(&id, Expected::Any).await? { Ok(NoContent) } else { Err(no_such_task(&id)) }
+async fn remove(tasks: Dao<Task>, Path(id): Path<String>, precondition: Precondition) -> Result<NoContent> {
+    let removed = tasks.delete(&id, precondition.expected()).await;
+    if precondition.apply(removed)? { Ok(NoContent) } else { Err(no_such_task(&id)) }
 }
 
 fn no_such_task(id: &str) -> Error {

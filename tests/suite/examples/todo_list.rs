@@ -1,5 +1,6 @@
 //! The to-do list: the integration test of the original tutorial against a running server, and its schema.
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::samples;
@@ -60,4 +61,19 @@ async fn a_task_that_breaks_the_schema_is_refused() {
         assert_eq!(response.status_line(), "400 JSON Schema validation failed", "{task}");
         assert!(!response.json()["errors"].as_array().unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_task_is_changed_in_the_version_that_was_seen_only() {
+    let app = app().await;
+    let location = app.post("/tasks", json!({"title": "one"})).await.header("location").unwrap().to_owned();
+    let seen = app.get(&location).await.header("etag").unwrap().to_owned();
+    let put = async |condition: (&str, &str), title: &str| {
+        let body = json!({"title": title}).to_string();
+        app.call(Method::PUT, &location, &[condition], body).await.status.as_u16()
+    };
+    assert_eq!(put(("if-match", &seen), "two").await, 204);
+    assert_eq!(put(("if-match", &seen), "three").await, 412);
+    assert_eq!(put(("if-none-match", "*"), "four").await, 412);
+    assert_eq!(app.get(&location).await.json(), json!({"title": "two"}));
 }

@@ -113,7 +113,7 @@ impl Folder {
                 let Some(before) = self.scan(&filter)?.into_iter().next() else {
                     return Ok(WriteOutcome::default());
                 };
-                if let Some(after) = change.apply(&before, expected)? {
+                if let Some(after) = change.apply(&before, &expected)? {
                     self.put(std::slice::from_ref(&after))?;
                     Ok(WriteOutcome::of(after, false))
                 } else {

@@ -71,7 +71,8 @@ pub(super) fn cut(operand: &str) -> Option<&str> {
 
 /// The last step as a text without quotes.
 fn unquoted(path: &str) -> String {
-    let (parents, last) = path.rsplit_once('.').map_or(("fields".to_owned(), path), |(parents, last)| (value(parents), last));
+    let (parents, last) =
+        path.rsplit_once('.').map_or(("fields".to_owned(), path), |(parents, last)| (value(parents), last));
     format!("({parents} ->> {})", literal(last))
 }
 

@@ -15,22 +15,27 @@ mod sql;
 mod writes;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 
+use super::calls::Calls;
 use super::query::{Filter, Query};
+use super::settings::Settings;
 use super::write::{Write, WriteOutcome};
-use super::{Collection, Document, DocumentStore, Settings, StoreUrl};
-use crate::error::{Error, Kind, Result, StartError};
+use super::{Collection, Document, DocumentStore};
+use crate::error::{Error, Kind, Result};
 use lease::Lease;
 use sql::{Sql, Texts};
 
 /// A connection that was idle for longer is tested before it is used: the server may have been restarted meanwhile.
 const TESTED_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a server that has not responded yet is tried, beside the calls.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest time that the tables and indexes of a collection may take. Only a network that fails at this moment,
 /// without a sign of it, makes it matter.
@@ -58,20 +63,21 @@ const PARAMETERS: [&str; 17] = [
 ];
 
 /// Documents in tables, one for each collection.
-pub(super) struct PostgresStore {
-    /// The URL without its password, for messages.
-    name: String,
+pub(super) struct PostgresStore(Arc<Inner>);
+
+struct Inner {
+    calls: Calls,
+    options: PgConnectOptions,
     pool: PgPool,
-    timeout: Duration,
     /// The collections whose table and indexes are known to exist.
-    prepared: Arc<RwLock<HashSet<&'static Collection>>>,
+    prepared: RwLock<HashSet<&'static Collection>>,
     /// For each collection that is not: who holds the lock, prepares it.
     preparing: Mutex<HashMap<&'static Collection, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Reads a URL. The error has no secret.
-pub(super) fn connect_options(url: &StoreUrl) -> Result<PgConnectOptions, String> {
-    let query = url.expose().split_once('?').map_or("", |(_, query)| query);
+pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
     for (key, _) in form_urlencoded::parse(query.as_bytes()) {
         // The driver would log the value, and a slip in the key may make that a password.
         if !PARAMETERS.contains(&&*key) && !key.starts_with("options[") {
@@ -80,28 +86,25 @@ pub(super) fn connect_options(url: &StoreUrl) -> Result<PgConnectOptions, String
             return Err(format!("unknown parameter{key}, expected one of {}", PARAMETERS.join(", ")));
         }
     }
-    url.expose().parse().map_err(|error: sqlx::Error| error.to_string())
+    url.parse().map_err(|error: sqlx::Error| error.to_string())
 }
 
 impl PostgresStore {
-    /// Opens the store. A server that does not respond is an error of later calls; one that refuses the user or the
-    /// database is an error now.
-    pub(super) async fn open(url: &StoreUrl, settings: &Settings) -> Result<Self, StartError> {
-        let name = format!("store {url}");
-        let timeout = settings.timeout.get();
-        let milliseconds = timeout.as_millis().to_string();
-        let options = connect_options(url)
-            .map_err(|why| StartError::config(format!("{name}: {why}")))?
-            // So that the server gives up when the caller has: also a transaction of a process that was stopped.
+    /// A store that connects at its first use, so that it opens while PostgreSQL is down. That is logged, and when it is
+    /// up.
+    pub(super) fn open(options: PgConnectOptions, settings: &Settings) -> Self {
+        let calls = Calls::new(settings);
+        let milliseconds = calls.timeout().as_millis().to_string();
+        // So that PostgreSQL gives up when the caller has: also the transaction of a process that was stopped.
+        let options = options
             .options([
-                ("statement_timeout", milliseconds.as_str()),
+                ("statement_timeout", &milliseconds),
                 ("idle_in_transaction_session_timeout", &milliseconds),
             ])
             .disable_statement_logging();
-        check_server(&name, &options, timeout).await?;
         let pool = PgPoolOptions::new()
             .max_connections(u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX))
-            .acquire_timeout(timeout)
+            .acquire_timeout(calls.timeout())
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
@@ -111,24 +114,40 @@ impl PostgresStore {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(options);
-        Ok(Self { name, pool, timeout, prepared: Arc::default(), preparing: Mutex::default() })
+            .connect_lazy_with(options.clone());
+        let (prepared, preparing) = (RwLock::default(), Mutex::default());
+        let inner = Arc::new(Inner { calls, options, pool, prepared, preparing });
+        tokio::spawn(wait_until_it_responds(Arc::downgrade(&inner)));
+        Self(inner)
     }
+}
 
-    /// Runs a call for at most `store.timeout`, and adds the name of the store to its error.
-    async fn call<R>(&self, work: impl Future<Output = Result<R>> + Send) -> Result<R> {
-        let result = tokio::time::timeout(self.timeout, work).await;
-        result
-            .unwrap_or_else(|_| Err(Error::unavailable(format!("no response within {:?}", self.timeout))))
-            .map_err(|error| error.with_context(&self.name))
+async fn wait_until_it_responds(store: Weak<Inner>) {
+    while let Some(store) = store.upgrade() {
+        // Not by the pool, whose error does not say why it has no connection.
+        let connected = store.calls.call(async { store.options.connect().await.map_err(Error::unavailable) });
+        if let Ok(connection) = connected.await {
+            // Whether it closed well does not matter.
+            let _ = tokio::time::timeout(store.calls.timeout(), connection.close()).await;
+            return;
+        }
+        drop(store);
+        tokio::time::sleep(CONNECT_AGAIN).await;
     }
+}
 
+impl Inner {
     async fn lease(&self) -> Result<Lease> {
-        Lease::acquire(&self.pool).await.map_err(Error::unavailable)
+        Lease::acquire(&self.pool).await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => Error::unavailable(
+                "no connection in time: it does not respond, or all of store.postgres.connections are in use",
+            ),
+            other => Error::unavailable(other),
+        })
     }
 
     /// A connection, after the table and the indexes of a collection have been created if they were missing.
-    async fn lease_for(&self, collection: &'static Collection) -> Result<Lease> {
+    async fn lease_for(self: &Arc<Self>, collection: &'static Collection) -> Result<Lease> {
         if !self.is_prepared(collection) {
             self.prepare(collection).await?;
         }
@@ -139,8 +158,12 @@ impl PostgresStore {
         self.prepared.read().unwrap_or_else(PoisonError::into_inner).contains(collection)
     }
 
+    fn is_now_prepared(&self, collection: &'static Collection) {
+        self.prepared.write().unwrap_or_else(PoisonError::into_inner).insert(collection);
+    }
+
     /// One caller prepares, the others wait for it.
-    async fn prepare(&self, collection: &'static Collection) -> Result<()> {
+    async fn prepare(self: &Arc<Self>, collection: &'static Collection) -> Result<()> {
         let lock = {
             let mut preparing = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(preparing.entry(collection).or_default())
@@ -155,10 +178,10 @@ impl PostgresStore {
         found.check_encoding()?;
         if found.is_complete(collection) {
             lease.done();
-            self.prepared.write().unwrap_or_else(PoisonError::into_inner).insert(collection);
+            self.is_now_prepared(collection);
             return Ok(());
         }
-        let (prepared, name) = (Arc::clone(&self.prepared), self.name.clone());
+        let store = Arc::clone(self);
         // A task of its own: a large index takes longer than a caller waits.
         let task = tokio::spawn(async move {
             let _guard = guard;
@@ -170,11 +193,11 @@ impl PostgresStore {
             match &result {
                 Ok(()) => {
                     lease.done();
-                    prepared.write().unwrap_or_else(PoisonError::into_inner).insert(collection);
+                    store.is_now_prepared(collection);
                 }
                 // Its caller may be gone.
                 Err(error) => {
-                    tracing::warn!(cause = error.cause(), "{name}: cannot create {}", collection.name());
+                    tracing::warn!(target: "server", cause = error.cause(), "cannot create {}", collection.name());
                 }
             }
             result
@@ -190,29 +213,40 @@ impl PostgresStore {
         store_error(error)
     }
 
-    async fn rows(&self, collection: &'static Collection, sql: Sql) -> Result<Vec<PgRow>> {
+    async fn rows(self: &Arc<Self>, collection: &'static Collection, sql: Sql) -> Result<Vec<PgRow>> {
         let mut lease = self.lease_for(collection).await?;
         let rows = sql.query().fetch_all(&mut *lease).await;
         lease.ended(rows).map_err(|error| self.failed(collection, error))
     }
-}
 
-/// Connects once. A server that does not respond is logged; one that refuses us will not change its mind.
-async fn check_server(name: &str, options: &PgConnectOptions, timeout: Duration) -> Result<(), StartError> {
-    let cause = match tokio::time::timeout(timeout, options.connect()).await {
-        Ok(Ok(connection)) => {
-            // Whether it closed well does not matter.
-            let _ = tokio::time::timeout(timeout, connection.close()).await;
-            return Ok(());
+    async fn get(self: &Arc<Self>, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
+        let rows = self.rows(collection, Sql::get(collection, id)).await?;
+        rows.first().map(|row| decode(collection, row)).transpose()
+    }
+
+    async fn find(self: &Arc<Self>, collection: &'static Collection, query: &Query) -> Result<Vec<Document>> {
+        // A sort that an index can serve.
+        if query.sort.fields().iter().any(|(path, _)| collection.indexes().contains(&path.as_str())) {
+            let rows = self.rows(collection, Sql::find(collection, query, Texts::ByKey)).await?;
+            if !rows.iter().any(|row| row.try_get("cut").unwrap_or(true)) {
+                return rows.iter().map(|row| decode(collection, row)).collect();
+            }
         }
-        Ok(Err(error)) if code(&error).is_some_and(|code| REFUSALS.contains(&&*code)) => {
-            return Err(StartError::failed(format!("{name}: {error}")));
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no response within {timeout:?}"),
-    };
-    tracing::warn!(cause, "{name} is not available; what needs it responds with 503 until it is");
-    Ok(())
+        let rows = self.rows(collection, Sql::find(collection, query, Texts::Whole)).await?;
+        rows.iter().map(|row| decode(collection, row)).collect()
+    }
+
+    async fn count(self: &Arc<Self>, collection: &'static Collection, filter: &Filter) -> Result<u64> {
+        let rows = self.rows(collection, Sql::count(collection, filter)).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0)).map_err(store_error)?;
+        u64::try_from(count).map_err(Error::internal)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut lease = self.lease().await?;
+        let pong = sqlx::query("SELECT 1").fetch_one(&mut *lease).await;
+        lease.ended(pong).map(drop).map_err(store_error)
+    }
 }
 
 // Codes of PostgreSQL (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
@@ -222,8 +256,6 @@ const IDLE_IN_TRANSACTION: &str = "25P03";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const SERIALIZATION: &str = "40001";
 const DEADLOCK: &str = "40P01";
-/// An unknown user, a wrong password, an unknown database.
-const REFUSALS: [&str; 3] = ["28000", "28P01", "3D000"];
 /// Classes: connection, insufficient resources (a full disk too), operator intervention (a shutdown, a statement that
 /// took too long), system error, rollback.
 const UNAVAILABLE: [&str; 5] = ["08", "53", "57", "58", "40"];
@@ -263,56 +295,28 @@ fn decode(collection: &Collection, row: &PgRow) -> Result<Document> {
 #[async_trait]
 impl DocumentStore for PostgresStore {
     async fn get(&self, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
-        self.call(async {
-            let rows = self.rows(collection, Sql::get(collection, id)).await?;
-            rows.first().map(|row| decode(collection, row)).transpose()
-        })
-        .await
+        self.0.calls.call(self.0.get(collection, id)).await
     }
 
     async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>> {
-        self.call(async {
-            let mut rows = Vec::new();
-            let mut texts = Texts::Whole;
-            // A sort that an index can serve.
-            if query.sort.fields().iter().any(|(path, _)| collection.indexes().contains(&path.as_str())) {
-                texts = Texts::ByKey;
-                rows = self.rows(collection, Sql::find(collection, &query, texts)).await?;
-            }
-            let right = texts == Texts::ByKey && !rows.iter().any(|row| row.try_get("cut").unwrap_or(true));
-            if !right {
-                rows = self.rows(collection, Sql::find(collection, &query, Texts::Whole)).await?;
-            }
-            rows.iter().map(|row| decode(collection, row)).collect()
-        })
-        .await
+        self.0.calls.call(self.0.find(collection, &query)).await
     }
 
     async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {
-        self.call(async {
-            let rows = self.rows(collection, Sql::count(collection, &filter)).await?;
-            let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0)).map_err(store_error)?;
-            u64::try_from(count).map_err(Error::internal)
-        })
-        .await
+        self.0.calls.call(self.0.count(collection, &filter)).await
     }
 
     async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
-        self.call(self.execute(collection, write)).await
+        self.0.calls.call(self.0.write(collection, &write)).await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.call(async {
-            let mut lease = self.lease().await?;
-            let pong = sqlx::query("SELECT 1").fetch_one(&mut *lease).await;
-            lease.ended(pong).map(drop).map_err(store_error)
-        })
-        .await
+        self.0.calls.call(self.0.ping()).await
     }
 
     async fn close(&self) {
         // It sends a message on each connection, for which a frozen server has no room.
-        let _ = tokio::time::timeout(self.timeout, self.pool.close()).await;
+        let _ = tokio::time::timeout(self.0.calls.timeout(), self.0.pool.close()).await;
     }
 }
 

@@ -34,6 +34,7 @@ enum Parameter {
     Text(String),
     Texts(Vec<String>),
     Int(Option<i64>),
+    Ints(Vec<i64>),
 }
 
 /// How texts are sorted.
@@ -123,25 +124,25 @@ impl Sql {
         Ok(sql)
     }
 
-    /// Replaces the documents that match, and have this version, if one is given. Returns id and version.
+    /// Replaces the documents that match, and have one of these versions, if some are given. Returns id and version.
     pub(super) fn replace(
         collection: &Collection,
         filter: &Filter,
-        version: Option<u64>,
+        versions: Option<&[u64]>,
         fields: &Fields,
     ) -> Result<Self> {
         let mut sql = Self::of("UPDATE ", collection);
         sql.text.push_str(" SET version = version + 1, body = ");
         sql.parameter(Parameter::Text(number::json(fields)?));
-        sql.versioned(filter, version);
+        sql.versioned(filter, versions);
         sql.text.push_str(" RETURNING id, version");
         Ok(sql)
     }
 
-    /// Deletes the documents that match, and have this version, if one is given. Returns them.
-    pub(super) fn delete_one(collection: &Collection, filter: &Filter, version: Option<u64>) -> Self {
+    /// Deletes the documents that match, and have one of these versions, if some are given. Returns them.
+    pub(super) fn delete_one(collection: &Collection, filter: &Filter, versions: Option<&[u64]>) -> Self {
         let mut sql = Self::of("DELETE FROM ", collection);
-        sql.versioned(filter, version);
+        sql.versioned(filter, versions);
         let _ = write!(sql.text, " RETURNING {COLUMNS}");
         sql
     }
@@ -160,6 +161,7 @@ impl Sql {
             Parameter::Text(text) => query.bind(text),
             Parameter::Texts(texts) => query.bind(texts),
             Parameter::Int(number) => query.bind(number),
+            Parameter::Ints(numbers) => query.bind(numbers),
         })
     }
 
@@ -184,13 +186,15 @@ impl Sql {
         self.parameter(Parameter::Texts(texts));
     }
 
-    fn versioned(&mut self, filter: &Filter, version: Option<u64>) {
+    fn versioned(&mut self, filter: &Filter, versions: Option<&[u64]>) {
         self.text.push_str(" WHERE ");
         self.condition(filter);
-        if let Some(version) = version {
-            self.text.push_str(" AND version = ");
+        if let Some(versions) = versions {
+            self.text.push_str(" AND version = ANY(");
             // No document reaches 2⁶³ writes.
-            self.int(Some(i64::try_from(version).unwrap_or(i64::MAX)));
+            let versions = versions.iter().filter_map(|version| i64::try_from(*version).ok()).collect();
+            self.parameter(Parameter::Ints(versions));
+            self.text.push(')');
         }
     }
 

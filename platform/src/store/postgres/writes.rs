@@ -10,6 +10,7 @@
 //!
 //! PostgreSQL ends a deadlock by failing one side, which is then executed again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, Row};
@@ -18,7 +19,7 @@ use super::super::write::{Change, Expected, Write, WriteOutcome, document_exists
 use super::super::{Collection, Document, Filter};
 use super::lease::Lease;
 use super::sql::Sql;
-use super::{DEADLOCK, PostgresStore, SERIALIZATION, code, decode, schema, store_error};
+use super::{DEADLOCK, Inner, SERIALIZATION, code, decode, schema, store_error};
 use crate::error::Error;
 
 /// How often a write is executed before a deadlock is an error.
@@ -33,6 +34,8 @@ enum Failure {
     Refused(Error),
     /// A statement failed, and was undone.
     Sql(sqlx::Error),
+    /// A transaction failed to begin, or its lock was not granted: the connection may be inside of it.
+    Begin(sqlx::Error),
 }
 
 impl From<Error> for Failure {
@@ -58,16 +61,16 @@ enum Lock {
     Search,
 }
 
-impl PostgresStore {
-    pub(super) async fn execute(
-        &self,
+impl Inner {
+    pub(super) async fn write(
+        self: &Arc<Self>,
         collection: &'static Collection,
-        write: Write,
+        write: &Write,
     ) -> Result<WriteOutcome, Error> {
         let mut attempt = 1;
         loop {
             let mut lease = self.lease_for(collection).await?;
-            match execute(&mut lease, collection, &write).await {
+            match execute(&mut lease, collection, write).await {
                 Ok(outcome) => {
                     lease.done();
                     return Ok(outcome);
@@ -75,6 +78,10 @@ impl PostgresStore {
                 Err(Failure::Refused(error)) => {
                     lease.done();
                     return Err(error);
+                }
+                Err(Failure::Begin(error)) => {
+                    drop(lease);
+                    return Err(self.failed(collection, error));
                 }
                 Err(Failure::Sql(error)) => {
                     let again = code(&error).is_some_and(|code| [DEADLOCK, SERIALIZATION].contains(&&*code));
@@ -106,7 +113,7 @@ async fn execute(
             if !one_id {
                 return read_and_write(connection, collection, write, Lock::Search).await;
             }
-            if let Some(outcome) = change_at_once(connection, collection, filter, *expected, change).await? {
+            if let Some(outcome) = change_at_once(connection, collection, filter, expected, change).await? {
                 return Ok(outcome);
             }
             read_and_write(connection, collection, write, Lock::Nothing).await
@@ -132,12 +139,13 @@ async fn change_at_once(
     connection: &mut PgConnection,
     collection: &Collection,
     filter: &Filter,
-    expected: Expected,
+    expected: &Expected,
     change: &Change,
 ) -> Result<Option<WriteOutcome>, Failure> {
     let wanted = match expected {
         Expected::Any => None,
-        Expected::Version(version) => Some(version),
+        Expected::Version(version) => Some(std::slice::from_ref(version)),
+        Expected::OneOf(versions) => Some(versions.as_slice()),
     };
     let document = match change {
         Change::Merge(_) => return Ok(None),
@@ -157,7 +165,7 @@ async fn change_at_once(
     };
     match document.transpose()? {
         Some(document) => Ok(Some(WriteOutcome::of(document, false))),
-        None if expected == Expected::Any => Ok(Some(WriteOutcome::default())),
+        None if wanted.is_none() => Ok(Some(WriteOutcome::default())),
         // There is none, or it has another version.
         None => Ok(None),
     }
@@ -184,7 +192,7 @@ async fn read_and_write(
         ),
         Lock::Row | Lock::Nothing => "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned(),
     };
-    let begun = connection.begin_with(sqlx::AssertSqlSafe(begin)).await.err();
+    let mut transaction = connection.begin_with(sqlx::AssertSqlSafe(begin)).await.map_err(Failure::Begin)?;
     let outcome = loop {
         match try_write(&mut transaction, collection, write, lock).await {
             Ok(Some(outcome)) => break Ok(outcome),
@@ -202,10 +210,10 @@ async fn read_and_write(
             transaction.rollback().await?;
             Err(Failure::Refused(error))
         }
-        Err(Failure::Sql(error)) => {
+        Err(failure) => {
             // The first error tells more.
             let _ = transaction.rollback().await;
-            Err(Failure::Sql(error))
+            Err(failure)
         }
     }
 }
@@ -236,15 +244,15 @@ async fn try_write(
             (before, Some(after))
         }
         (Write::Change { expected, change, .. }, Some(before)) => {
-            let after = change.clone().apply(&before, *expected)?;
+            let after = change.clone().apply(&before, expected)?;
             (before, after)
         }
         _ => return Ok(Some(WriteOutcome::default())),
     };
     let same = Filter::id(before.id.as_str());
     let sql = match &after {
-        Some(after) => Sql::replace(collection, &same, Some(before.version), &after.fields)?,
-        None => Sql::delete_one(collection, &same, Some(before.version)),
+        Some(after) => Sql::replace(collection, &same, Some(&[before.version]), &after.fields)?,
+        None => Sql::delete_one(collection, &same, Some(&[before.version])),
     };
     let written = sql.query().fetch_optional(connection).await?;
     Ok(written.map(|_| WriteOutcome::of(after.unwrap_or(before), false)))

@@ -21,7 +21,7 @@
 mod filter;
 mod nul;
 mod path;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "sqlite"))]
 mod prefix;
 mod scalar;
 mod sort_key;
@@ -36,12 +36,12 @@ use sort_key::{SortKey, lookup};
 pub use filter::{Bound, Field, Filter, MAX_DEPTH, MAX_NODES, MAX_OPERANDS, Predicate, field};
 pub use path::MAX_PATH;
 pub(super) use path::{check_path, is_path};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "sqlite"))]
 pub(super) use prefix::after_prefix;
 pub use scalar::Scalar;
 
-/// The most fields in a sort: MongoDB's limit.
-pub const MAX_SORT: usize = 32;
+/// The most fields in a sort: MongoDB's limit is 32, and the id is the last one.
+pub const MAX_SORT: usize = 31;
 
 /// The order of the documents.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,6 +85,14 @@ impl Sort {
         } else {
             self.0.iter().try_for_each(|(path, _)| check_path(path))
         }
+    }
+
+    /// Whether an object or an array is at one of the paths of a document.
+    #[cfg(feature = "mongodb")]
+    pub(super) fn has_compound(&self, document: &Document) -> bool {
+        self.0.iter().any(|(path, _)| {
+            matches!(SortKey::of(lookup(&document.fields, path)), SortKey::Object | SortKey::Array)
+        })
     }
 
     fn compare(&self, left: &Document, right: &Document) -> Ordering {

@@ -1,4 +1,4 @@
-//! A prefix as a range of texts, for engines with indexes.
+//! The texts with a prefix, as a range.
 
 /// The least text greater than every text with this prefix. UTF-8 sorts bytewise as its characters do.
 pub(in super::super) fn after_prefix(prefix: &str) -> Option<String> {

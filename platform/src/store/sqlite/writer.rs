@@ -282,7 +282,7 @@ async fn execute(
                 return Ok(WriteOutcome::default());
             };
             let before = decode(collection, &row)?;
-            if let Some(after) = change.apply(&before, expected)? {
+            if let Some(after) = change.apply(&before, &expected)? {
                 let sql = Sql::update(collection, &after, encoded(&after.fields)?);
                 sql.query().execute(connection).await?;
                 Ok(WriteOutcome::of(after, false))

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use platform::error::Kind;
+use platform::error::{Error, Kind};
 use platform::store::{Dao, DocumentStore, Expected, Filter, Patch, field};
+use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Person, people, person};
+use super::{Person, anything, people, person, things};
 
 const WRITERS: i64 = 8;
 
@@ -19,7 +20,7 @@ pub(super) async fn every_write_raises_the_version(store: Arc<dyn DocumentStore>
     assert_eq!(people.update("ada", Expected::Version(3), patch()).await.unwrap().unwrap().version, 4);
     assert_eq!(people.upsert(Filter::id("ada"), &person("Ada", 4)).await.unwrap().version, 5);
     assert_eq!(people.get("ada").await.unwrap().unwrap().version, 5);
-    assert!(people.delete("ada", Expected::Version(5)).await.unwrap());
+    assert!(people.delete("ada", Expected::OneOf(vec![4, 5])).await.unwrap());
     people.insert_with_id("ada", &person("Ada", 1)).await.unwrap();
     assert_eq!(people.get("ada").await.unwrap().unwrap().version, 1);
 }
@@ -29,14 +30,15 @@ pub(super) async fn a_write_that_expects_another_version_is_refused(store: Arc<d
     people.insert_with_id("ada", &person("Ada", 1)).await.unwrap();
     people.replace("ada", Expected::Any, &person("Ada", 2)).await.unwrap();
     for stale in [0, 1, 3, u64::MAX] {
-        let expected = Expected::Version(stale);
-        let errors = [
-            people.replace("ada", expected, &person("Eve", 9)).await.unwrap_err(),
-            people.update("ada", expected, Patch::new().set("age", 9)).await.unwrap_err(),
-            people.delete("ada", expected).await.unwrap_err(),
-        ];
-        for error in errors {
-            assert_eq!((error.kind(), error.reason()), (Kind::Conflict, "Version Conflict"));
+        for expected in [Expected::Version(stale), Expected::OneOf(vec![stale, 77])] {
+            let errors = [
+                people.replace("ada", expected.clone(), &person("Eve", 9)).await.unwrap_err(),
+                people.update("ada", expected.clone(), Patch::new().set("age", 9)).await.unwrap_err(),
+                people.delete("ada", expected).await.unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!((error.kind(), error.reason()), (Kind::Conflict, "Version Conflict"));
+            }
         }
     }
     let stored = people.get("ada").await.unwrap().unwrap();
@@ -125,4 +127,87 @@ pub(super) async fn concurrent_upserts_of_an_id_make_one_document(store: Arc<dyn
     versions.sort_unstable();
     assert_eq!(versions, (1..=8).collect::<Vec<u64>>());
     assert_eq!(people.count(Filter::all()).await.unwrap(), 1);
+}
+
+/// 50 clients number 200 documents by one counter, each time by a function of what the counter is now.
+pub(super) async fn modify_loses_no_change_and_refuses_none(store: Arc<dyn DocumentStore>) {
+    let people = people(&store);
+    assert!(people.modify("counter", |_| Ok(())).await.unwrap().is_none());
+    people.insert_with_id("counter", &person("Counter", 0)).await.unwrap();
+    let mut clients = JoinSet::new();
+    for _ in 0..50 {
+        let people = people.clone();
+        clients.spawn(async move {
+            let mut numbers = Vec::new();
+            for _ in 0..4 {
+                let next = people.modify("counter", |counter| {
+                    counter.age += 1;
+                    Ok(counter.age)
+                });
+                numbers.push(next.await.unwrap().unwrap());
+            }
+            numbers
+        });
+    }
+    let mut numbers: Vec<i64> = clients.join_all().await.into_iter().flatten().collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+    // An error of the function changes nothing.
+    let refused = people.modify::<()>("counter", |counter| {
+        counter.age = 0;
+        Err(Error::bad_request("Not Allowed"))
+    });
+    assert_eq!(refused.await.unwrap_err().reason(), "Not Allowed");
+    assert_eq!(people.get("counter").await.unwrap().unwrap().value.age, 200);
+}
+
+/// Additions and appends of many writers at one time are all there at the end.
+pub(super) async fn patches_of_many_writers_are_all_applied(store: Arc<dyn DocumentStore>) {
+    let things = things(&store);
+    things.insert_with_id("a", &anything(json!({"n": 0}))).await.unwrap();
+    let mut writers = JoinSet::new();
+    for number in 0..40 {
+        let things = things.clone();
+        writers.spawn(async move {
+            let patch = Patch::new().add("n", 1).append("list", number).remove("gone", number);
+            things.update("a", Expected::Any, patch).await.unwrap().unwrap();
+        });
+    }
+    writers.join_all().await;
+    let stored = things.get("a").await.unwrap().unwrap();
+    assert_eq!((stored.version, &stored.value.0["n"]), (41, &json!(40)));
+    let mut list: Vec<i64> = serde_json::from_value(stored.value.0["list"].clone()).unwrap();
+    list.sort_unstable();
+    assert_eq!(list, (0..40).collect::<Vec<_>>());
+}
+
+pub(super) async fn several_documents_of_one_insert_are_seen_together(store: Arc<dyn DocumentStore>) {
+    const EACH: usize = 7;
+    let people = people(&store);
+    people.insert(&person("Before", 0)).await.unwrap();
+    let writer = {
+        let people = people.clone();
+        tokio::spawn(async move {
+            for round in 0..30 {
+                people.insert_many(&vec![person("Together", round); EACH]).await.unwrap();
+            }
+        })
+    };
+    let mut readers = JoinSet::new();
+    for _ in 0..3 {
+        let people = people.clone();
+        readers.spawn(async move {
+            let (mut seen, together) = (0, || field("name").eq("Together"));
+            while seen < 30 * EACH {
+                let count = people.count(together()).await.unwrap();
+                let found = people.get_all(together()).await.unwrap();
+                assert_eq!((count % EACH as u64, found.len() % EACH), (0, 0), "{count} {}", found.len());
+                // Time does not run backwards.
+                assert!(count >= seen as u64 && found.len() as u64 >= count);
+                seen = found.len();
+            }
+        });
+    }
+    writer.await.unwrap();
+    readers.join_all().await;
 }

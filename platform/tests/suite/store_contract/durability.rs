@@ -18,6 +18,7 @@ pub(super) async fn stored_documents_survive_a_restart(test_store: TestStore) {
     let all = people(&store).get_all(Filter::all()).await.unwrap();
     assert_eq!(all.len(), 1);
     assert_eq!((&all[0].id, all[0].version, &all[0].value), (&id, 2, &person("Ada", 37)));
+    test_store.remove().await;
 }
 
 pub(super) async fn two_handles_see_the_writes_of_each_other(test_store: TestStore) {
@@ -28,6 +29,7 @@ pub(super) async fn two_handles_see_the_writes_of_each_other(test_store: TestSto
     let error = people(&one).replace(&id, Expected::Version(1), &person("Ada", 38)).await.unwrap_err();
     assert_eq!(error.reason(), "Version Conflict");
     assert_eq!(people(&one).get(&id).await.unwrap().unwrap().value.age, 37);
+    test_store.remove().await;
 }
 
 pub(super) async fn compare_and_set_over_two_handles_loses_no_write(test_store: TestStore) {
@@ -35,6 +37,7 @@ pub(super) async fn compare_and_set_over_two_handles_loses_no_write(test_store: 
     people(&one).insert_with_id("counter", &person("Counter", 0)).await.unwrap();
     race(vec![people(&one), people(&other), people(&one), people(&other)], 10).await;
     assert_eq!(people(&other).get("counter").await.unwrap().unwrap().value.age, 40);
+    test_store.remove().await;
 }
 
 pub(super) async fn hostile_ids_stay_inside_the_folder(test_store: TestStore) {

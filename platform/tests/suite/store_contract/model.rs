@@ -120,11 +120,14 @@ fn queries() -> impl Strategy<Value = Query> {
 }
 
 fn patches() -> impl Strategy<Value = Patch> {
-    vec((paths(), proptest::option::of(values())), 1..3)
+    vec((paths(), 0..6, values()), 1..3)
         .prop_map(|steps| {
-            steps.into_iter().fold(Patch::new(), |patch, (path, value)| match value {
-                Some(value) => patch.set(path, value),
-                None => patch.unset(path),
+            steps.into_iter().fold(Patch::new(), |patch, (path, kind, value)| match (kind, value) {
+                (0, _) => patch.unset(path),
+                (1, Value::Number(number)) => patch.add(path, number),
+                (2, value) => patch.append(path, value),
+                (3, value) => patch.remove(path, value),
+                (_, value) => patch.set(path, value),
             })
         })
         .prop_filter("the DAO refuses it", |patch| patch.check().is_ok())

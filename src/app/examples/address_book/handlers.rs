@@ -9,7 +9,9 @@ use super::model::Entry;
 use super::service::AddressBook;
 use crate::app::AppState;
 use platform::error::{Error, Result};
-use platform::http::{Created, Json, NoContent, PageRequest, Paged, Path, Route, Routes};
+use platform::http::{
+    Changed, Created, Json, NoContent, PageRequest, Paged, Path, Precondition, Route, Routes, Versioned,
+};
 use platform::services::Services;
 
 const SCHEMA: &str = include_str!("../../../../schema/address-book-v1.0.json");
@@ -44,16 +46,21 @@ async fn create(book: AddressBook, Json(entry): Json<Entry>) -> Result<Created> 
     Ok(Created::at(format!("/addresses/{id}")))
 }
 
-async fn read(book: AddressBook, Path(id): Path<String>) -> Result<Json<Entry>> {
-    Ok(Json(book.read(&id).await?))
+async fn read(book: AddressBook, Path(id): Path<String>) -> Result<Versioned<Entry>> {
+    Ok(book.read(&id).await?.into())
 }
 
-async fn update(book: AddressBook, Path(id): Path<String>, Json(entry): Json<Entry>) -> Result<NoContent> {
-    book.update(&id, entry).await?;
-    Ok(NoContent)
+async fn update(
+    book: AddressBook,
+    Path(id): Path<String>,
+    precondition: Precondition,
+    Json(entry): Json<Entry>,
+) -> Result<Changed> {
+    let version = precondition.apply(book.update(&id, precondition.expected(), entry).await)?;
+    Ok(Changed::to(version))
 }
 
-async fn remove(book: AddressBook, Path(id): Path<String>) -> Result<NoContent> {
-    book.delete(&id).await?;
+async fn remove(book: AddressBook, Path(id): Path<String>, precondition: Precondition) -> Result<NoContent> {
+    precondition.apply(book.delete(&id, precondition.expected()).await)?;
     Ok(NoContent)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::model::Entry;
 use platform::error::{Error, FieldError, Result};
-use platform::store::{Dao, Expected, Filter};
+use platform::store::{Dao, Expected, Filter, Stored};
 
 /// The address book.
 pub struct AddressBook {
@@ -21,9 +21,8 @@ impl AddressBook {
         self.entries.insert(&checked(entry)?).await
     }
 
-    pub async fn read(&self, id: &str) -> Result<Entry> {
-        let entry = self.entries.get(id).await?.ok_or_else(|| no_such_address(id))?;
-        Ok(entry.value)
+    pub async fn read(&self, id: &str) -> Result<Stored<Entry>> {
+        self.entries.get(id).await?.ok_or_else(|| no_such_address(id))
     }
 
     /// The entries after this id, at most `limit` of them, and the id after which the next ones come.
@@ -36,14 +35,14 @@ impl AddressBook {
         Ok((found.items.into_iter().map(|entry| (entry.id, entry.value)).collect(), found.next))
     }
 
-    pub async fn update(&self, id: &str, entry: Entry) -> Result<()> {
+    /// Replaces an entry that has the expected version, and gives its new one.
+    pub async fn update(&self, id: &str, expected: Expected, entry: Entry) -> Result<u64> {
         let entry = checked(entry)?;
-        self.entries.replace(id, Expected::Any, &entry).await?.ok_or_else(|| no_such_address(id))?;
-        Ok(())
+        self.entries.replace(id, expected, &entry).await?.ok_or_else(|| no_such_address(id))
     }
 
-    pub async fn delete(&self, id: &str) -> Result<()> {
-        if self.entries.delete(id, Expected::Any).await? { Ok(()) } else { Err(no_such_address(id)) }
+    pub async fn delete(&self, id: &str, expected: Expected) -> Result<()> {
+        if self.entries.delete(id, expected).await? { Ok(()) } else { Err(no_such_address(id)) }
     }
 }
 

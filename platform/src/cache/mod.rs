@@ -1,0 +1,186 @@
+//! A cache in front of what is slow: values with a time to live, and one computation of a value at a time.
+//!
+//! It never fails a request. Where the engine is down, slow or full, the cache is empty, and what is stored is forgotten;
+//! the log says so once for each outage.
+
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+mod settings;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::error::{Error, Result, StartError};
+
+pub use settings::{CacheUrl, MemorySettings, RedisSettings, Settings};
+
+/// How long the engine is left alone after a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What an engine implements. Only [`Cache`] calls it, within its time.
+#[async_trait]
+trait Engine: Send + Sync {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+    async fn set(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<()>;
+    async fn delete(&self, key: &str) -> Result<()>;
+    async fn ping(&self) -> Result<()>;
+}
+
+/// The cache; cheap to clone. An extractor.
+#[derive(Clone)]
+pub struct Cache(Arc<Inner>);
+
+struct Inner {
+    engine: Box<dyn Engine>,
+    timeout: Duration,
+    /// From when on the engine is asked again after a failure.
+    retry_at: Mutex<Option<Instant>>,
+    /// The values that are being computed.
+    computing: Mutex<HashMap<String, Computed>>,
+}
+
+/// A value that one caller computes, as JSON, and others wait for.
+type Computed = Arc<OnceCell<Bytes>>;
+
+/// Opens the cache that the settings name. Nothing is connected to yet, so an engine that is down stops no start. `name` is
+/// that of the server.
+pub fn open(settings: &Settings, name: &str) -> Result<Cache, StartError> {
+    #[cfg(not(feature = "redis"))]
+    let _ = name;
+    let engine: Box<dyn Engine> = match settings.url.engine()? {
+        settings::Engine::Memory => Box::new(memory::MemoryCache::new(&settings.memory)),
+        #[cfg(feature = "redis")]
+        settings::Engine::Redis(url) => Box::new(redis::RedisCache::open(&url, settings, name)?),
+    };
+    Ok(Cache::new(engine, settings.timeout.get()))
+}
+
+impl Cache {
+    fn new(engine: Box<dyn Engine>, timeout: Duration) -> Self {
+        let (retry_at, computing) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { engine, timeout, retry_at, computing }))
+    }
+
+    /// The value of a key; `None` when there is none, when it is not a `T`, or when the cache fails.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        serde_json::from_slice(&self.get_bytes(key).await?).ok()
+    }
+
+    /// Keeps a value for this time at most.
+    pub async fn set<T: Serialize + Sync>(&self, key: &str, value: &T, time_to_live: Duration) {
+        if let Ok(json) = serde_json::to_vec(value) {
+            self.set_bytes(key, json.into(), time_to_live).await;
+        }
+    }
+
+    /// The bytes of a key, as [`Cache::set_bytes`] has kept them.
+    pub async fn get_bytes(&self, key: &str) -> Option<Bytes> {
+        self.within_time(self.0.engine.get(key)).await.flatten()
+    }
+
+    /// Keeps bytes for this time at most.
+    pub async fn set_bytes(&self, key: &str, value: Bytes, time_to_live: Duration) {
+        self.within_time(self.0.engine.set(key, value, time_to_live)).await;
+    }
+
+    /// Forgets a key.
+    pub async fn delete(&self, key: &str) {
+        self.within_time(self.0.engine.delete(key)).await;
+    }
+
+    /// The value of a key, or what `compute` gives, which is then kept. Of all callers in this process that ask for the key
+    /// meanwhile, one computes, and the others get its value. An error is that of the caller who computed; the next one
+    /// tries again.
+    pub async fn get_or_compute<T, F>(&self, key: &str, time_to_live: Duration, compute: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned + Sync,
+        F: AsyncFnOnce() -> Result<T>,
+    {
+        if let Some(value) = self.get(key).await {
+            return Ok(value);
+        }
+        let computation = Computation::join(&self.0.computing, key);
+        let json = computation.value.get_or_try_init(async || {
+            let json = Bytes::from(serde_json::to_vec(&compute().await?).map_err(Error::internal)?);
+            self.set_bytes(key, json.clone(), time_to_live).await;
+            Ok::<_, Error>(json)
+        });
+        serde_json::from_slice(json.await?).map_err(Error::internal)
+    }
+
+    /// Whether the engine works now.
+    pub async fn ping(&self) -> Result<()> {
+        match tokio::time::timeout(self.0.timeout, self.0.engine.ping()).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::unavailable("the cache did not respond in time")),
+        }
+    }
+
+    /// What the engine does, unless it takes too long, fails, or has failed just now.
+    async fn within_time<T>(&self, call: impl Future<Output = Result<T>>) -> Option<T> {
+        let retry_at = *self.retry_at();
+        if retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
+            return None;
+        }
+        let result = tokio::time::timeout(self.0.timeout, call).await;
+        let error = match result {
+            Ok(Ok(value)) => {
+                if retry_at.is_some() && self.retry_at().take().is_some() {
+                    tracing::info!("the cache works again");
+                }
+                return Some(value);
+            }
+            Ok(Err(error)) => error.cause(),
+            Err(_) => format!("no response within {:?}", self.0.timeout),
+        };
+        if self.retry_at().replace(Instant::now() + RETRY_AFTER).is_none() {
+            tracing::error!(error, "the cache fails: requests go on without it");
+        }
+        None
+    }
+
+    fn retry_at(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.0.retry_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of one caller in the computation of a value.
+struct Computation<'a> {
+    computing: &'a Mutex<HashMap<String, Computed>>,
+    key: &'a str,
+    value: Computed,
+}
+
+impl<'a> Computation<'a> {
+    fn join(computing: &'a Mutex<HashMap<String, Computed>>, key: &'a str) -> Self {
+        let mut all = computing.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = Arc::clone(all.entry(key.to_owned()).or_default());
+        drop(all);
+        Self { computing, key, value }
+    }
+}
+
+impl Drop for Computation<'_> {
+    /// A finished computation, and one whose last caller has gone away, is forgotten: the value is in the cache.
+    fn drop(&mut self) {
+        let mut all = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_last = Arc::strong_count(&self.value) == 2;
+        let is_same = all.get(self.key).is_some_and(|value| Arc::ptr_eq(value, &self.value));
+        if is_same && (is_last || self.value.initialized()) {
+            all.remove(self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! The cache in Redis, shared by all processes. It connects when it is first used, and again after an outage.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::AsyncCommands as _;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+use super::Engine;
+use super::settings::Settings;
+use crate::error::{Error, Result, StartError};
+
+/// Entries in a Redis server, through one connection for all requests.
+pub(super) struct RedisCache {
+    connection: ConnectionManager,
+    prefix: String,
+}
+
+impl RedisCache {
+    /// Reads the URL and connects to nothing yet. `name` is that of the server.
+    pub(super) fn open(url: &str, settings: &Settings, name: &str) -> Result<Self, StartError> {
+        let wrong =
+            |error: redis::RedisError| StartError::config(format!("cache.url '{}': {error}", settings.url));
+        let timeout = Some(settings.timeout.get());
+        // The cache itself decides when to try again: a request must not wait for a retry.
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(timeout)
+            .set_response_timeout(timeout);
+        let client = redis::Client::open(url).map_err(wrong)?;
+        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(wrong)?;
+        let prefix = match settings.redis.prefix.as_str() {
+            "" => format!("{name}:"),
+            prefix => prefix.to_owned(),
+        };
+        Ok(Self { connection, prefix })
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+}
+
+fn failed(error: redis::RedisError) -> Error {
+    Error::unavailable(error)
+}
+
+#[async_trait]
+impl Engine for RedisCache {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        let value: Option<Vec<u8>> = self.connection.clone().get(self.key(key)).await.map_err(failed)?;
+        Ok(value.map(Bytes::from))
+    }
+
+    async fn set(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<()> {
+        // Redis refuses an expiry of 0.
+        let millis = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX / 2).max(1);
+        self.connection.clone().pset_ex(self.key(key), value.as_ref(), millis).await.map_err(failed)
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.connection.clone().del(self.key(key)).await.map_err(failed)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.connection.clone().ping().await.map_err(failed)
+    }
+}

@@ -1,0 +1,126 @@
+//! The settings of the cache, and how its URL names an engine. It connects to nothing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::error::StartError;
+use crate::secret::mask_url;
+use crate::setting::{Count, Size, Span};
+
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+
+/// The section `cache` of the configuration.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The engine.
+    pub url: CacheUrl,
+    /// The longest that a caller waits for the cache.
+    pub timeout: Span<1, 10_000>,
+    /// What only the cache in memory has.
+    pub memory: MemorySettings,
+    /// What only Redis has.
+    pub redis: RedisSettings,
+}
+
+/// The section `cache.memory`, for each process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySettings {
+    /// The most entries.
+    pub max_entries: Count<1, 10_000_000>,
+    /// The most bytes of keys and values.
+    pub max_bytes: Size<{ 64 * KIB }, { 64 * GIB }>,
+}
+
+/// The section `cache.redis`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSettings {
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+/// A URL whose password is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct CacheUrl(String);
+
+/// An engine of this build.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    Memory,
+    /// The URL.
+    #[cfg(feature = "redis")]
+    Redis(String),
+}
+
+impl CacheUrl {
+    /// Wraps a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// Refuses a URL that names no engine of this build.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.engine().map(drop)
+    }
+
+    /// Reads the URL; the error says what could have been meant.
+    pub(super) fn engine(&self) -> Result<Engine, StartError> {
+        let refused = |why: &str| Err(StartError::config(format!("cache.url '{self}': {why}")));
+        match self.0.split_once(':').unwrap_or((&self.0, "")) {
+            ("memory", "") => Ok(Engine::Memory),
+            ("memory", _) => refused("memory: takes no path"),
+            #[cfg(feature = "redis")]
+            ("redis" | "rediss", _) => Ok(Engine::Redis(self.0.clone())),
+            #[cfg(not(feature = "redis"))]
+            ("redis" | "rediss", _) => {
+                refused("redis is not in this build; `make run FEATURES=redis` has it")
+            }
+            _ => refused("is no cache: expected memory: or redis://HOST:PORT"),
+        }
+    }
+}
+
+impl fmt::Display for CacheUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&mask_url(&self.0))
+    }
+}
+
+impl fmt::Debug for CacheUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for CacheUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_an_engine_or_is_refused_without_its_password() {
+        assert_eq!(CacheUrl::new("memory:").engine().unwrap(), Engine::Memory);
+        let refused = |url: &str| CacheUrl::new(url).engine().unwrap_err().to_string();
+        assert!(refused("memory:x").contains("takes no path"));
+        let message = refused("memcached://:hunter2@h");
+        assert!(
+            message.contains("expected memory: or redis://") && !message.contains("hunter2"),
+            "{message}"
+        );
+        #[cfg(feature = "redis")]
+        assert_eq!(CacheUrl::new("redis://h").engine().unwrap(), Engine::Redis("redis://h".to_owned()));
+        #[cfg(not(feature = "redis"))]
+        assert!(refused("redis://:hunter2@h").contains("make run FEATURES=redis"));
+        assert!(!format!("{:?}", CacheUrl::new("redis://:hunter2@h")).contains("hunter2"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The cache as its callers see it, on the engine in memory and on engines that fail.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn memory() -> Cache {
+    let settings = serde_json::json!({
+        "url": "memory:", "timeout": "100ms", "redis": {"prefix": ""},
+        "memory": {"max_entries": 1_000, "max_bytes": "1MiB"},
+    });
+    open(&serde_json::from_value(settings).unwrap(), "test").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_is_kept_for_its_time_and_can_be_forgotten_before() {
+    let cache = memory();
+    assert_eq!(cache.get::<String>("a").await, None);
+    cache.set("a", &"one", Duration::from_secs(10)).await;
+    cache.set("b", &"two", MINUTE).await;
+    assert_eq!(cache.get::<String>("a").await.as_deref(), Some("one"));
+    tokio::time::advance(Duration::from_secs(9)).await;
+    assert_eq!(cache.get::<String>("a").await.as_deref(), Some("one"));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(cache.get::<String>("a").await, None);
+    cache.delete("b").await;
+    assert_eq!(cache.get::<String>("b").await, None);
+    // What is of another type is not there.
+    cache.set("c", &"text", MINUTE).await;
+    assert_eq!(cache.get::<u64>("c").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_callers_one_computes_and_all_get_its_value() {
+    let (cache, computed) = (memory(), AtomicUsize::new(0));
+    let ask = || {
+        cache.get_or_compute("a", MINUTE, async || {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(computed.fetch_add(1, Ordering::SeqCst) + 1)
+        })
+    };
+    let values = futures_util::future::join_all((0..100).map(|_| ask())).await;
+    assert!(values.into_iter().all(|value| value.unwrap() == 1));
+    assert_eq!(ask().await.unwrap(), 1);
+    // Another time, another value: nothing of the computation is left.
+    tokio::time::advance(MINUTE).await;
+    assert_eq!(ask().await.unwrap(), 2);
+    assert!(cache.0.computing.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_and_a_caller_that_goes_away_leave_the_computation_to_the_next() {
+    let cache = memory();
+    let failed = cache.get_or_compute::<u64, _>("a", MINUTE, async || Err(Error::not_found("No Such Thing")));
+    assert_eq!(failed.await.unwrap_err().reason(), "No Such Thing");
+    let endless = cache.get_or_compute::<u64, _>("a", MINUTE, async || std::future::pending().await);
+    assert!(tokio::time::timeout(Duration::from_secs(1), endless).await.is_err());
+    assert!(cache.0.computing.lock().unwrap().is_empty());
+    assert_eq!(cache.get_or_compute("a", MINUTE, async || Ok(1)).await.unwrap(), 1);
+}
+
+/// An engine that counts its calls, and fails or does not respond.
+struct Broken {
+    calls: Arc<AtomicUsize>,
+    hangs: bool,
+}
+
+#[async_trait]
+impl Engine for Broken {
+    async fn get(&self, _: &str) -> Result<Option<Bytes>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.hangs { std::future::pending().await } else { Err(Error::unavailable("refused")) }
+    }
+
+    async fn set(&self, key: &str, _: Bytes, _: Duration) -> Result<()> {
+        self.get(key).await.map(drop)
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.get(key).await.map(drop)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.get("").await.map(drop)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_costs_a_request_its_time_once_and_never_its_response() {
+    for hangs in [false, true] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let cache =
+            Cache::new(Box::new(Broken { calls: Arc::clone(&calls), hangs }), Duration::from_millis(100));
+        let start = Instant::now();
+        // A look and a write, and 20 requests more.
+        for number in 0..20 {
+            let value = cache.get_or_compute("a", MINUTE, async || Ok(number)).await.unwrap();
+            assert_eq!(value, number);
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "hangs: {hangs}");
+        assert!(start.elapsed() <= Duration::from_millis(100), "{:?}", start.elapsed());
+        // After a while it is asked again.
+        tokio::time::advance(RETRY_AFTER).await;
+        cache.get_bytes("a").await;
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        assert!(cache.ping().await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_engine_is_down_many_callers_still_share_one_computation() {
+    let broken = Broken { calls: Arc::default(), hangs: true };
+    let (cache, computed) = (Cache::new(Box::new(broken), Duration::from_millis(100)), AtomicUsize::new(0));
+    let ask = || {
+        cache.get_or_compute("a", MINUTE, async || {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(computed.fetch_add(1, Ordering::SeqCst))
+        })
+    };
+    let start = Instant::now();
+    futures_util::future::join_all((0..50).map(|_| ask())).await;
+    assert_eq!(computed.load(Ordering::SeqCst), 1);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}

@@ -1,0 +1,95 @@
+//! The cache on a real Redis server (`make test-all`), and what an outage of it costs.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use platform::cache::{self, Cache};
+use platform::testing::PATIENCE;
+use serde_json::json;
+
+use crate::proxy::{Mode, Proxy};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// `HOST:PORT` of the server.
+fn server() -> String {
+    let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL names a Redis server: make test-all");
+    url.trim_start_matches("redis://").split('/').next().unwrap().to_owned()
+}
+
+/// A cache with keys of its own.
+fn open(server: &str, prefix: &str) -> Cache {
+    let settings = json!({
+        "url": format!("redis://{server}/0"), "timeout": "100ms", "redis": {"prefix": prefix},
+        "memory": {"max_entries": 1, "max_bytes": "64KiB"},
+    });
+    cache::open(&serde_json::from_value(settings).unwrap(), "test").unwrap()
+}
+
+fn prefix() -> String {
+    format!("test-{}:", platform::store::dao::new_id())
+}
+
+#[tokio::test]
+#[ignore = "needs Redis: make test-all"]
+async fn what_one_process_keeps_another_one_finds_until_it_ends() {
+    let prefix = prefix();
+    let (one, other) = (open(&server(), &prefix), open(&server(), &prefix));
+    one.set("a", &json!({"n": 1}), MINUTE).await;
+    assert_eq!(other.get("a").await, Some(json!({"n": 1})));
+    // The control: another prefix is another cache.
+    assert_eq!(open(&server(), "another:").get::<serde_json::Value>("a").await, None);
+    one.set_bytes("b", vec![0, 255].into(), Duration::from_millis(50)).await;
+    assert_eq!(other.get_bytes("b").await.unwrap(), vec![0, 255]);
+    let start = Instant::now();
+    while other.get_bytes("b").await.is_some() {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.delete("a").await;
+    assert_eq!(one.get::<serde_json::Value>("a").await, None);
+    one.ping().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs Redis: make test-all"]
+async fn an_outage_costs_a_request_100_ms_at_most_and_ends_with_the_server_s_return() {
+    for outage in [Mode::Closed, Mode::Frozen] {
+        let proxy = Proxy::start(&server(), Mode::Open).await;
+        let cache = open(&proxy.address.to_string(), &prefix());
+        cache.set("a", &1, MINUTE).await;
+        assert_eq!(cache.get("a").await, Some(1), "{outage:?}");
+        proxy.set(outage);
+        let start = Instant::now();
+        for number in 2..10 {
+            assert_eq!(
+                cache.get_or_compute(&number.to_string(), MINUTE, async || Ok(number)).await.unwrap(),
+                number
+            );
+        }
+        // One look that fails; the rest goes on without the cache. Some room for a slow machine.
+        assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+        proxy.set(Mode::Open);
+        let start = Instant::now();
+        while cache.get::<i32>("a").await.is_none() {
+            assert!(start.elapsed() < Duration::from_secs(5), "{outage:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Redis: make test-all"]
+async fn a_server_that_is_down_at_the_start_is_used_when_it_comes() {
+    let proxy = Proxy::start(&server(), Mode::Closed).await;
+    let (cache, computed) = (open(&proxy.address.to_string(), &prefix()), AtomicUsize::new(0));
+    let ask = || cache.get_or_compute("a", MINUTE, async || Ok(computed.fetch_add(1, Ordering::SeqCst)));
+    assert_eq!((ask().await.unwrap(), ask().await.unwrap()), (0, 1));
+    proxy.set(Mode::Open);
+    let start = Instant::now();
+    while cache.get::<usize>("a").await.is_none() {
+        assert!(start.elapsed() < Duration::from_secs(5));
+        ask().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
