@@ -200,6 +200,7 @@ contract! {
         a_sort_over_mixed_types_is_the_same_everywhere
         a_filter_over_mixed_types_is_the_same_everywhere
         numbers_are_compared_exactly
+        an_integer_above_the_range_of_64_bits_with_sign_counts_as_the_nearest_float
         null_missing_and_present_are_distinct
         texts_are_compared_bytewise
         an_operand_with_nul_is_compared_as_any_other

@@ -102,16 +102,18 @@ impl PostgresStore {
                 ("idle_in_transaction_session_timeout", &milliseconds),
             ])
             .disable_statement_logging();
+        // Less than the caller waits, so that there is time for another connection.
+        let patience = calls.timeout() / 4;
         let pool = PgPoolOptions::new()
             .max_connections(u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX))
             .acquire_timeout(calls.timeout())
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
                 Box::pin(async move {
-                    if meta.idle_for > TESTED_AFTER {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
+                    let works = meta.idle_for < TESTED_AFTER
+                        || matches!(tokio::time::timeout(patience, connection.ping()).await, Ok(Ok(())));
+                    // If not, the pool opens another one.
+                    Ok(works)
                 })
             })
             .connect_lazy_with(options.clone());

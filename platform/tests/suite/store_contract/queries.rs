@@ -126,6 +126,26 @@ pub(super) async fn numbers_are_compared_exactly(store: Arc<dyn DocumentStore>) 
     assert_eq!(all, "05 06 07 10 08 00 02 01 03 04 09 11");
 }
 
+pub(super) async fn an_integer_above_the_range_of_64_bits_with_sign_counts_as_the_nearest_float(
+    store: Arc<dyn DocumentStore>,
+) {
+    const ABOVE: u64 = 1 << 63;
+    // Floats are 2,048 apart there. The last bit of the nearest one is 0 in the middle between two.
+    let values = [u64::MAX, u64::MAX - 1, ABOVE, ABOVE + 1024, ABOVE + 1025, ABOVE + 2048, ABOVE + 3072];
+    insert_all(&store, values.map(|number| json!({ "a": number }))).await;
+    for (filter, expected) in [
+        (field("a").eq(18_446_744_073_709_551_616.0), "00 01"),
+        (field("a").eq(9_223_372_036_854_775_808.0), "02 03"),
+        (field("a").eq(9_223_372_036_854_777_856.0), "04 05"),
+        (field("a").gt(9_223_372_036_854_777_856.0), "00 01 06"),
+        (field("a").lt(i64::MAX), ""),
+    ] {
+        assert_eq!(ids(&store, filter.clone()).await, expected, "{filter:?}");
+    }
+    let all = sorted(&store, Filter::all(), Sort::by("a", Ascending)).await;
+    assert_eq!(all, "02 03 04 05 06 00 01");
+}
+
 pub(super) async fn null_missing_and_present_are_distinct(store: Arc<dyn DocumentStore>) {
     insert_all(
         &store,

@@ -2,6 +2,8 @@
 //! other tests use.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,8 +13,17 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(super) struct TcpProxy {
     pub(super) address: SocketAddr,
     server: String,
-    frozen: watch::Sender<bool>,
+    state: watch::Sender<State>,
+    accepted: Arc<AtomicU64>,
     running: Option<JoinHandle<()>>,
+}
+
+/// Which connections no byte goes through.
+#[derive(Clone, Copy, Default)]
+struct State {
+    frozen: bool,
+    /// The number of the last connection that is lost.
+    lost: u64,
 }
 
 impl TcpProxy {
@@ -20,7 +31,8 @@ impl TcpProxy {
     pub(super) async fn stopped(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, server: server.to_owned(), frozen: watch::Sender::new(false), running: None }
+        let (state, accepted) = (watch::Sender::new(State::default()), Arc::default());
+        Self { address, server: server.to_owned(), state, accepted, running: None }
     }
 
     pub(super) async fn started(server: &str) -> Self {
@@ -31,20 +43,22 @@ impl TcpProxy {
 
     pub(super) async fn start(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        let (server, frozen) = (self.server.clone(), self.frozen.subscribe());
+        let (server, state, accepted) =
+            (self.server.clone(), self.state.subscribe(), Arc::clone(&self.accepted));
         self.running = Some(tokio::spawn(async move {
             // Aborted with this task, which closes the connections.
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let (server, frozen) = (server.clone(), frozen.clone());
+                let number = accepted.fetch_add(1, Ordering::SeqCst) + 1;
+                let (server, state) = (server.clone(), state.clone());
                 connections.spawn(async move {
                     let Ok(server) = TcpStream::connect(server).await else { return };
                     let (from_client, to_client) = client.into_split();
                     let (from_server, to_server) = server.into_split();
                     tokio::select! {
-                        () = copy(from_client, to_server, frozen.clone()) => {}
-                        () = copy(from_server, to_client, frozen) => {}
+                        () = copy(from_client, to_server, state.clone(), number) => {}
+                        () = copy(from_server, to_client, state, number) => {}
                     }
                 });
             }
@@ -61,7 +75,13 @@ impl TcpProxy {
 
     /// Keeps the connections open and accepts new ones, but no byte arrives until it is called with `false`.
     pub(super) fn freeze(&self, frozen: bool) {
-        self.frozen.send_replace(frozen);
+        self.state.send_modify(|state| state.frozen = frozen);
+    }
+
+    /// Keeps the open connections open, but no byte arrives on them ever again. New ones work.
+    #[cfg(feature = "postgres")]
+    pub(super) fn lose_connections(&self) {
+        self.state.send_modify(|state| state.lost = self.accepted.load(Ordering::SeqCst));
     }
 }
 
@@ -76,12 +96,13 @@ impl Drop for TcpProxy {
 async fn copy(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    frozen: watch::Receiver<bool>,
+    mut state: watch::Receiver<State>,
+    number: u64,
 ) {
     let mut buffer = vec![0; 1 << 16];
-    let mut frozen = frozen;
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if frozen.wait_for(|frozen| !frozen).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        let open = state.wait_for(|state| !state.frozen && number > state.lost).await.is_ok();
+        if !open || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }

@@ -162,6 +162,27 @@ async fn a_frozen_server_costs_a_caller_no_more_than_the_timeout() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: make test-all"]
+async fn connections_that_were_lost_without_a_sign_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = TcpProxy::started(&host()).await;
+    let store = open(&through(&proxy, &folder).await).await;
+    // All connections of the pool.
+    assert_recovers(&store).await;
+    // As a server that lost its power, and has been replaced by another one.
+    proxy.lose_connections();
+    let begun = Instant::now();
+    // As many callers as connections: none of these may be left in the pool.
+    let counts =
+        (0..4).map(|_| async { people(&store).count(Filter::all()).await.map_err(|error| error.kind()) });
+    let results = futures_util::future::join_all(counts).await;
+    assert!(results.iter().all(|result| *result == Err(Kind::Unavailable)), "{results:?}");
+    assert_recovers(&store).await;
+    assert!(begun.elapsed() < RECOVERY, "{:?}", begun.elapsed());
+    remove(&url(&server(), &schema(&folder))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: make test-all"]
 async fn a_password_is_in_no_error() {
     let proxy = TcpProxy::stopped(&host()).await;
     let store = open(&format!("postgres://ada:hunter2@{}/x", proxy.address)).await;
