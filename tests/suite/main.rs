@@ -7,3 +7,4 @@ mod documents;
 mod examples; // examples
 mod lifecycle;
 mod support;
+mod wiring;
