@@ -110,7 +110,9 @@ fn memory_with_several_processes_is_refused_with_the_reason() {
 #[test]
 fn a_flag_of_a_missing_feature_is_refused_and_not_ignored() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [["--ssl", ""], ["--lock_server", ""], ["--proc", "2"], ["--db_host", "db"]] {
+    // `on_mongodb` tests the flag where there is the feature.
+    let mongodb = cfg!(not(feature = "mongodb")).then_some(["--db_host", "db"]);
+    for arguments in [["--ssl", ""], ["--lock_server", ""], ["--proc", "2"]].into_iter().chain(mongodb) {
         let given: Vec<&str> = arguments.into_iter().filter(|word| !word.is_empty()).collect();
         let output = PROGRAM.run(folder.path(), &given, &[]);
         assert_eq!(output.status.code(), Some(2), "{given:?}: {}", stderr(&output));
