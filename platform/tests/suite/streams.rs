@@ -124,14 +124,14 @@ async fn a_websocket_passes_layers_and_mounted_routers_and_axum_s_own_is_cut_at_
             }
         })
     }
+    async fn pass(request: axum::extract::Request, next: Next) -> axum::response::Response {
+        next.run(request).await
+    }
     let mounted = axum::Router::new().route("/echo", axum::routing::any(own_echo));
     let routes = |_: &NoSettings| {
         let layered = Route::at("/layered/{id}").get(echo).layer(from_fn(pass));
         Routes::new().route(layered).mount("/mounted", mounted)
     };
-    async fn pass(request: axum::extract::Request, next: Next) -> axum::response::Response {
-        next.run(request).await
-    }
     let app = App::new(async |services: Services, _| Ok(services), routes).layer(from_fn(pass));
     let app = TestApp::start(&SERVICE, app, &[]).await;
     let (server, drain, serving) = app.listen().await;
