@@ -38,6 +38,24 @@ impl Document {
         Self { id, version: 1, fields }
     }
 
+    /// The document in a row of an SQL table; `body` is the JSON text of its fields.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn from_row(
+        collection: &super::Collection,
+        id: String,
+        version: i64,
+        body: &str,
+    ) -> Result<Self> {
+        let name = || format!("{} {id:?}", collection.name());
+        let version = u64::try_from(version).map_err(|cause| super::damaged(name(), cause))?;
+        let fields = match json::parse(body.as_bytes()) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(super::damaged(name(), "it is not an object")),
+            Err(cause) => return Err(super::damaged(name(), cause)),
+        };
+        Ok(Self { id, version, fields: Arc::new(fields) })
+    }
+
     /// This document with other fields, one version up.
     pub(super) fn next_version(&self, fields: Arc<Fields>) -> Self {
         Self { id: self.id.clone(), version: self.version + 1, fields }

@@ -4,6 +4,8 @@
 //! implementation, and every other engine must give the same results (`platform/tests/suite/store_contract`). No code
 //! outside this folder names an engine.
 
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod calls;
 pub mod dao;
 pub mod document;
 mod fields;
@@ -13,6 +15,8 @@ mod memory;
 mod mongodb;
 mod mongodb_url;
 mod patch;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod query;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -31,7 +35,7 @@ pub use fields::Fields;
 pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
 pub use patch::Patch;
 pub use query::{Filter, Page, Query, Scalar, Sort, field};
-pub use settings::{MongodbSettings, Settings, SqliteSettings, StoreUrl};
+pub use settings::{MongodbSettings, PostgresSettings, Settings, SqliteSettings, StoreUrl};
 pub use write::{Change, Expected, Write, WriteOutcome};
 
 /// A named set of documents, with the paths that have an index.
@@ -45,9 +49,9 @@ impl Collection {
     /// A collection. Call it in a `const`: then a wrong name is a compile error.
     ///
     /// # Panics
-    /// When the name is not 1 to 40 of `a-z 0-9 _` beginning with a letter, when it begins with `sqlite_` (reserved by
-    /// SQLite), or when an index is not a path (see [`query`]). Such a name is a valid SQL identifier and file name
-    /// everywhere, and leaves room for the longer names of indexes: PostgreSQL allows 63 bytes.
+    /// When the name is not 1 to 40 of `a-z 0-9 _` beginning with a letter, when it begins with `sqlite_` or `pg_` (which
+    /// SQLite and PostgreSQL use themselves), or when an index is not a path (see [`query`]). Such a name is a valid SQL
+    /// identifier and file name everywhere, and leaves room for the longer names of indexes: PostgreSQL allows 63 bytes.
     pub const fn new(name: &'static str, indexes: &'static [&'static str]) -> Self {
         let bytes = name.as_bytes();
         assert!(!bytes.is_empty() && bytes.len() <= 40, "the name of a collection has 1 to 40 characters");
@@ -59,6 +63,7 @@ impl Collection {
             at += 1;
         }
         assert!(!matches!(bytes, [b's', b'q', b'l', b'i', b't', b'e', b'_', ..]), "sqlite_ is reserved");
+        assert!(!matches!(bytes, [b'p', b'g', b'_', ..]), "pg_ is reserved");
         let mut at = 0;
         while at < indexes.len() {
             assert!(query::is_path(indexes[at]), "an index is a path such as address.city");
@@ -120,6 +125,8 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
         settings::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
         #[cfg(feature = "mongodb")]
         settings::Engine::Mongodb(url) => Ok(Arc::new(mongodb::MongodbStore::open(*url, settings))),
+        #[cfg(feature = "postgres")]
+        settings::Engine::Postgres(server) => Ok(Arc::new(postgres::PostgresStore::open(*server, settings))),
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Settings {
     pub sqlite: SqliteSettings,
     /// What only MongoDB has.
     pub mongodb: MongodbSettings,
+    /// What only PostgreSQL has.
+    pub postgres: PostgresSettings,
 }
 
 /// The section `store.sqlite`, for each process.
@@ -40,6 +42,14 @@ pub struct SqliteSettings {
 #[serde(deny_unknown_fields)]
 pub struct MongodbSettings {
     /// The most connections to each server.
+    pub connections: Count<1, 1_000>,
+}
+
+/// The section `store.postgres`, for each process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// The most connections.
     pub connections: Count<1, 1_000>,
 }
 
@@ -97,8 +107,6 @@ enum Availability {
     ThisBuild,
     /// A build with this cargo feature.
     Feature(&'static str),
-    /// A later version.
-    NotYet,
 }
 
 /// An engine that is in a build with this feature; `enabled` says whether this one has it.
@@ -113,8 +121,8 @@ const ENGINES: [(&str, Availability); 7] = [
     ("memory", Availability::ThisBuild),
     ("mongodb", feature("mongodb", cfg!(feature = "mongodb"))),
     ("mongodb+srv", feature("mongodb", cfg!(feature = "mongodb"))),
-    ("postgres", Availability::NotYet),
-    ("postgresql", Availability::NotYet),
+    ("postgres", feature("postgres", cfg!(feature = "postgres"))),
+    ("postgresql", feature("postgres", cfg!(feature = "postgres"))),
 ];
 
 /// An engine of this build, with the path or the servers that it uses.
@@ -125,6 +133,8 @@ pub(super) enum Engine {
     Sqlite(PathBuf),
     #[cfg(feature = "mongodb")]
     Mongodb(Box<mongodb::options::ConnectionString>),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<sqlx::postgres::PgConnectOptions>),
 }
 
 impl Engine {
@@ -141,6 +151,11 @@ impl Engine {
             "sqlite" => Ok(Self::Sqlite(checked_path(url, path)?)),
             #[cfg(feature = "mongodb")]
             "mongodb" | "mongodb+srv" => Ok(Self::Mongodb(Box::new(mongodb(url)?))),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                let options = super::postgres::connect_options(&url.0).map_err(|why| refused(url, &why))?;
+                Ok(Self::Postgres(Box::new(options)))
+            }
             _ => Err(refused(url, &unavailable(scheme))),
         }
     }
@@ -187,8 +202,7 @@ fn unavailable(scheme: &str) -> String {
         Some((_, Availability::Feature(feature))) => format!(
             "the {scheme} store is not in this build, which has {built}; `make run FEATURES={feature}` builds it in"
         ),
-        Some(_) => format!("the {scheme} store is not in this version yet; it has {built}"),
-        None => format!("unknown store '{scheme}'{} (it has {built})", nearest(scheme)),
+        _ => format!("unknown store '{scheme}'{} (it has {built})", nearest(scheme)),
     }
 }
 
@@ -271,7 +285,6 @@ mod tests {
             let why = match availability {
                 Availability::ThisBuild => continue,
                 Availability::Feature(feature) => format!("`make run FEATURES={feature}` builds it in"),
-                Availability::NotYet => format!("the {scheme} store is not in this version yet; it has "),
             };
             let message = refused(&format!("{scheme}://ada:hunter2@h/db"));
             assert!(message.contains(&why), "{message}");
@@ -283,6 +296,25 @@ mod tests {
         assert!(!message.contains("did you mean"), "{message}");
         assert!(refused("file:").contains("names no path"));
         assert!(refused("file::memory:").contains("write memory:"));
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_wrong_url_of_postgresql_is_refused_without_its_secrets() {
+        for (url, why) in [
+            ("postgres://ada:hunter2@h:x/db", "invalid port number"),
+            // The driver would ignore it, and log its value.
+            ("postgres://h/db?passwrod=hunter2", "unknown parameter 'passwrod'"),
+            ("postgres://ada:hunter2@h/db?sslmode=on", "unknown value"),
+        ] {
+            let message = refused(url);
+            assert!(message.contains(why) && !message.contains("hunter2"), "{message}");
+        }
+        for url in
+            ["postgres://h/db", "postgresql://ada:p%40@h:5433/db?sslmode=require&options[search_path]=x"]
+        {
+            assert!(matches!(Engine::of(&StoreUrl::new(url)), Ok(Engine::Postgres(_))));
+        }
     }
 
     #[test]

@@ -10,8 +10,10 @@ mod methods;
 mod model;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queries;
-#[cfg(feature = "mongodb")]
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
 mod tcp_proxy;
 
 use std::sync::Arc;
@@ -48,28 +50,40 @@ impl TestStore {
         Self::at(|folder| mongodb::url(&mongodb::server(), &mongodb::database(folder)))
     }
 
+    /// A schema of its own, named as the folder.
+    #[cfg(feature = "postgres")]
+    fn postgres() -> Self {
+        Self::at(|folder| postgres::url(&postgres::server(), &postgres::schema(folder)))
+    }
+
     fn at(url: fn(&TempDir) -> String) -> Self {
         Self { folder: tempfile::tempdir().unwrap(), url }
     }
 
     async fn open(&self) -> Arc<dyn DocumentStore> {
+        #[cfg(feature = "postgres")]
+        postgres::create(&(self.url)(&self.folder)).await;
         open(&(self.url)(&self.folder), 1).await.unwrap()
     }
 
     /// Deletes what the test has left on a server. A test that fails leaves it.
     #[cfg_attr(
-        not(feature = "mongodb"),
+        not(any(feature = "mongodb", feature = "postgres")),
         expect(clippy::unused_async, reason = "the engines of this build have no server")
     )]
     async fn remove(&self) {
         #[cfg(feature = "mongodb")]
         mongodb::remove(&(self.url)(&self.folder)).await;
+        #[cfg(feature = "postgres")]
+        postgres::remove(&(self.url)(&self.folder)).await;
     }
 }
 
 async fn open(url: &str, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
     let sqlite = json!({"connections": 4, "queue": 1024, "group": 256});
-    let settings = json!({"url": url, "timeout": "10s", "sqlite": sqlite, "mongodb": {"connections": 8}});
+    let servers = json!({"connections": 8});
+    let settings =
+        json!({"url": url, "timeout": "10s", "sqlite": sqlite, "mongodb": servers, "postgres": servers});
     store::open(&serde_json::from_value(settings).unwrap(), processes).await
 }
 
@@ -134,6 +148,10 @@ macro_rules! contract {
         engine!(sqlite, sqlite, cfg(all()): $($cases)* concurrency { several_documents_of_one_insert_are_seen_together });
         #[cfg(feature = "mongodb")]
         engine!(on_mongodb, mongodb, ignore = "needs MongoDB: make test-all":
+            $($cases)* concurrency { several_documents_of_one_insert_are_seen_together }
+        );
+        #[cfg(feature = "postgres")]
+        engine!(on_postgres, postgres, ignore = "needs PostgreSQL: make test-all":
             $($cases)* concurrency { several_documents_of_one_insert_are_seen_together }
         );
     };
@@ -232,6 +250,10 @@ macro_rules! durable {
             #[cfg(feature = "mongodb")]
             mod on_mongodb {
                 durable_engine!(mongodb, ignore = "needs MongoDB: make test-all": $($case)*);
+            }
+            #[cfg(feature = "postgres")]
+            mod on_postgres {
+                durable_engine!(postgres, ignore = "needs PostgreSQL: make test-all": $($case)*);
             }
         }
     };

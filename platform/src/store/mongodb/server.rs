@@ -3,17 +3,16 @@
 //! Nothing is connected when the store is opened, so that the process starts while MongoDB is down. The driver connects
 //! again by itself.
 
-use std::future::{Future, IntoFuture as _};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::future::IntoFuture as _;
 
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 use mongodb::options::{ClientOptions, ConnectionString, WriteConcern};
 use mongodb::{Client, Database};
 use tokio::sync::OnceCell;
 
+use super::super::calls::Calls;
 use super::super::mongodb_url::DEFAULT_NAME;
-use super::super::settings::{Settings, StoreUrl};
+use super::super::settings::Settings;
 use crate::error::{Error, Kind, Result};
 
 /// The code of a write that breaks a unique index.
@@ -21,25 +20,19 @@ const DUPLICATE_KEY: i32 = 11_000;
 
 /// The database of a URL, and whether it responds.
 pub(super) struct Server {
-    /// The URL without its password, for messages.
-    name: StoreUrl,
+    calls: Calls,
     url: ConnectionString,
-    timeout: Duration,
     connections: u32,
     database: OnceCell<Database>,
-    /// Whether the last call was answered; a change is logged once.
-    responds: AtomicBool,
 }
 
 impl Server {
     pub(super) fn new(url: ConnectionString, settings: &Settings) -> Self {
         Self {
-            name: settings.url.clone(),
+            calls: Calls::new(settings),
             url,
-            timeout: settings.timeout.get(),
             connections: u32::try_from(settings.mongodb.connections.get()).unwrap_or(u32::MAX),
             database: OnceCell::new(),
-            responds: AtomicBool::new(true),
         }
     }
 
@@ -51,7 +44,7 @@ impl Server {
     async fn connect(&self) -> Result<Database, DriverError> {
         let mut options = ClientOptions::parse(self.url.clone()).await?;
         // A bit less than the caller waits: the driver's own error says what is wrong with which host.
-        let patience = self.timeout.mul_f32(0.9);
+        let patience = self.calls.timeout().mul_f32(0.9);
         options.server_selection_timeout = Some(patience);
         options.connect_timeout = Some(patience);
         options.max_pool_size = options.max_pool_size.or(Some(self.connections));
@@ -71,33 +64,7 @@ impl Server {
 
     /// Waits for a call no longer than the timeout.
     pub(super) async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let result = tokio::time::timeout(self.timeout, call)
-            .await
-            .unwrap_or_else(|_| Err(Error::unavailable(format!("no response within {:?}", self.timeout))));
-        let result = result.map_err(|error| error.with_context(format_args!("store {}", self.name)));
-        self.note(&result);
-        result
-    }
-
-    /// Logs that MongoDB has stopped to respond, or responds again.
-    fn note<T>(&self, result: &Result<T>) {
-        match result {
-            Err(error) if error.kind() == Kind::Unavailable => {
-                if self.responds.swap(false, Ordering::Relaxed) {
-                    tracing::warn!(
-                        target: "server",
-                        cause = error.cause(),
-                        "the store does not respond; what needs it fails with 503 until it does"
-                    );
-                }
-            }
-            // Also a refused write is a response.
-            _ => {
-                if !self.responds.load(Ordering::Relaxed) && !self.responds.swap(true, Ordering::Relaxed) {
-                    tracing::info!(target: "server", store = %self.name, "the store responds again");
-                }
-            }
-        }
+        self.calls.call(call).await
     }
 
     /// Closes the connections when the calls on them have ended.
@@ -105,7 +72,11 @@ impl Server {
         if let Some(database) = self.database.get() {
             // A server that does not respond must not hold up the end of this process.
             drop(
-                tokio::time::timeout(self.timeout, database.client().clone().shutdown().into_future()).await,
+                tokio::time::timeout(
+                    self.calls.timeout(),
+                    database.client().clone().shutdown().into_future(),
+                )
+                .await,
             );
         }
     }

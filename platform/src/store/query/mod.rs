@@ -21,7 +21,7 @@
 mod filter;
 mod nul;
 mod path;
-#[cfg(any(feature = "mongodb", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "sqlite"))]
 mod prefix;
 mod scalar;
 mod sort_key;
@@ -36,7 +36,7 @@ use sort_key::{SortKey, lookup};
 pub use filter::{Bound, Field, Filter, MAX_DEPTH, MAX_NODES, MAX_OPERANDS, Predicate, field};
 pub use path::MAX_PATH;
 pub(super) use path::{check_path, is_path};
-#[cfg(any(feature = "mongodb", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "sqlite"))]
 pub(super) use prefix::after_prefix;
 pub use scalar::Scalar;
 

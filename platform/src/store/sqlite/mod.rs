@@ -14,11 +14,10 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use serde_json::Value;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
@@ -26,9 +25,8 @@ use sqlx::{ConnectOptions, Row, SqliteConnection};
 
 use super::query::{Filter, Query};
 use super::write::{Write, WriteOutcome};
-use super::{Collection, Document, DocumentStore, Settings, damaged};
+use super::{Collection, Document, DocumentStore, Settings};
 use crate::error::{Error, Kind, Result, StartError};
-use crate::json;
 use database_file::DatabaseFile;
 use sql::Sql;
 use writer::{Command, Writer};
@@ -186,15 +184,7 @@ fn kind_of(error: &sqlx::Error) -> Kind {
 fn decode(collection: &Collection, row: &SqliteRow) -> Result<Document> {
     let id: String = row.try_get("id").map_err(store_error)?;
     let version: i64 = row.try_get("version").map_err(store_error)?;
-    let text: &str = row.try_get("body").map_err(store_error)?;
-    let name = || format!("{} {id:?}", collection.name());
-    let version = u64::try_from(version).map_err(|cause| damaged(name(), cause))?;
-    let fields = match json::parse(text.as_bytes()) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err(damaged(name(), "it is not an object")),
-        Err(cause) => return Err(damaged(name(), cause)),
-    };
-    Ok(Document { id, version, fields: Arc::new(fields) })
+    Document::from_row(collection, id, version, row.try_get("body").map_err(store_error)?)
 }
 
 #[async_trait]

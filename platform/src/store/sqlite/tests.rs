@@ -1,5 +1,7 @@
 //! What only this engine has: group commit, the use of indexes, and errors of its file.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::Connection;
@@ -8,6 +10,7 @@ use tempfile::TempDir;
 use super::super::query::{Direction, Page, Sort, field};
 use super::super::write::{Change, Expected};
 use super::*;
+use crate::json;
 
 const ITEMS: &Collection = &Collection::new("items", &["city", "address.zip"]);
 const OTHERS: &Collection = &Collection::new("others", &[]);
@@ -15,7 +18,9 @@ const OTHERS: &Collection = &Collection::new("others", &[]);
 fn settings(path: &Path, group: u64, timeout: &str) -> Settings {
     let url = format!("sqlite:{}", path.display());
     let sqlite = json!({"connections": 2, "queue": 1000, "group": group});
-    let settings = json!({"url": url, "timeout": timeout, "sqlite": sqlite, "mongodb": {"connections": 1}});
+    let (mongodb, postgres) = (json!({"connections": 1}), json!({"connections": 1}));
+    let settings =
+        json!({"url": url, "timeout": timeout, "sqlite": sqlite, "mongodb": mongodb, "postgres": postgres});
     serde_json::from_value(settings).unwrap()
 }
 

@@ -1,0 +1,324 @@
+//! The store in a PostgreSQL database, shared by any number of processes and machines.
+//!
+//! PostgreSQL itself filters, sorts and pages (`sql`, `field`, `number`); tables and indexes appear on first use
+//! (`schema`); `writes` says how a write is atomic. A commit is on the disk when it returns, unless somebody has set
+//! `synchronous_commit` otherwise. It needs PostgreSQL 12 or later, and a database in UTF8.
+//!
+//! No caller waits longer than `store.timeout`, whatever the server does, and a server that is down does not keep this
+//! one from starting. The pool connects when a connection is wanted, so it recovers by itself.
+
+mod field;
+mod lease;
+mod number;
+mod schema;
+mod sql;
+mod writes;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions, Connection, Row};
+
+use super::calls::Calls;
+use super::query::{Filter, Query};
+use super::settings::Settings;
+use super::write::{Write, WriteOutcome};
+use super::{Collection, Document, DocumentStore};
+use crate::error::{Error, Kind, Result};
+use lease::Lease;
+use sql::{Sql, Texts};
+
+/// A connection that was idle for longer is tested before it is used: the server may have been restarted meanwhile.
+const TESTED_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a server that has not responded yet is tried, beside the calls.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest time that the tables and indexes of a collection may take. Only a network that fails at this moment,
+/// without a sign of it, makes it matter.
+const CREATION: Duration = Duration::from_secs(3600);
+
+/// The parameters that the driver reads from a URL (`sqlx::postgres::PgConnectOptions`), and `options[NAME]`.
+const PARAMETERS: [&str; 17] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Documents in tables, one for each collection.
+pub(super) struct PostgresStore(Arc<Inner>);
+
+struct Inner {
+    calls: Calls,
+    options: PgConnectOptions,
+    pool: PgPool,
+    /// The collections whose table and indexes are known to exist.
+    prepared: RwLock<HashSet<&'static Collection>>,
+    /// For each collection that is not: who holds the lock, prepares it.
+    preparing: Mutex<HashMap<&'static Collection, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Reads a URL. The error has no secret.
+pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for (key, _) in form_urlencoded::parse(query.as_bytes()) {
+        // The driver would log the value, and a slip in the key may make that a password.
+        if !PARAMETERS.contains(&&*key) && !key.starts_with("options[") {
+            // With an `@`, this is what a password has after a `?`.
+            let key = if query.contains('@') { String::new() } else { format!(" '{key}'") };
+            return Err(format!("unknown parameter{key}, expected one of {}", PARAMETERS.join(", ")));
+        }
+    }
+    url.parse().map_err(|error: sqlx::Error| error.to_string())
+}
+
+impl PostgresStore {
+    /// A store that connects at its first use, so that it opens while PostgreSQL is down. That is logged, and when it is
+    /// up.
+    pub(super) fn open(options: PgConnectOptions, settings: &Settings) -> Self {
+        let calls = Calls::new(settings);
+        let milliseconds = calls.timeout().as_millis().to_string();
+        // So that PostgreSQL gives up when the caller has: also the transaction of a process that was stopped.
+        let options = options
+            .options([
+                ("statement_timeout", &milliseconds),
+                ("idle_in_transaction_session_timeout", &milliseconds),
+            ])
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX))
+            .acquire_timeout(calls.timeout())
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TESTED_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options.clone());
+        let (prepared, preparing) = (RwLock::default(), Mutex::default());
+        let inner = Arc::new(Inner { calls, options, pool, prepared, preparing });
+        tokio::spawn(wait_until_it_responds(Arc::downgrade(&inner)));
+        Self(inner)
+    }
+}
+
+async fn wait_until_it_responds(store: Weak<Inner>) {
+    while let Some(store) = store.upgrade() {
+        // Not by the pool, whose error does not say why it has no connection.
+        let connected = store.calls.call(async { store.options.connect().await.map_err(Error::unavailable) });
+        if let Ok(connection) = connected.await {
+            // Whether it closed well does not matter.
+            let _ = tokio::time::timeout(store.calls.timeout(), connection.close()).await;
+            return;
+        }
+        drop(store);
+        tokio::time::sleep(CONNECT_AGAIN).await;
+    }
+}
+
+impl Inner {
+    async fn lease(&self) -> Result<Lease> {
+        Lease::acquire(&self.pool).await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => Error::unavailable(
+                "no connection in time: it does not respond, or all of store.postgres.connections are in use",
+            ),
+            other => Error::unavailable(other),
+        })
+    }
+
+    /// A connection, after the table and the indexes of a collection have been created if they were missing.
+    async fn lease_for(self: &Arc<Self>, collection: &'static Collection) -> Result<Lease> {
+        if !self.is_prepared(collection) {
+            self.prepare(collection).await?;
+        }
+        self.lease().await
+    }
+
+    fn is_prepared(&self, collection: &'static Collection) -> bool {
+        self.prepared.read().unwrap_or_else(PoisonError::into_inner).contains(collection)
+    }
+
+    fn is_now_prepared(&self, collection: &'static Collection) {
+        self.prepared.write().unwrap_or_else(PoisonError::into_inner).insert(collection);
+    }
+
+    /// One caller prepares, the others wait for it.
+    async fn prepare(self: &Arc<Self>, collection: &'static Collection) -> Result<()> {
+        let lock = {
+            let mut preparing = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(preparing.entry(collection).or_default())
+        };
+        let guard = lock.lock_owned().await;
+        if self.is_prepared(collection) {
+            return Ok(());
+        }
+        let mut lease = self.lease().await?;
+        let found = schema::find(&mut lease, collection).await;
+        let found = found.map_err(store_error)?;
+        found.check_encoding()?;
+        if found.is_complete(collection) {
+            lease.done();
+            self.is_now_prepared(collection);
+            return Ok(());
+        }
+        let store = Arc::clone(self);
+        // A task of its own: a large index takes longer than a caller waits.
+        let task = tokio::spawn(async move {
+            let _guard = guard;
+            let created = tokio::time::timeout(CREATION, schema::create(&mut lease, collection)).await;
+            let result = match created {
+                Ok(created) => created.map_err(store_error),
+                Err(_) => Err(Error::unavailable(format!("not created within {CREATION:?}"))),
+            };
+            match &result {
+                Ok(()) => {
+                    lease.done();
+                    store.is_now_prepared(collection);
+                }
+                // Its caller may be gone.
+                Err(error) => {
+                    tracing::warn!(target: "server", cause = error.cause(), "cannot create {}", collection.name());
+                }
+            }
+            result
+        });
+        task.await.map_err(Error::internal)?
+    }
+
+    /// An error of a statement. A table that somebody has dropped is created again by the next call.
+    fn failed(&self, collection: &'static Collection, error: sqlx::Error) -> Error {
+        if code(&error).as_deref() == Some(UNDEFINED_TABLE) {
+            self.prepared.write().unwrap_or_else(PoisonError::into_inner).remove(collection);
+        }
+        store_error(error)
+    }
+
+    async fn rows(self: &Arc<Self>, collection: &'static Collection, sql: Sql) -> Result<Vec<PgRow>> {
+        let mut lease = self.lease_for(collection).await?;
+        let rows = sql.query().fetch_all(&mut *lease).await;
+        lease.ended(rows).map_err(|error| self.failed(collection, error))
+    }
+
+    async fn get(self: &Arc<Self>, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
+        let rows = self.rows(collection, Sql::get(collection, id)).await?;
+        rows.first().map(|row| decode(collection, row)).transpose()
+    }
+
+    async fn find(self: &Arc<Self>, collection: &'static Collection, query: &Query) -> Result<Vec<Document>> {
+        // A sort that an index can serve.
+        if query.sort.fields().iter().any(|(path, _)| collection.indexes().contains(&path.as_str())) {
+            let rows = self.rows(collection, Sql::find(collection, query, Texts::ByKey)).await?;
+            if !rows.iter().any(|row| row.try_get("cut").unwrap_or(true)) {
+                return rows.iter().map(|row| decode(collection, row)).collect();
+            }
+        }
+        let rows = self.rows(collection, Sql::find(collection, query, Texts::Whole)).await?;
+        rows.iter().map(|row| decode(collection, row)).collect()
+    }
+
+    async fn count(self: &Arc<Self>, collection: &'static Collection, filter: &Filter) -> Result<u64> {
+        let rows = self.rows(collection, Sql::count(collection, filter)).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0)).map_err(store_error)?;
+        u64::try_from(count).map_err(Error::internal)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut lease = self.lease().await?;
+        let pong = sqlx::query("SELECT 1").fetch_one(&mut *lease).await;
+        lease.ended(pong).map(drop).map_err(store_error)
+    }
+}
+
+// Codes of PostgreSQL (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+const UNDEFINED_TABLE: &str = "42P01";
+const READ_ONLY: &str = "25006";
+const IDLE_IN_TRANSACTION: &str = "25P03";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const SERIALIZATION: &str = "40001";
+const DEADLOCK: &str = "40P01";
+/// Classes: connection, insufficient resources (a full disk too), operator intervention (a shutdown, a statement that
+/// took too long), system error, rollback.
+const UNAVAILABLE: [&str; 5] = ["08", "53", "57", "58", "40"];
+
+/// The code of an error of PostgreSQL itself.
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+/// An error of the driver as an error of the store.
+fn store_error(error: sqlx::Error) -> Error {
+    let kind = match (&error, code(&error).as_deref()) {
+        (_, Some(READ_ONLY | IDLE_IN_TRANSACTION | LOCK_NOT_AVAILABLE)) => Kind::Unavailable,
+        (_, Some(code)) if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
+        (
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed,
+            _,
+        ) => Kind::Unavailable,
+        _ => Kind::Internal,
+    };
+    Error::new(kind).with_source(error)
+}
+
+/// The document in a row of `id`, `version` and `body`.
+fn decode(collection: &Collection, row: &PgRow) -> Result<Document> {
+    let id: String = row.try_get("id").map_err(store_error)?;
+    let version: i64 = row.try_get("version").map_err(store_error)?;
+    Document::from_row(collection, id, version, row.try_get("body").map_err(store_error)?)
+}
+
+#[async_trait]
+impl DocumentStore for PostgresStore {
+    async fn get(&self, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
+        self.0.calls.call(self.0.get(collection, id)).await
+    }
+
+    async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>> {
+        self.0.calls.call(self.0.find(collection, &query)).await
+    }
+
+    async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {
+        self.0.calls.call(self.0.count(collection, &filter)).await
+    }
+
+    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
+        self.0.calls.call(self.0.write(collection, &write)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.calls.call(self.0.ping()).await
+    }
+
+    async fn close(&self) {
+        // It sends a message on each connection, for which a frozen server has no room.
+        let _ = tokio::time::timeout(self.0.calls.timeout(), self.0.pool.close()).await;
+    }
+}
+
+#[cfg(test)]
+mod on_postgres;
