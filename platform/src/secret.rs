@@ -78,7 +78,7 @@ pub fn mask_url(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let scheme = &url[..url.len() - rest.len()];
     let user = rest.rsplit_once('@').and_then(|(user_info, host)| Some((user_info.split_once(':')?.0, host)));
-    let open = user.map_or_else(|| rest.to_owned(), |(user, host)| format!("{user}:{MASK}@{host}"));
+    let open = user.map_or_else(|| mask_port(scheme, rest), |(user, host)| format!("{user}:{MASK}@{host}"));
     match open.split_once('?') {
         Some((address, query)) if !scheme.is_empty() => {
             let masked = query.split('&').map(|pair| match pair.split_once('=') {
@@ -88,6 +88,23 @@ pub fn mask_url(url: &str) -> String {
             format!("{scheme}{address}?{}", masked.collect::<Vec<_>>().join("&"))
         }
         _ => format!("{scheme}{open}"),
+    }
+}
+
+/// The rest of a URL without a user. What stands for its port and is no number may be the password of a URL whose `@HOST`
+/// was forgotten.
+fn mask_port(scheme: &str, rest: &str) -> String {
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    match authority.split_once(':') {
+        Some((user, password))
+            if !scheme.is_empty()
+                && !user.starts_with('[')
+                && !authority.contains(',')
+                && !password.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            format!("{user}:{MASK}{path}")
+        }
+        _ => rest.to_owned(),
     }
 }
 
@@ -120,6 +137,11 @@ mod tests {
         assert_eq!(mask_url("mongodb://ada:p/w?@h/db"), "mongodb://ada:***@h/db");
         assert_eq!(mask_url("postgres://h/db?user=ada&password=pw"), "postgres://h/db?user=***&password=***");
         assert_eq!(mask_url("mongodb//ada:pw@h/db"), "mongodb//ada:***@h/db");
+        assert_eq!(mask_url("mongodb://ada:hunter2"), "mongodb://ada:***");
+        assert_eq!(mask_url("mongodb://ada:hunter2/db"), "mongodb://ada:***/db");
+        for open in ["mongodb://h:27017/db", "mongodb://[::1]:1/db", "mongodb://a:1,b:2/db", "redis://h"] {
+            assert_eq!(mask_url(open), open);
+        }
         for open in ["sqlite:var/server.sqlite", "https://h/@ada", "memory:", "a@b", "what?a=b", "://"] {
             assert_eq!(mask_url(open), open);
         }

@@ -9,3 +9,4 @@ mod lifecycle;
 #[cfg(feature = "mongodb")]
 mod on_mongodb;
 mod support;
+mod wiring;

@@ -7,15 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ws;
+use axum::middleware::{Next, from_fn};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
+use platform::App;
 use platform::http::{Route, Routes, WebSocketUpgrade};
 use platform::services::Services;
 use platform::shutdown::Shutdown;
-use platform::testing::{PATIENCE, TestApp, until};
+use platform::testing::{NoSettings, PATIENCE, SERVICE, TestApp, until};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -61,8 +64,12 @@ fn routes() -> Routes<Services> {
 }
 
 async fn open(server: SocketAddr) -> WebSocketStream<TcpStream> {
+    open_at(server, "/echo").await
+}
+
+async fn open_at(server: SocketAddr, path: &str) -> WebSocketStream<TcpStream> {
     let stream = TcpStream::connect(server).await.unwrap();
-    tokio_tungstenite::client_async(format!("ws://{server}/echo"), stream).await.unwrap().0
+    tokio_tungstenite::client_async(format!("ws://{server}{path}"), stream).await.unwrap().0
 }
 
 async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Result<Message, Error>> {
@@ -104,6 +111,46 @@ async fn a_websocket_that_is_silent_on_both_sides_is_cut_and_its_permit_is_free_
     assert!(next(&mut silent).await.unwrap().is_err());
     until(|| drain.connections() == 0).await;
     open(server).await;
+}
+
+#[tokio::test]
+async fn a_websocket_passes_layers_and_mounted_routers_and_axum_s_own_is_cut_at_the_deadline() {
+    async fn own_echo(upgrade: ws::WebSocketUpgrade) -> axum::response::Response {
+        upgrade.on_upgrade(async |mut socket: ws::WebSocket| {
+            while let Some(Ok(message)) = socket.recv().await {
+                if socket.send(message).await.is_err() {
+                    break;
+                }
+            }
+        })
+    }
+    async fn pass(request: axum::extract::Request, next: Next) -> axum::response::Response {
+        next.run(request).await
+    }
+    let mounted = axum::Router::new().route("/echo", axum::routing::any(own_echo));
+    let routes = |_: &NoSettings| {
+        let layered = Route::at("/layered/{id}").get(echo).layer(from_fn(pass));
+        Routes::new().route(layered).mount("/mounted", mounted)
+    };
+    let app = App::new(async |services: Services, _| Ok(services), routes).layer(from_fn(pass));
+    let app = TestApp::start(&SERVICE, app, &[]).await;
+    let (server, drain, serving) = app.listen().await;
+    let mut sockets = [open_at(server, "/layered/1").await, open_at(server, "/mounted/echo").await];
+    for socket in &mut sockets {
+        socket.send(Message::text("hello")).await.unwrap();
+        assert_eq!(next(socket).await.unwrap().unwrap(), Message::text("hello"));
+    }
+    assert_eq!(drain.connections(), 2);
+    drain.start(Duration::from_millis(500));
+    let [layered, own] = &mut sockets;
+    assert!(matches!(next(layered).await, Some(Ok(Message::Close(Some(_))))));
+    // Nobody has told it: axum's own WebSocket ends without a close frame.
+    assert!(next(own).await.unwrap().is_err());
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    let mut log = app.log();
+    log.sort_unstable_by_key(|line| line.contains("/mounted"));
+    assert!(log[0].contains(" route=/layered/{id} ") && log[0].contains(" status=101 "), "{log:?}");
+    assert!(log[1].contains(" route=/mounted/* ") && log[1].contains(" status=101 "), "{log:?}");
 }
 
 #[tokio::test]
