@@ -39,10 +39,10 @@ const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest time that the tables and indexes of a collection may take. Only a network that fails at this moment,
 /// without a sign of it, makes it matter.
-const CREATION: Duration = Duration::from_secs(3600);
+const CREATION: Duration = Duration::from_hours(1);
 
 /// The parameters that the driver reads from a URL (`sqlx::postgres::PgConnectOptions`), and `options[NAME]`.
-const PARAMETERS: [&str; 17] = [
+const PARAMETERS: [&str; 18] = [
     "application_name",
     "dbname",
     "host",
@@ -50,6 +50,7 @@ const PARAMETERS: [&str; 17] = [
     "options",
     "password",
     "port",
+    "ssl-ca",
     "sslcert",
     "ssl-cert",
     "sslkey",

@@ -3,6 +3,8 @@
 //! `body` is the JSON text as it was sent, to be given back: JSONB keeps neither the order of keys nor the text of a
 //! number. `fields` is made of it by PostgreSQL, for queries. So a document takes about twice its size.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
@@ -72,7 +74,7 @@ pub(super) async fn create(connection: &mut PgConnection, collection: &Collectio
          body text NOT NULL, fields jsonb NOT NULL GENERATED ALWAYS AS (body::jsonb) STORED); "
     );
     for (name, columns) in indexes(collection) {
-        text.push_str(&format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON {table} ({columns}); "));
+        let _ = write!(text, "CREATE INDEX IF NOT EXISTS \"{name}\" ON {table} ({columns}); ");
     }
     text.push_str("COMMIT");
     sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(connection).await.map(drop)
@@ -87,8 +89,11 @@ fn indexes(collection: &Collection) -> Vec<(String, String)> {
     });
     let named = columns.map(|columns| {
         let hash = Sha256::digest(&columns);
-        let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        (format!("{}_{hash}", collection.name()), columns)
+        let mut name = format!("{}_", collection.name());
+        for byte in hash.iter().take(8) {
+            let _ = write!(name, "{byte:02x}");
+        }
+        (name, columns)
     });
     named.collect()
 }
