@@ -17,6 +17,8 @@ mod mongodb_url;
 mod patch;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_url;
 pub mod query;
 mod settings;
 #[cfg(feature = "sqlite")]

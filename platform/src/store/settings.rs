@@ -153,7 +153,8 @@ impl Engine {
             "mongodb" | "mongodb+srv" => Ok(Self::Mongodb(Box::new(mongodb(url)?))),
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
-                let options = super::postgres::connect_options(&url.0).map_err(|why| refused(url, &why))?;
+                let options =
+                    super::postgres_url::connect_options(&url.0).map_err(|why| refused(url, &why))?;
                 Ok(Self::Postgres(Box::new(options)))
             }
             _ => Err(refused(url, &unavailable(scheme))),
@@ -258,8 +259,8 @@ mod tests {
     #[cfg(feature = "mongodb")]
     #[test]
     fn a_url_that_the_mongodb_driver_refuses_says_why_and_shows_no_password() {
-        let message = refused("mongodb://h:port/db");
-        assert!(message.starts_with("store.url 'mongodb://h:port/db': "), "{message}");
+        let message = refused("mongodb://h:99999/db");
+        assert!(message.starts_with("store.url 'mongodb://h:99999/db': "), "{message}");
         assert!(message.contains("port"), "{message}");
         for url in [
             "mongodb://ada:hunter/2@h/db",

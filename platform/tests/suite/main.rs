@@ -15,12 +15,12 @@ mod methods;
 mod on_redis;
 mod paths;
 mod preconditions;
-#[cfg(feature = "redis")]
-mod proxy;
 mod ranks;
 mod representations;
 mod request_log;
 mod store_contract;
 mod streams;
 mod tasks;
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+mod tcp_proxy;
 mod upgrades;

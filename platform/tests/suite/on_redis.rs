@@ -7,7 +7,7 @@ use platform::cache::{self, Cache};
 use platform::testing::PATIENCE;
 use serde_json::json;
 
-use crate::proxy::{Mode, Proxy};
+use crate::tcp_proxy::TcpProxy;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -54,12 +54,16 @@ async fn what_one_process_keeps_another_one_finds_until_it_ends() {
 #[tokio::test]
 #[ignore = "needs Redis: make test-all"]
 async fn an_outage_costs_a_request_100_ms_at_most_and_ends_with_the_server_s_return() {
-    for outage in [Mode::Closed, Mode::Frozen] {
-        let proxy = Proxy::start(&server(), Mode::Open).await;
+    for freezes in [false, true] {
+        let mut proxy = TcpProxy::started(&server()).await;
         let cache = open(&proxy.address.to_string(), &prefix());
         cache.set("a", &1, MINUTE).await;
-        assert_eq!(cache.get("a").await, Some(1), "{outage:?}");
-        proxy.set(outage);
+        assert_eq!(cache.get("a").await, Some(1), "{freezes}");
+        if freezes {
+            proxy.freeze(true);
+        } else {
+            proxy.stop().await;
+        }
         let start = Instant::now();
         for number in 2..10 {
             assert_eq!(
@@ -69,10 +73,14 @@ async fn an_outage_costs_a_request_100_ms_at_most_and_ends_with_the_server_s_ret
         }
         // One look that fails; the rest goes on without the cache. Some room for a slow machine.
         assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
-        proxy.set(Mode::Open);
+        if freezes {
+            proxy.freeze(false);
+        } else {
+            proxy.start().await;
+        }
         let start = Instant::now();
         while cache.get::<i32>("a").await.is_none() {
-            assert!(start.elapsed() < Duration::from_secs(5), "{outage:?}");
+            assert!(start.elapsed() < Duration::from_secs(5), "{freezes}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -81,11 +89,11 @@ async fn an_outage_costs_a_request_100_ms_at_most_and_ends_with_the_server_s_ret
 #[tokio::test]
 #[ignore = "needs Redis: make test-all"]
 async fn a_server_that_is_down_at_the_start_is_used_when_it_comes() {
-    let proxy = Proxy::start(&server(), Mode::Closed).await;
+    let mut proxy = TcpProxy::stopped(&server()).await;
     let (cache, computed) = (open(&proxy.address.to_string(), &prefix()), AtomicUsize::new(0));
     let ask = || cache.get_or_compute("a", MINUTE, async || Ok(computed.fetch_add(1, Ordering::SeqCst)));
     assert_eq!((ask().await.unwrap(), ask().await.unwrap()), (0, 1));
-    proxy.set(Mode::Open);
+    proxy.start().await;
     let start = Instant::now();
     while cache.get::<usize>("a").await.is_none() {
         assert!(start.elapsed() < Duration::from_secs(5));

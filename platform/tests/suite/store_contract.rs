@@ -13,8 +13,6 @@ mod mongodb;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queries;
-#[cfg(any(feature = "mongodb", feature = "postgres"))]
-mod tcp_proxy;
 
 use std::sync::Arc;
 

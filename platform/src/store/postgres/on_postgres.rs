@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::super::postgres_url::connect_options;
 use super::super::query::{Direction, Page, Sort, field};
 use super::super::write::{Change, Expected};
 use super::*;

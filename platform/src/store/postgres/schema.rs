@@ -88,9 +88,8 @@ fn indexes(collection: &Collection) -> Vec<(String, String)> {
         format!("({rank}), ({number}), {key}, id")
     });
     let named = columns.map(|columns| {
-        let hash = Sha256::digest(&columns);
         let mut name = format!("{}_", collection.name());
-        for byte in hash.iter().take(8) {
+        for byte in Sha256::digest(&columns).iter().take(8) {
             let _ = write!(name, "{byte:02x}");
         }
         (name, columns)

@@ -13,9 +13,9 @@ use platform::testing::TestApp;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::super::tcp_proxy::TcpProxy;
 use super::super::{Person, people, person};
 use super::{database, remove, server, url};
+use crate::tcp_proxy::TcpProxy;
 
 /// `store.timeout` of these tests.
 const TIMEOUT: Duration = Duration::from_secs(1);

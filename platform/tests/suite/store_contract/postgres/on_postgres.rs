@@ -11,9 +11,9 @@ use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
 
-use super::super::tcp_proxy::TcpProxy;
 use super::super::{Person, people, person};
 use super::{create, remove, schema, server, url};
+use crate::tcp_proxy::TcpProxy;
 
 /// `store.timeout` of these tests.
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-pub(super) struct TcpProxy {
-    pub(super) address: SocketAddr,
+pub struct TcpProxy {
+    pub address: SocketAddr,
     server: String,
     state: watch::Sender<State>,
     accepted: Arc<AtomicU64>,
@@ -28,20 +28,20 @@ struct State {
 
 impl TcpProxy {
     /// A proxy with an address of its own, at which nothing listens yet.
-    pub(super) async fn stopped(server: &str) -> Self {
+    pub async fn stopped(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, accepted) = (watch::Sender::new(State::default()), Arc::default());
         Self { address, server: server.to_owned(), state, accepted, running: None }
     }
 
-    pub(super) async fn started(server: &str) -> Self {
+    pub async fn started(server: &str) -> Self {
         let mut proxy = Self::stopped(server).await;
         proxy.start().await;
         proxy
     }
 
-    pub(super) async fn start(&mut self) {
+    pub async fn start(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         let (server, state, accepted) =
             (self.server.clone(), self.state.subscribe(), Arc::clone(&self.accepted));
@@ -66,7 +66,7 @@ impl TcpProxy {
     }
 
     /// Closes the connections, and refuses new ones.
-    pub(super) async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.abort();
             assert!(running.await.is_err());
@@ -74,13 +74,13 @@ impl TcpProxy {
     }
 
     /// Keeps the connections open and accepts new ones, but no byte arrives until it is called with `false`.
-    pub(super) fn freeze(&self, frozen: bool) {
+    pub fn freeze(&self, frozen: bool) {
         self.state.send_modify(|state| state.frozen = frozen);
     }
 
     /// Keeps the open connections open, but no byte arrives on them ever again. New ones work.
     #[cfg(feature = "postgres")]
-    pub(super) fn lose_connections(&self) {
+    pub fn lose_connections(&self) {
         self.state.send_modify(|state| state.lost = self.accepted.load(Ordering::SeqCst));
     }
 }
