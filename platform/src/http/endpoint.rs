@@ -1,5 +1,7 @@
 //! A handler without its type, called as axum's router would call it.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{OriginalUri, Request};
@@ -13,6 +15,8 @@ use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use tower::{Service as _, ServiceExt as _};
 
+use super::layer::{Inner, SharedLayer};
+
 /// What the middleware calls.
 pub(super) struct Endpoint {
     /// What axum's router would add to the extensions of each request.
@@ -23,10 +27,30 @@ pub(super) struct Endpoint {
 pub(super) type Call = Box<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
 
 impl Endpoint {
-    /// A handler of a path in all its spellings. axum's router itself is needed for a path with parameters, which are
-    /// of a private type. For every other path it would add the same extensions to each request: they are made once,
-    /// which saves a ninth of a small request (docs/PERFORMANCE.md).
-    pub(super) fn new<T, S>(paths: Vec<String>, handler: impl Handler<T, S>, state: S) -> Self
+    /// A handler of a path in all its spellings, behind layers. They get the request from the router, so that they see
+    /// the parameters of the path too.
+    pub(super) fn new<T, S>(
+        paths: Vec<String>,
+        handler: impl Handler<T, S>,
+        state: S,
+        layers: &[SharedLayer],
+    ) -> Self
+    where
+        T: 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        if layers.is_empty() {
+            return Self::of_handler(paths, handler, state);
+        }
+        let inner: Inner = Arc::new(move |request| handler.clone().call(request, state.clone()).boxed());
+        let layered = layers.iter().fold(inner, |inner, layer| layer.wrap(inner));
+        Self::of_handler(paths, move |request: Request| layered(request), ())
+    }
+
+    /// axum's router itself is needed for a path with parameters, which are of a private type. For every other path it
+    /// would add the same extensions to each request: they are made once, which saves a ninth of a small request
+    /// (docs/PERFORMANCE.md).
+    fn of_handler<T, S>(paths: Vec<String>, handler: impl Handler<T, S>, state: S) -> Self
     where
         T: 'static,
         S: Clone + Send + Sync + 'static,
@@ -40,9 +64,17 @@ impl Endpoint {
         Self::of_router(router, |response| response.body().size_hint().exact().is_some())
     }
 
-    /// A whole axum router, as an endpoint for every path that it knows.
-    pub(super) fn mounted(router: Router) -> Self {
-        Self::of_router(router, |response| response.status() == StatusCode::NO_CONTENT)
+    /// A whole axum router behind layers, as an endpoint for every path that it knows.
+    pub(super) fn mounted(router: Router, layers: &[SharedLayer]) -> Self {
+        let mounted = Self::of_router(router, |response| {
+            matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        });
+        if layers.is_empty() {
+            return mounted;
+        }
+        let inner: Inner = Arc::new(move |request| mounted.call(request, |_| ()));
+        let layered = layers.iter().fold(inner, |inner, layer| layer.wrap(inner));
+        Self::from_call(Box::new(move |request| layered(request)))
     }
 
     /// axum's router gives a response without a body a length too, a 204 among them, which must have none (RFC 9110,
@@ -60,7 +92,7 @@ impl Endpoint {
         }))
     }
 
-    pub(super) fn from_call(call: Call) -> Self {
+    fn from_call(call: Call) -> Self {
         Self { router_extensions: Extensions::new(), call }
     }
 

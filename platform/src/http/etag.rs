@@ -46,8 +46,8 @@ pub(super) fn of_body(body: &mut Body) -> Result<Option<HeaderValue>, axum::Erro
         *body = Body::from(bytes);
         return Ok(Some(tag));
     }
-    let data = frames.iter().filter_map(Frame::data_ref);
-    let tag = ended.then(|| of(&data.fold(Vec::new(), |all, piece| [all.as_slice(), piece].concat())));
+    let data = || frames.iter().filter_map(Frame::data_ref).map(Bytes::as_ref).collect::<Vec<_>>();
+    let tag = ended.then(|| of(&data().concat()));
     *body = Body::new(Replayed { frames, rest: std::mem::take(body), size });
     Ok(tag)
 }

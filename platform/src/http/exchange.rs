@@ -20,6 +20,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::context::Context;
 use super::peer::{InFlight, Peer};
 use super::request_headers::RequestHeaders;
+use super::route::MethodInfo;
 use crate::error::Error;
 use crate::logging::{Canonical, Logging, Value, level_of};
 
@@ -77,6 +78,12 @@ impl Exchange {
     /// The method whose handler is called: GET for HEAD.
     pub(super) fn handler_method(&self) -> &Method {
         if self.method == Method::HEAD { &Method::GET } else { &self.method }
+    }
+
+    /// Whether its handler is that of any method, so that it has got HEAD as it was sent.
+    pub(super) fn is_for_any(&self) -> bool {
+        let handler = self.context.route().and_then(|route| route.handler(self.handler_method()));
+        handler.is_some_and(MethodInfo::is_any)
     }
 
     /// The other end of the connection.

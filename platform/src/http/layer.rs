@@ -13,7 +13,6 @@ use futures_util::future::BoxFuture;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
-use super::endpoint::Endpoint;
 use crate::error::Error;
 
 /// A layer for any number of endpoints, built when it is first needed: some layers start a task, and a description of
@@ -24,12 +23,22 @@ pub(super) struct SharedLayer(Arc<LazyLock<BuiltLayer, Build>>);
 type BuiltLayer = BoxCloneSyncService<Request, Response, BoxError>;
 type Build = Box<dyn FnOnce() -> BuiltLayer + Send>;
 
-/// What the layer wraps: one request's way to its handler.
-pub(super) type Inner = Box<dyn FnOnce(Request) -> BoxFuture<'static, Response> + Send>;
+/// What the layer wraps for one request. A layer may call it more than once.
+pub(super) type Inner = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
 
-/// The handler of this request, in its extensions while it passes the layer.
+/// What the layer wraps, in the extensions of the request while it passes the layer.
 #[derive(Clone)]
-struct Handled(Arc<Mutex<Option<Inner>>>);
+struct Handled(Inner);
+
+/// A response that exists already. A layer that asks for it twice gets an error.
+pub(super) fn once(response: Response) -> Inner {
+    let response = Mutex::new(Some(response));
+    Arc::new(move |_| {
+        let response = response.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let twice = || Error::internal("a layer sent a request twice that is refused").into_response();
+        std::future::ready(response.unwrap_or_else(twice)).boxed()
+    })
+}
 
 /// The service that a layer is put around. It calls the handler of the request at hand.
 #[derive(Clone, Copy, Debug)]
@@ -58,19 +67,16 @@ impl SharedLayer {
         LazyLock::force(&self.0);
     }
 
-    /// The endpoint behind the layer.
-    pub(super) fn wrap(&self, inner: Endpoint) -> Endpoint {
+    /// What is behind the layer, with the layer around it.
+    pub(super) fn wrap(&self, inner: Inner) -> Inner {
         self.build();
-        let (layer, inner) = (self.clone(), Arc::new(inner));
-        Endpoint::from_call(Box::new(move |request| {
-            let inner = Arc::clone(&inner);
-            layer.call(request, Box::new(move |request| inner.call(request, |_| ())))
-        }))
+        let layer = self.clone();
+        Arc::new(move |request| layer.call(request, Arc::clone(&inner)))
     }
 
     /// Sends a request through the layer to what is behind it.
     fn call(&self, mut request: Request, inner: Inner) -> BoxFuture<'static, Response> {
-        request.extensions_mut().insert(Handled(Arc::new(Mutex::new(Some(inner)))));
+        request.extensions_mut().insert(Handled(inner));
         let responding = BuiltLayer::clone(&self.0).oneshot(request);
         responding.map(|response| response.unwrap_or_else(|error| failed(error).into_response())).boxed()
     }
@@ -104,11 +110,7 @@ impl Layers {
 
     /// Sends a request through all of them to what is behind them.
     pub(super) fn call(&self, request: Request, inner: Inner) -> BoxFuture<'static, Response> {
-        let around = |inner: Inner, layer: &SharedLayer| -> Inner {
-            let layer = layer.clone();
-            Box::new(move |request| layer.call(request, inner))
-        };
-        self.0.iter().fold(inner, around)(request)
+        self.0.iter().fold(inner, |inner, layer| layer.wrap(inner))(request)
     }
 }
 
@@ -127,11 +129,10 @@ impl Service<Request> for HandlerService {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let handled = request.extensions_mut().remove::<Handled>();
-        let inner =
-            handled.and_then(|handled| handled.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let missing =
-            || Error::internal("a layer sent a request twice, or dropped its extensions").into_response();
-        inner.map_or_else(|| std::future::ready(missing()).boxed(), |inner| inner(request)).map(Ok).boxed()
+        let Some(Handled(inner)) = request.extensions_mut().remove() else {
+            let error = "a layer sent a request without the extensions of the one that it got";
+            return Box::pin(std::future::ready(Ok(Error::internal(error).into_response())));
+        };
+        inner(request).map(Ok).boxed()
     }
 }

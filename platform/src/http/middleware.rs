@@ -19,7 +19,7 @@ use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
     CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, ORIGIN,
 };
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -35,7 +35,7 @@ use super::error_body::{self, ErrorExtension, ErrorFormat, RequestInfo};
 use super::etag;
 use super::exchange::Exchange;
 use super::fixed_headers::FixedHeaders;
-use super::layer::Layers;
+use super::layer::{self, Inner, Layers};
 use super::peer::Peer;
 use super::request_headers::RequestHeaders;
 use super::route::{MethodInfo, RouteInfo};
@@ -108,6 +108,8 @@ impl Stack {
         if let Some(peer) = exchange.peer() {
             peer.set_unread_body(!request.body().is_end_stream());
         }
+        // RFC 9110, section 9.3.6. In HTTP/2 it is one stream of the connection.
+        let tunnel = request.method() == Method::CONNECT && request.version() <= Version::HTTP_11;
         let checked = headers.check(&request, &self.settings);
         let admitted = self.admit(&exchange, checked, &mut request);
         let handled = self.call(&exchange, admitted, request);
@@ -118,7 +120,8 @@ impl Stack {
             };
             self.finalize(&exchange, &mut response).await;
             let complete = exchange.record_response(&response);
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if upgraded || tunnel && response.status().is_success() {
                 exchange.log_at_upgrade_end();
                 response
             } else if complete {
@@ -138,7 +141,7 @@ impl Stack {
     }
 
     /// Calls the handler, or gives the refusal; both through the layer around all, where there is one.
-    #[expect(clippy::result_large_err, reason = "both are the way of a request, and neither is rare")]
+    #[expect(clippy::result_large_err, reason = "both variants are common, so boxing one would cost")]
     fn call(
         &self,
         exchange: &Exchange,
@@ -155,16 +158,20 @@ impl Stack {
             }
             (admitted, false) => {
                 extend(request.extensions_mut(), context, true);
+                if admitted.is_err() && !request.body().is_end_stream() {
+                    // A layer may read the body of what is refused after it.
+                    self.bound_body(exchange, self.settings.body_limit.get(), &mut request);
+                }
                 let (context, method) = (context.clone(), exchange.handler_method().clone());
-                let refusal = admitted.err();
-                let inner = move |request| {
-                    let handler = context.route().and_then(|route| route.handler(&method));
-                    match (refusal, handler) {
-                        (None, Some(handler)) => handler.endpoint.call(request, |_| ()),
-                        (refusal, _) => std::future::ready(refusal.unwrap_or_default()).boxed(),
-                    }
+                let inner: Inner = match admitted {
+                    Ok(_) => Arc::new(move |request| {
+                        let handler = context.route().and_then(|route| route.handler(&method));
+                        let call = |handler: &MethodInfo| handler.endpoint.call(request, |_| ());
+                        handler.map_or_else(|| std::future::ready(Response::default()).boxed(), call)
+                    }),
+                    Err(refusal) => layer::once(refusal),
                 };
-                catch_unwind(AssertUnwindSafe(|| self.layers.call(request, Box::new(inner))))
+                catch_unwind(AssertUnwindSafe(|| self.layers.call(request, inner)))
             }
         };
         handling.map_err(|panic| panicked(&*panic).into_response())
@@ -173,17 +180,27 @@ impl Stack {
     /// Makes the response of a handler, or a refusal, the response to this request.
     async fn finalize(&self, exchange: &Exchange, response: &mut Response) {
         self.complete(exchange, response);
-        if self.settings.etag
-            && let Err(error) = tag(exchange, response, &self.settings)
-        {
-            *response = Error::internal(error).into_response();
-            self.complete(exchange, response);
+        // The handler of any method, or a mounted router, has already dropped the body of a response to HEAD.
+        let dropped =
+            exchange.method == Method::HEAD && exchange.is_for_any() && response.body().is_end_stream();
+        if !dropped && self.settings.etag {
+            // The body may be code of the app.
+            let tagged = catch_unwind(AssertUnwindSafe(|| tag(exchange, response, &self.settings)));
+            let failure = match tagged {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Error::internal(error)),
+                Err(panic) => Some(panicked(&*panic)),
+            };
+            if let Some(error) = failure {
+                *response = error.into_response();
+                self.complete(exchange, response);
+            }
         }
         if self.settings.compression {
             let min_size = self.settings.compression_min_size.get();
             compression::apply(response, exchange.accept_encoding.as_ref(), min_size).await;
         }
-        if exchange.method == Method::HEAD {
+        if !dropped && exchange.method == Method::HEAD {
             drop_body(response);
         }
     }
@@ -196,7 +213,7 @@ impl Stack {
         let mut exchange =
             Exchange::begin(&request, &headers, context, Some(peer), self.logging.clone()).unreadable();
         let error = match status {
-            // Which of the two bounds it was, hyper does not tell.
+            // hyper does not say which limit was exceeded.
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 let (size, count) = (self.settings.max_header_size.get(), self.settings.max_headers.get());
                 let message = format!("The headers are larger than {size} bytes, or more than {count}");
@@ -217,7 +234,7 @@ impl Stack {
 
     /// Finds the handler, and prepares the request for it; or refuses at once what no handler has to see. `checked` is
     /// the result of the check of the headers.
-    #[expect(clippy::result_large_err, reason = "both are the way of a request, and neither is rare")]
+    #[expect(clippy::result_large_err, reason = "both variants are common, so boxing one would cost")]
     fn admit<'a>(
         &self,
         exchange: &'a Exchange,
@@ -276,25 +293,26 @@ impl Stack {
         };
         // This is the limit; that of axum's own extractors, 2 MB, is lifted.
         DefaultBodyLimit::disable().apply(request);
+        self.bound_body(exchange, limit, request);
+        if let Some(encoding) = encoding {
+            request.headers_mut().remove(CONTENT_ENCODING);
+            request.headers_mut().remove(CONTENT_LENGTH);
+            // Bounded again: 500 kB of gzip can be a gigabyte.
+            let inside = encoding.decode(std::mem::take(request.body_mut()));
+            *request.body_mut() = Body::new(BoundedBody::new(inside, limit, None, exchange.context.clone()));
+        }
+        None
+    }
+
+    /// Bounds the size and the data rate of a body as it is sent.
+    fn bound_body(&self, exchange: &Exchange, limit: u64, request: &mut Request) {
         let min_rate = MinDataRate {
             grace: self.settings.body_grace.get(),
             bytes_per_second: self.settings.body_min_rate.get(),
         };
-        let context = &exchange.context;
         let wire = std::mem::take(request.body_mut());
-        let wire =
-            BoundedBody::new(wire, limit, Some(min_rate), context.clone()).notify(exchange.peer().cloned());
-        *request.body_mut() = match encoding {
-            None => Body::new(wire),
-            Some(encoding) => {
-                request.headers_mut().remove(CONTENT_ENCODING);
-                request.headers_mut().remove(CONTENT_LENGTH);
-                // Bounded again: 500 kB of gzip can be a gigabyte.
-                let inside = encoding.decode(Body::new(wire));
-                Body::new(BoundedBody::new(inside, limit, None, context.clone()))
-            }
-        };
-        None
+        let wire = BoundedBody::new(wire, limit, Some(min_rate), exchange.context.clone());
+        *request.body_mut() = Body::new(wire.notify(exchange.peer().cloned()));
     }
 
     /// Waits for the handler: within its time, and with a panic turned into a response.
@@ -313,7 +331,7 @@ impl Stack {
         }
     }
 
-    /// Gives a response what every response has.
+    /// Adds what every response has: the body of an error, the fixed headers, CORS.
     fn complete(&self, exchange: &Exchange, response: &mut Response) {
         self.settle_error(exchange, response);
         self.fixed_headers.add(exchange.context.request_id_header(), response);

@@ -4,7 +4,7 @@
 //! memory. The body of a page is what the handler makes of its items; where there are more, the response says so as
 //! RFC 8288 does: `Link: </tasks?limit=100&after=ID>; rel="next"`.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::header::LINK;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri};
@@ -39,15 +39,22 @@ impl<S: Sync> FromRequestParts<S> for PageRequest {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let most = context::of(parts)?.list_limit();
-        let mut page = Self { limit: most, after: None, uri: parts.uri.clone() };
+        // A mounted router sees the path without its prefix.
+        let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0).clone();
+        let mut page = Self { limit: most, after: None, uri };
+        let mut given = Vec::new();
         for (name, value) in pairs(&parts.uri) {
+            if matches!(&*name, LIMIT | AFTER) {
+                if given.contains(&name) {
+                    return Err(refused(&name, "is given more than once".to_owned()));
+                }
+                given.push(name.clone());
+            }
             match &*name {
                 LIMIT => {
                     page.limit =
                         value.parse().ok().filter(|limit| (1..=most).contains(limit)).ok_or_else(|| {
-                            let message = format!("is not a whole number from 1 to {most}");
-                            let errors = vec![FieldError { pointer: format!("/{LIMIT}"), message }];
-                            Error::bad_request("Invalid Query String").with_errors(errors)
+                            refused(LIMIT, format!("is not a whole number from 1 to {most}"))
                         })?;
                 }
                 AFTER => page.after = Some(value.into_owned()).filter(|after| !after.is_empty()),
@@ -56,6 +63,11 @@ impl<S: Sync> FromRequestParts<S> for PageRequest {
         }
         Ok(page)
     }
+}
+
+fn refused(parameter: &str, message: String) -> Error {
+    let errors = vec![FieldError { pointer: format!("/{parameter}"), message }];
+    Error::bad_request("Invalid Query String").with_errors(errors)
 }
 
 fn pairs(uri: &Uri) -> form_urlencoded::Parse<'_> {

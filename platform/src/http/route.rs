@@ -41,7 +41,7 @@ pub struct RouteInfo {
 
 /// A method of a route: its handler and its limits.
 pub(super) struct MethodInfo {
-    /// Nothing for the handler of every method that has none of its own.
+    /// `None` for the handler of every method that has none of its own.
     method: Option<Method>,
     /// What its JSON bodies must meet.
     pub(super) schema: Option<Schema>,
@@ -96,8 +96,8 @@ impl Limits {
     }
 }
 
-/// A handler that waits for its state.
-type Stateless<S> = Box<dyn FnOnce(S) -> Endpoint + Send>;
+/// A handler that waits for its state and its layers.
+type Stateless<S> = Box<dyn FnOnce(S, &[SharedLayer]) -> Endpoint + Send>;
 
 /// One path and its handlers.
 #[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
@@ -131,13 +131,14 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         }
     }
 
-    /// A router of axum's at this path and everything below it.
-    pub(super) fn mount(path: &str, router: Router) -> Self {
+    /// A router of axum's at this path and everything below it, see [`Routes::mount`](super::Routes::mount). As a route it
+    /// can have limits, layers and [`Route::cookies`].
+    pub fn mount(path: &str, router: Router) -> Self {
         let mut route = Self::at(path);
         let prefix = path.to_owned();
-        let nest: Stateless<S> = Box::new(move |_| {
+        let nest: Stateless<S> = Box::new(move |_, layers| {
             let nested = if prefix == "/" { router } else { Router::new().nest_service(&prefix, router) };
-            Endpoint::mounted(nested)
+            Endpoint::mounted(nested, layers)
         });
         route.handlers.push((None, nest));
         (route.mounted, route.connect_info) = (true, true);
@@ -177,13 +178,15 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
     fn on<T: 'static>(mut self, method: Option<Method>, handler: impl Handler<T, S>) -> Self {
         let paths = spellings(&self.path);
-        self.handlers.push((method, Box::new(move |state| Endpoint::new(paths, handler, state))));
+        self.handlers
+            .push((method, Box::new(move |state, layers| Endpoint::new(paths, handler, state, layers))));
         self
     }
 
     /// Puts a tower layer around all handlers of the route. It is built once, at start, and sees a request after the
     /// body limit and the decompression, and a response before its headers, `ETag` and compression are added. Its
-    /// errors become 503. A later layer is outside of an earlier one.
+    /// errors become 503. A later layer is outside of an earlier one. A layer that makes a request of its own gives it the
+    /// extensions of the one that it got.
     pub fn layer<L>(self, layer: L) -> Self
     where
         L: Layer<HandlerService> + Send + 'static,
@@ -263,7 +266,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             .collect()
     }
 
-    /// Refuses what axum's router would panic at, and what no request can ask for.
+    /// Rejects paths that would panic in axum or that no request can match.
     pub(super) fn check(&self) -> Result<(), StartError> {
         if !self.path.starts_with('/') {
             return Err(self.wrong("a path begins with a slash"));
@@ -306,13 +309,12 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         for (method, handler) in self.handlers {
             let own = self.limits_of.iter().find(|(of, _)| Some(of) == method.as_ref());
             let limits = own.map_or(self.limits, |(_, limits)| limits.or(self.limits));
-            let endpoint = handler(state.clone());
             handlers.push(MethodInfo {
                 method,
                 schema: limits.schema.map(|(name, text)| Schema::parse(name, text)).transpose()?,
                 body_limit: limits.body_limit,
                 timeout: limits.timeout,
-                endpoint: self.layers.iter().fold(endpoint, |inner, layer| layer.wrap(inner)),
+                endpoint: handler(state.clone(), &self.layers),
             });
         }
         Ok(RouteInfo {

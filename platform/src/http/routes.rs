@@ -44,7 +44,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// Puts an axum router at this path and everything below it: a documentation UI, a service of another library. It
     /// gets every method and sees paths without the prefix; its error responses are its own. The request id, the line in
-    /// the log, the deadlines and the limits hold as for every route.
+    /// the log, the deadlines and the limits hold as for every route. [`Route::mount`] gives it limits of its own.
     pub fn mount(self, path: &str, router: Router) -> Self {
         self.route(Route::mount(path, router))
     }

@@ -23,6 +23,7 @@ impl TryFrom<Vec<String>> for TrustedProxies {
             text.parse()
                 .ok()
                 .or_else(single)
+                .map(canonical)
                 .ok_or_else(|| format!("'{text}' is not a network such as 10.0.0.0/8, nor an IP address"))
         };
         texts.iter().map(network).collect::<Result<_, _>>().map(Self)
@@ -54,7 +55,9 @@ impl TrustedProxies {
         }
         let mut client = None;
         for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-            for text in line.to_str().ok()?.rsplit(',') {
+            // Whatever bytes the client itself has sent stand to the left of what the proxy appends.
+            for text in line.as_bytes().rsplit(|byte| *byte == b',') {
+                let text = str::from_utf8(text).unwrap_or_default();
                 let Some(address) = address(text.trim()) else { return client };
                 client = Some(address);
                 if !self.trusts(address) {
@@ -64,6 +67,13 @@ impl TrustedProxies {
         }
         client
     }
+}
+
+/// A network of IPv4 addresses mapped to IPv6 (`::ffff:10.0.0.0/104`) as one of IPv4: addresses are compared as IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let IpAddr::V4(address) = network.addr().to_canonical() else { return network };
+    let length = network.prefix_len().checked_sub(network.max_prefix_len() - 32);
+    length.and_then(|length| IpNet::new(address.into(), length).ok()).unwrap_or(network)
 }
 
 /// Parses an address with or without a port and brackets, as the common proxies write it.
@@ -81,10 +91,15 @@ mod tests {
     use super::*;
 
     fn client(lines: &[&'static str]) -> Option<String> {
+        let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        client_of(&lines)
+    }
+
+    fn client_of(lines: &[&[u8]]) -> Option<String> {
         let proxies = TrustedProxies::try_from(vec!["10.0.0.0/8".to_owned(), "::1".to_owned()]).unwrap();
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(X_FORWARDED_FOR, HeaderValue::from_static(line));
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line).unwrap());
         }
         let client = proxies.client("10.0.0.1".parse().unwrap(), &headers);
         // The header of a peer that is not trusted is ignored.
@@ -104,6 +119,23 @@ mod tests {
         assert_eq!(client(&["[2001:db8::1]:80"]).as_deref(), Some("2001:db8::1"));
         assert_eq!(client(&["203.0.113.7, unknown"]), None);
         assert_eq!(client(&["::ffff:203.0.113.7"]).as_deref(), Some("203.0.113.7"));
+        // One byte that is not ASCII, sent by the client, must not hide its address.
+        assert_eq!(client_of(&[b"\xff, 203.0.113.7"]).as_deref(), Some("203.0.113.7"));
+        assert_eq!(client_of(&[b"203.0.113.7, \xff"]), None);
+    }
+
+    #[test]
+    fn a_network_written_as_ipv4_in_ipv6_is_one_of_ipv4() {
+        for (text, trusted, other) in [
+            ("::ffff:10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.1"),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", "::ffff:11.0.0.1"),
+            ("2001:db8::/32", "2001:db8::1", "10.0.0.1"),
+        ] {
+            let proxies = TrustedProxies::try_from(vec![text.to_owned()]).unwrap();
+            assert!(proxies.trusts(trusted.parse().unwrap()), "{text}");
+            assert!(!proxies.trusts(other.parse().unwrap()), "{text}");
+        }
     }
 
     #[test]

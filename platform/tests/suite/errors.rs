@@ -43,8 +43,10 @@ impl<S> Handler<(), S> for PanicsAtOnce {
     }
 }
 
-/// A body that declares its length and then fails.
-struct FailingBody;
+/// A body that declares its length and then fails, or panics.
+struct FailingBody {
+    panics: bool,
+}
 
 impl HttpBody for FailingBody {
     type Data = Bytes;
@@ -54,6 +56,7 @@ impl HttpBody for FailingBody {
         self: Pin<&mut Self>,
         _: &mut Task<'_>,
     ) -> Poll<Option<StdResult<Frame<Bytes>, &'static str>>> {
+        assert!(!self.panics, "hunter2");
         Poll::Ready(Some(Err("the disk is gone")))
     }
 
@@ -83,7 +86,12 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/broken").get(broken))
         .route(Route::at("/panics").get(panics).post(PanicsAtOnce))
         .route(Route::at("/panics/{with}").get(panics).post(PanicsAtOnce))
-        .route(Route::at("/failing-body").get(async || Body::new(FailingBody)).cors(Cors::any()))
+        .route(Route::at("/panicking-body").get(async || Body::new(FailingBody { panics: true })))
+        .route(
+            Route::at("/failing-body")
+                .get(async || Body::new(FailingBody { panics: false }))
+                .cors(Cors::any()),
+        )
         .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
         .route(Route::at("/count/{count}").get(count))
         .route(Route::at("/status/{status}").get(status))
@@ -154,6 +162,7 @@ async fn a_panic_is_a_500_in_json_and_the_next_request_works() {
         (Method::POST, "/panics"),
         (Method::GET, "/panics/1"),
         (Method::POST, "/panics/1"),
+        (Method::GET, "/panicking-body"),
     ] {
         let response = app.call(method, path, &[], Body::empty()).await;
         assert_eq!(response.status_line(), "500 Internal Server Error");
@@ -161,7 +170,7 @@ async fn a_panic_is_a_500_in_json_and_the_next_request_works() {
         assert!(!String::from_utf8_lossy(&response.body).contains("hunter2"));
         assert!(app.log().last().unwrap().contains("panic: hunter2"), "{:?}", app.log());
     }
-    assert_eq!(app.log().len(), 4, "{:?}", app.log());
+    assert_eq!(app.log().len(), 5, "{:?}", app.log());
     assert_eq!(app.get("/count/1").await.status, 200);
 }
 

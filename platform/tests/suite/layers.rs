@@ -1,16 +1,19 @@
 //! tower layers around a route, a group and everything; routers of axum's mounted below a path; limits of a method.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::{MatchedPath, OriginalUri, Path, Request};
 use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, stream};
+use http_body_util::BodyExt as _;
 use platform::App;
 use platform::http::{Context, Cors, Json, Limits, Route, Routes};
 use platform::services::Services;
@@ -85,6 +88,87 @@ async fn a_layer_around_a_group_counts_the_requests_of_all_its_routes() {
     let all = (0..6).map(|at| app.get(if at % 2 == 0 { "/a" } else { "/b/1" }));
     futures_util::future::join_all(all).await;
     assert_eq!(most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_layer_of_a_route_sees_its_parameters_and_may_send_the_request_twice() {
+    let checked = from_fn(async |path: MatchedPath, Path(id): Path<String>, request: Request, next: Next| {
+        let mut first = Request::new(Body::empty());
+        *first.extensions_mut() = request.extensions().clone();
+        let first = next.clone().run(first).await;
+        let mut second = next.run(request).await;
+        let seen = format!("{} {id} {} {}", path.as_str(), first.status(), second.status());
+        second.headers_mut().insert("x-seen", HeaderValue::try_from(seen).unwrap());
+        second
+    });
+    let routes: Routes<Services> =
+        Routes::new().route(Route::at("/t/{id}").get(async |Path(id): Path<String>| id).layer(checked));
+    let app = TestApp::with_routes(routes, &[]).await;
+    let response = app.get("/t/7").await;
+    assert_eq!((response.header("x-seen"), &response.body[..]), (Some("/t/{id} 7 200 OK 200 OK"), &b"7"[..]));
+}
+
+#[tokio::test]
+async fn a_layer_around_everything_gets_bounded_bodies_of_refused_requests_too() {
+    let read = Arc::new(AtomicUsize::new(0));
+    let reading = Arc::clone(&read);
+    let buffering = from_fn(move |request: Request, next: Next| {
+        let read = Arc::clone(&reading);
+        async move {
+            let (parts, mut body) = request.into_parts();
+            while let Some(Ok(frame)) = body.frame().await {
+                read.fetch_add(frame.data_ref().map_or(0, bytes::Bytes::len), Ordering::SeqCst);
+            }
+            next.run(Request::from_parts(parts, Body::empty())).await
+        }
+    });
+    let routes = |_: &NoSettings| Routes::new().route(Route::at("/x").post(length));
+    let app = App::new(async |services: Services, _| Ok(services), routes).layer(buffering);
+    let app = TestApp::start(&SERVICE, app, &[("SERVER__HTTP__BODY_LIMIT", "1KiB")]).await;
+    let chunks = || Body::from_stream(stream::iter((0..100).map(|_| Ok::<_, io::Error>(vec![b'a'; 500]))));
+    for (method, path) in [(Method::POST, "/none"), (Method::PUT, "/x"), (Method::POST, "/x")] {
+        let refused = method == Method::PUT || path == "/none";
+        read.store(0, Ordering::SeqCst);
+        let response = app.call(method, path, &[], chunks()).await;
+        // The last one is admitted: the layer itself gives its handler an empty body.
+        assert_eq!(response.status.is_client_error(), refused, "{path}");
+        assert!(read.load(Ordering::SeqCst) <= 1_024, "{path}: {read:?}");
+    }
+    // The control: what is within the limit is read whole.
+    read.store(0, Ordering::SeqCst);
+    assert_eq!(app.post("/none", "a".repeat(1_000)).await.status, 404);
+    assert_eq!(read.load(Ordering::SeqCst), 1_000);
+}
+
+#[tokio::test]
+async fn a_response_to_head_has_the_tag_of_its_content_or_none() {
+    let routes: Routes<Services> = Routes::new()
+        .mount("/docs", docs())
+        .route(Route::at("/any").any(async || "any"))
+        .route(Route::at("/get").get(async || "get"));
+    let app = TestApp::with_routes(routes, &[]).await;
+    for (path, length, tagged) in
+        [("/docs", Some("5"), false), ("/any", Some("3"), true), ("/get", Some("3"), true)]
+    {
+        let get = app.get(path).await;
+        assert!(get.header("etag").is_some(), "{path}");
+        let head = app.call(Method::HEAD, path, &[], "").await;
+        assert_eq!(head.header("content-length"), length, "{path}");
+        // The body of a mounted router is gone, and with it its tag; never that of an empty body.
+        assert_eq!(head.header("etag"), get.header("etag").filter(|_| tagged), "{path}");
+    }
+    let stream = async || Body::from_stream(stream::iter([Ok::<_, io::Error>("a")]));
+    let routes: Routes<Services> = Routes::new().mount("/docs", Router::new().route("/", get(stream)));
+    let head = TestApp::with_routes(routes, &[]).await.call(Method::HEAD, "/docs", &[], "").await;
+    assert_eq!(head.header("content-length"), None);
+}
+
+#[tokio::test]
+async fn a_mounted_route_may_have_limits_of_its_own() {
+    let routes: Routes<Services> = Routes::new().route(Route::mount("/docs", docs()).body_limit(100));
+    let app = TestApp::with_routes(routes, &[("SERVER__HTTP__BODY_LIMIT", "10B")]).await;
+    assert_eq!(app.post("/docs/large", "more than ten").await.body, "13");
+    assert_eq!(app.post("/docs/large", "a".repeat(101)).await.status, 413);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Lists in pages: `limit`, `after`, and the link to the next page.
 
+use axum::Router;
 use axum::http::Method;
+use axum::routing::get;
 use platform::error::Result;
 use platform::http::{PageRequest, Paged, Route, Routes};
 use platform::services::Services;
@@ -79,4 +81,25 @@ async fn an_invalid_limit_is_400_and_its_pointer_is_named() {
         let errors = &response.json()["errors"];
         assert_eq!(errors, &json!([{"pointer": "/limit", "message": "is not a whole number from 1 to 4"}]));
     }
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_given_twice_is_400() {
+    let app = app().await;
+    for (query, pointer) in [("limit=1&limit=2", "/limit"), ("after=a&after=", "/after")] {
+        let response = app.get(&format!("/notes?{query}")).await;
+        assert_eq!(response.status, 400, "{query}");
+        let errors = &response.json()["errors"];
+        assert_eq!(errors, &json!([{"pointer": pointer, "message": "is given more than once"}]));
+    }
+    // The control: a parameter of the handler may be.
+    assert_eq!(app.get("/notes?tag=a&tag=b").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_link_of_a_mounted_router_has_its_prefix() {
+    let page = async |page: PageRequest| page.respond(Some("b".to_owned()), ());
+    let routes: Routes<Services> = Routes::new().mount("/m", Router::new().route("/notes", get(page)));
+    let response = TestApp::with_routes(routes, &[]).await.get("/m/notes?limit=1").await;
+    assert_eq!(next(&response).as_deref(), Some("/m/notes?limit=1&after=b"));
 }
