@@ -2,10 +2,12 @@
 //!
 //! An [`App`] is a description. Nothing of it runs, and no service is opened, before [`App::open`].
 
+use std::any::type_name;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, service_fn};
 
 use super::cli::Flags;
@@ -27,8 +30,13 @@ use super::logging::{Identity, Logging};
 use super::services::{self, Services};
 use super::shutdown::Shutdown;
 
-/// How long background tasks get at the end of a drain, besides what is left of its deadline.
+/// How long background tasks get at the end of a drain, besides what is left of its deadline; and how long a dropped one
+/// has to be gone. One that blocks its thread never is.
 const TASK_GRACE: Duration = Duration::from_millis(100);
+
+/// How long each piece of the app's own work at the end gets at least, and then the services: what was before it may have
+/// taken the whole deadline.
+const END_GRACE: Duration = Duration::from_secs(1);
 
 type Init<A, S> = Box<dyn FnOnce(Services, A) -> BoxFuture<'static, Result<S, StartError>> + Send>;
 type MakeRoutes<A, S> = Box<dyn FnOnce(&A) -> Routes<S> + Send>;
@@ -43,7 +51,7 @@ pub struct App<A, S> {
     layers: Layers,
     error_format: Option<ErrorFormat>,
     tasks: Vec<(&'static str, Task<S>)>,
-    ends: Vec<End<S>>,
+    ends: Vec<(&'static str, End<S>)>,
     commands: Vec<(clap::Command, Run<S>)>,
 }
 
@@ -92,7 +100,7 @@ where
 
     /// Runs a task beside the requests, from the moment at which the server listens. It should end soon after
     /// [`Shutdown::begun`]; services are closed when it has ended, or at the deadline of the drain, at which it is
-    /// dropped. A task that panics is logged and not started again.
+    /// dropped. The log names a task that panics or that ends before the drain; it is not started again.
     pub fn task<T, F>(mut self, name: &'static str, task: T) -> Self
     where
         T: FnOnce(S, Shutdown) -> F + Send + 'static,
@@ -102,18 +110,20 @@ where
         self
     }
 
-    /// Runs at the end, when all requests and tasks have ended and the services are still open.
+    /// Runs at the end of the server, when all requests and tasks have ended and the services are still open. It has what
+    /// is left of the deadline of the drain, and at least a second; then it is dropped, and the log names it.
     pub fn on_shutdown<T, F>(mut self, end: T) -> Self
     where
         T: FnOnce(S) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.ends.push(Box::new(move |state| Box::pin(end(state))));
+        self.ends.push((type_name::<T>(), Box::new(move |state| Box::pin(end(state)))));
         self
     }
 
-    /// Adds a subcommand to the program. It gets the state, and runs instead of the server: nothing listens, and no
-    /// task is started. An error is printed, with its exit code.
+    /// Adds a subcommand to the program. It gets the state, and runs instead of the server: nothing listens, no task is
+    /// started, and nothing of [`App::on_shutdown`] runs. It logs as the server does. An error is printed, with its exit
+    /// code. A name or a flag that the platform has itself is an error at the start.
     pub fn command<T, F>(mut self, command: clap::Command, run: T) -> Self
     where
         T: FnOnce(S, ArgMatches) -> F + Send + 'static,
@@ -128,7 +138,7 @@ where
         self.commands.iter().map(|(command, _)| command)
     }
 
-    /// The routes alone, for a look at them; nothing is opened.
+    /// Returns the routes without opening services.
     pub(crate) fn routes(self, settings: &A) -> Routes<S> {
         (self.routes)(settings)
     }
@@ -152,7 +162,7 @@ where
         result
     }
 
-    /// The app as an axum router, for what wants one: `axum::serve`, a test client, a serverless runtime. The settings
+    /// The app as an axum router, for code that expects one: `axum::serve`, a test client, a serverless runtime. The settings
     /// are those of the service, and of these variables (`std::env::vars_os()`). The middleware is in it; what belongs to
     /// the server (the deadlines of connections, the drain) and the background tasks are not.
     pub async fn into_router(
@@ -185,9 +195,9 @@ where
             (name, Box::new(move |shutdown| task(state, shutdown)) as OpenTask)
         });
         let tasks = tasks.collect();
-        let ends = self.ends.into_iter().map(|end| {
+        let ends = self.ends.into_iter().map(|(name, end)| {
             let state = state.clone();
-            Box::new(move || end(state)) as OpenEnd
+            (name, Box::new(move || end(state)) as OpenEnd)
         });
         Ok(OpenApp { services, stack, tasks, ends: ends.collect() })
     }
@@ -213,7 +223,7 @@ pub struct OpenApp {
     services: Services,
     stack: Arc<Stack>,
     tasks: Vec<(&'static str, OpenTask)>,
-    ends: Vec<OpenEnd>,
+    ends: Vec<(&'static str, OpenEnd)>,
 }
 
 impl OpenApp {
@@ -239,16 +249,41 @@ impl OpenApp {
     /// Starts the background tasks.
     pub fn start_tasks(&mut self) -> Tasks {
         let shutdown = self.stack.shutdown();
-        let start = |(name, task): (&'static str, OpenTask)| (name, tokio::spawn(task(shutdown.clone())));
+        let start = |(name, task): (&'static str, OpenTask)| {
+            let shutdown = shutdown.clone();
+            let running = async move {
+                let ended = AssertUnwindSafe(async { task(shutdown.clone()).await }).catch_unwind().await;
+                if ended.is_err() {
+                    tracing::error!(target: "server", task = name, "a background task panicked");
+                } else if !shutdown.has_begun() {
+                    tracing::info!(target: "server", task = name, "a background task has ended");
+                }
+            };
+            (name, tokio::spawn(running))
+        };
         Tasks(self.tasks.drain(..).map(start).collect())
     }
 
-    /// What the app does at the end, and then the end of the services.
-    pub async fn close(self) {
-        for end in self.ends {
-            end().await;
+    /// What the app does at the end, and then the end of the services, all within this time; but each has a second.
+    /// Whatever of it panics or takes too long, the rest is done.
+    pub async fn close(self, time: Duration) {
+        let deadline = Instant::now() + time;
+        let until = || deadline.max(Instant::now() + END_GRACE);
+        for (function, end) in self.ends {
+            // A task of its own: one that blocks its thread can be left behind.
+            let ending = tokio::spawn(async move { end().await });
+            match until_dropped(ending, until()).await {
+                Ended::Itself => {}
+                Ended::Panicked => tracing::error!(target: "server", function, "work at the end panicked"),
+                Ended::Dropped => {
+                    tracing::warn!(target: "server", function, "work at the end was dropped at the deadline");
+                }
+            }
         }
-        self.services.close().await;
+        let closing = tokio::spawn(async move { self.services.close().await });
+        if until_dropped(closing, until()).await != Ended::Itself {
+            tracing::warn!(target: "server", "the services were not closed in time");
+        }
     }
 }
 
@@ -258,18 +293,33 @@ pub struct Tasks(Vec<(&'static str, JoinHandle<()>)>);
 impl Tasks {
     /// Waits until all have ended; those that have not within this time are dropped, and named in the log.
     pub async fn join(self, time: Duration) {
-        let until = tokio::time::Instant::now() + time + TASK_GRACE;
-        for (task, mut handle) in self.0 {
-            match tokio::time::timeout_at(until, &mut handle).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(target: "server", task, %error, "a background task failed"),
-                Err(_) => {
-                    handle.abort();
-                    // Until it has been dropped it could still use a service.
-                    let _ = handle.await;
-                    tracing::warn!(target: "server", task, "a background task was dropped at the deadline");
-                }
+        let until = Instant::now() + time + TASK_GRACE;
+        for (task, handle) in self.0 {
+            if until_dropped(handle, until).await == Ended::Dropped {
+                tracing::warn!(target: "server", task, "a background task was dropped at the deadline");
             }
+        }
+    }
+}
+
+/// How a task has ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Itself,
+    Panicked,
+    Dropped,
+}
+
+/// Waits for a task until this time, and drops it then.
+async fn until_dropped(mut task: JoinHandle<()>, until: Instant) -> Ended {
+    match tokio::time::timeout_at(until, &mut task).await {
+        Ok(Ok(())) => Ended::Itself,
+        Ok(Err(_)) => Ended::Panicked,
+        Err(_) => {
+            task.abort();
+            // Until it has been dropped it could still use a service.
+            let _ = tokio::time::timeout(TASK_GRACE, task).await;
+            Ended::Dropped
         }
     }
 }

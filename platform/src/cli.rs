@@ -5,6 +5,7 @@
 
 use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::error::StartError;
 use crate::secret::Secret;
 
 /// The text of `--help` below the flags.
@@ -61,15 +62,19 @@ pub enum Invocation {
 impl Invocation {
     /// Reads the command line of this process; `--help`, `--version` and a mistake end the process. The name and the
     /// version are those of the service; `defaults` has the flags with the defaults that `--help` shows; `commands` are
-    /// the subcommands of the app.
+    /// the subcommands of the app. One that takes a name of the platform is an error.
     pub fn read<'a>(
         name: &'static str,
         version: &'static str,
         defaults: &[(&str, String)],
         commands: impl Iterator<Item = &'a clap::Command>,
-    ) -> Self {
-        let command = command(name, version, defaults).subcommands(commands);
-        Self::of(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    ) -> Result<Self, StartError> {
+        let mut command = command(name, version, defaults);
+        for of_app in commands {
+            check_names(&command, of_app)?;
+            command = command.subcommand(of_app);
+        }
+        Ok(Self::of(&command.get_matches()).unwrap_or_else(|error| error.exit()))
     }
 
     fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
@@ -82,6 +87,41 @@ impl Invocation {
             _ => Cli::from_arg_matches(matches).map(Self::Platform),
         }
     }
+}
+
+/// Refuses a subcommand of the app with a name that is taken: clap would panic, or take one for the other.
+fn check_names(command: &clap::Command, of_app: &clap::Command) -> Result<(), StartError> {
+    let name = of_app.get_name();
+    for taken in command.get_subcommands() {
+        let names = || taken.get_name_and_visible_aliases().into_iter().chain(taken.get_all_aliases());
+        let mut of_app = of_app.get_all_aliases().chain([name]);
+        if let Some(same) = of_app.find(|one| names().any(|taken| taken == *one)) {
+            return Err(StartError::failed(format!(
+                "subcommand {name}: there is a subcommand '{same}' already"
+            )));
+        }
+    }
+    check_flags(command, of_app)
+}
+
+/// Refuses an argument of a subcommand, or of one below it, with a name that a flag of every subcommand has.
+fn check_flags(command: &clap::Command, of_app: &clap::Command) -> Result<(), StartError> {
+    let name = of_app.get_name();
+    let flags: Vec<_> = command.get_arguments().filter(|flag| flag.is_global_set()).collect();
+    for argument in of_app.get_arguments() {
+        let longs = argument.get_long_and_visible_aliases().unwrap_or_default();
+        for flag in &flags {
+            let names = [flag.get_long(), Some(flag.get_id().as_str())].into_iter().flatten();
+            let names: Vec<_> = names.chain(flag.get_all_aliases().unwrap_or_default()).collect();
+            let mut own = longs.iter().copied().chain([argument.get_id().as_str()]);
+            if let Some(same) = own.find(|one| names.contains(one)) {
+                let error =
+                    format!("subcommand {name}: the argument '{same}' is a flag of every subcommand already");
+                return Err(StartError::failed(error));
+            }
+        }
+    }
+    of_app.get_subcommands().try_for_each(|below| check_flags(command, below))
 }
 
 /// The definition of the command line.
@@ -276,6 +316,27 @@ mod tests {
         // The control: a subcommand of the platform.
         let Invocation::Platform(cli) = of(&["routes"]) else { panic!("routes") };
         assert_eq!(cli.command, Some(Command::Routes));
+    }
+
+    #[test]
+    fn a_subcommand_of_the_app_with_a_name_that_is_taken_is_refused_and_named() {
+        use clap::{Arg, Command};
+        let platform = || command("server", "1.0.0", &[]);
+        let refused = |of_app: &Command| check_names(&platform(), of_app).unwrap_err().to_string();
+        let taken = "subcommand routes: there is a subcommand 'routes' already";
+        assert_eq!(refused(&Command::new("routes")), taken);
+        let taken = "subcommand seed: there is a subcommand 'config' already";
+        assert_eq!(refused(&Command::new("seed").alias("config")), taken);
+        for argument in [Arg::new("config"), Arg::new("x").long("port"), Arg::new("x").long("db-url")] {
+            let below = Command::new("seed").subcommand(Command::new("below").arg(argument));
+            let error = refused(&below);
+            assert!(error.starts_with("subcommand below: the argument '"), "{error}");
+        }
+        // The control: names that are free.
+        let free = Command::new("seed").alias("sow").arg(Arg::new("count").long("count"));
+        check_names(&platform(), &free).unwrap();
+        let twice = check_names(&platform().subcommand(free), &Command::new("sow")).unwrap_err();
+        assert!(twice.to_string().contains("'sow'"), "{twice}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The life of the program: command line, configuration, listening, signals, drain, end.
 
+use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use super::http;
 use super::http::server::Drain;
 use super::logging::{Identity, Level, Logging, Threshold};
 use super::shutdown::Signals;
+
+/// How long work that blocks a thread gets at the end of the program.
+const BLOCKED_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the log sinks get at the end; a dead one must not keep the process.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
@@ -37,7 +41,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let shown = config::flag_defaults(service)?;
-    let invocation = Invocation::read(service.name, service.version, &shown, app.commands());
+    let invocation = Invocation::read(service.name, service.version, &shown, app.commands())?;
     let load = |flags| config::load::<A>(flags, std::env::vars_os(), service);
     match invocation {
         Invocation::Platform(cli) => match cli.command {
@@ -49,21 +53,45 @@ where
             None => {
                 let loaded = load(&cli.flags)?;
                 loaded.check_servable()?;
-                runtime()?.block_on(run(service, loaded.config, app))
+                block_on(run(service, loaded.config, app))
             }
         },
         Invocation::App { flags, name, matches } => {
             let loaded = load(&flags)?;
             loaded.check_servable()?;
-            let running = app.run_command(&name, matches, &loaded.config);
-            runtime()?.block_on(running).map(|()| ExitCode::SUCCESS)
+            block_on(async {
+                let logging = start_logging(service, &loaded.config)?;
+                let result = app.run_command(&name, matches, &loaded.config).await;
+                logging.finish(FLUSH_DEADLINE);
+                result.map(|()| ExitCode::SUCCESS)
+            })
         }
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+/// Runs the future on a new runtime. What still blocks a thread after it does not keep the program.
+fn block_on<T>(future: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| StartError::failed(format!("cannot start the runtime: {error}")))
+    let runtime =
+        runtime.map_err(|error| StartError::failed(format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(BLOCKED_GRACE);
+    result
+}
+
+/// Starts the log, for `tracing` and for panics too.
+fn start_logging<A>(service: &Service, config: &Config<A>) -> Result<Logging, StartError> {
+    let mut sinks = config.logging.clone();
+    if config.server.debug.is_on() {
+        // The platform and the app only: the libraries below write several lines for each request at this level.
+        for logger in ["server", "platform", service.name] {
+            sinks.levels.entry(logger.replace('-', "_")).or_insert(Threshold::at(Level::Debug));
+        }
+    }
+    let logging = Logging::start(&sinks, &Identity { service: config.server.name.clone() })?;
+    logging.install()?;
+    log_panics();
+    Ok(logging)
 }
 
 fn print_config<A: Serialize>(loaded: &Loaded<A>) -> Result<ExitCode, StartError> {
@@ -96,20 +124,21 @@ where
 {
     let mut signals =
         Signals::take().map_err(|error| StartError::failed(format!("cannot take signals: {error}")))?;
-    let mut sinks = config.logging.clone();
-    if config.server.debug.is_on() {
-        // The platform and the app only: the libraries below write several lines for each request at this level.
-        for logger in ["server", "platform", service.name] {
-            sinks.levels.entry(logger.replace('-', "_")).or_insert(Threshold::at(Level::Debug));
-        }
-    }
-    let logging = Logging::start(&sinks, &Identity { service: config.server.name.clone() })?;
-    logging.install()?;
-    log_panics();
-    let mut app = app.open(&config, logging.clone()).await?;
+    let logging = start_logging(service, &config)?;
     let host = &config.server.host;
     let port = u16::try_from(config.server.port.get()).unwrap_or_default();
-    let listener = http::server::listen(host.as_str(), port).await?;
+    let starting = async {
+        let app = app.open(&config, logging.clone()).await?;
+        Ok::<_, StartError>((app, http::server::listen(host.as_str(), port).await?))
+    };
+    let (mut app, listener) = tokio::select! {
+        started = starting => started?,
+        (signal, _) = signals.next() => {
+            tracing::info!(target: "server", signal, "stopped before it listened");
+            logging.finish(FLUSH_DEADLINE);
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let port = listener.local_addr().map_or(port, |address| address.port());
     tracing::info!(
         target: "server",
@@ -137,7 +166,7 @@ where
         drain.start(deadline);
         let served = serving.await;
         tasks.join(deadline.saturating_sub(begun.elapsed())).await;
-        app.close().await;
+        app.close(deadline.saturating_sub(begun.elapsed())).await;
         served
     };
     tokio::select! {

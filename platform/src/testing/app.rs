@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::PATIENCE;
 use crate::app::{App, OpenApp, Tasks};
 use crate::cli::Flags;
 use crate::config::{self, Config, Defaults, Service};
@@ -77,7 +78,7 @@ impl TestApp {
 
     /// Shuts the app down as the program does: its own shutdown functions first, then the services.
     pub async fn close(self) {
-        self.app.close().await;
+        self.app.close(PATIENCE).await;
     }
 
     /// The middleware, with the routes and everything that they use.

@@ -1,18 +1,24 @@
-//! Background tasks, subcommands and the end of the program: `examples/worker.rs` as a process.
+//! Background tasks, subcommands and the end of the program: `examples/worker.rs` and `examples/faulty.rs` as processes.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use platform::http::Routes;
 use platform::store::{Dao, Entity, Filter};
 use platform::testing::{Program, TestApp, TestServer, until};
 
-/// The example, which cargo builds for every run of the tests.
-fn worker() -> Program {
+/// An example, which cargo builds for every run of the tests.
+fn example(name: &str) -> Program {
     let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().parent().unwrap().join("examples/worker");
+    let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
     // `cargo test` builds it; `cargo test --test suite` does not.
-    assert!(path.exists(), "missing: build it with `cargo build -p platform --example worker`");
+    assert!(path.exists(), "missing: build it with `cargo build -p platform --example {name}`");
     Program::new(path.to_str().unwrap().to_owned().leak())
+}
+
+fn worker() -> Program {
+    example("worker")
 }
 
 const STORE: &str = "sqlite:worker.sqlite";
@@ -76,4 +82,75 @@ fn the_routes_are_printed_without_opening_the_store() {
     // The control: a subcommand of the app opens it.
     count(folder.path());
     assert!(folder.path().join("worker.sqlite").exists());
+}
+
+/// The faulty example as a command, without standard output.
+fn faulty(folder: &Path, fault: &str) -> Command {
+    let mut command = example("faulty").command(folder);
+    let variables = [
+        ("FAULT", fault),
+        ("SERVER__SERVER__SHUTDOWN__DEADLINE", "300ms"),
+        ("SERVER__STORE__URL", "memory:"),
+    ];
+    command.args(["--port", "0", "--host", "127.0.0.1"]).envs(variables);
+    command
+}
+
+/// Whatever of the app never ends or panics at the end, the program ends by itself, names it, and does the rest.
+#[test]
+fn the_end_of_the_program_has_a_deadline_and_names_what_exceeds_it() {
+    for (fault, named) in [
+        ("none", ""),
+        ("task blocks", "msg=\"a background task was dropped at the deadline\" task=beside"),
+        ("end waits", "msg=\"work at the end was dropped at the deadline\" function=faulty::first_end"),
+        ("end blocks", "msg=\"work at the end was dropped at the deadline\" function=faulty::first_end"),
+        ("end panics", "msg=\"work at the end panicked\" function=faulty::first_end"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = TestServer::spawn(&mut faulty(folder.path(), fault), folder.path());
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0), "{fault}");
+        let log = server.log_file();
+        assert!(log.contains(named) && log.contains("msg=stopped"), "{fault}: {log}");
+        assert!(log.contains("the second end"), "{fault}: {log}");
+        // The control: nothing is named where nothing fails.
+        assert_eq!(log.contains("level=warn") || log.contains("level=error"), fault != "none", "{log}");
+    }
+}
+
+#[test]
+fn a_task_that_ends_before_the_drain_is_named_at_once() {
+    for (fault, named) in
+        [("task panics", "a background task panicked"), ("task ends", "a background task has ended")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = TestServer::spawn(&mut faulty(folder.path(), fault), folder.path());
+        let line = server.wait_for_line(named);
+        assert!(line.contains("task=beside"), "{line}");
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0));
+    }
+}
+
+#[test]
+fn a_signal_ends_a_start_that_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut starting = faulty(folder.path(), "init waits").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(starting.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("init waits")));
+    let killed = Command::new("kill").args(["-TERM", &starting.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert!(lines.any(|line| line.unwrap().contains("stopped before it listened")));
+    assert_eq!(starting.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_subcommand_logs_as_the_server_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let checked = faulty(folder.path(), "none").arg("check").output().unwrap();
+    assert_eq!(checked.status.code(), Some(0));
+    assert!(String::from_utf8(checked.stderr).unwrap().contains("checked"));
+    let log = std::fs::read_to_string(folder.path().join("logs/server.log")).unwrap();
+    assert!(log.contains("level=error") && log.contains("msg=checked"), "{log}");
+    assert!(!log.contains("the second end"), "{log}");
 }
