@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -28,6 +29,8 @@ pub(super) struct Core {
     pub(super) shutdown: Shutdown,
     /// The most items in one response of a list, `http.list_limit`.
     pub(super) list_limit: u64,
+    /// How long an upgraded connection may be silent, `http.upgrade_idle_timeout`.
+    pub(super) upgrade_idle_timeout: Duration,
 }
 
 /// The request at hand; cheap to clone. A handler that takes it as an argument can read the request id and add
@@ -75,7 +78,12 @@ impl Context {
     /// A context without a server: no route, no client, a generated id. For tests of an extractor, which finds it in
     /// the extensions of its request.
     pub fn detached() -> Self {
-        let core = Core { table: RouteTable::default(), shutdown: Shutdown::default(), list_limit: 1_000 };
+        let core = Core {
+            table: RouteTable::default(),
+            shutdown: Shutdown::default(),
+            list_limit: 1_000,
+            upgrade_idle_timeout: Duration::from_mins(5),
+        };
         Self::new(None, None, Client::default(), &Arc::new(core))
     }
 
@@ -121,6 +129,11 @@ impl Context {
 
     pub(super) fn list_limit(&self) -> u64 {
         self.0.core.list_limit
+    }
+
+    #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "only WebSockets ask for it"))]
+    pub(super) fn upgrade_idle_timeout(&self) -> Duration {
+        self.0.core.upgrade_idle_timeout
     }
 
     /// The schema of this method's bodies.

@@ -16,6 +16,7 @@ use axum::http::{HeaderValue, Method};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::peer::{InFlight, Peer};
@@ -119,12 +120,18 @@ impl Exchange {
         !self.aborted
     }
 
-    /// Writes the line when the upgraded connection ends. A request without a socket has no connection: its line is
-    /// written now.
+    /// Writes the line when the upgraded connection ends, or at the deadline of a drain: a handler that does not read
+    /// does not notice either. A request without a socket has no connection: its line is written now.
     pub(super) fn log_at_upgrade_end(self) {
-        if let Some(peer) = self.peer().cloned() {
-            peer.upgrade(self);
-        }
+        let Some(peer) = self.peer().cloned() else { return };
+        let (deadline, ended) = (self.context.shutdown().deadline(), CancellationToken::new());
+        peer.upgrade((self, ended.clone().drop_guard()));
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = deadline.cancelled() => peer.disconnected(),
+            }
+        });
     }
 
     /// Writes the line at the end of a body whose length is not known yet.

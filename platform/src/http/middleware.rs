@@ -77,7 +77,12 @@ impl Stack {
     ) -> Result<Self, StartError> {
         let Parts { table, layers, error_format } = parts;
         layers.build();
-        let core = Core { table, shutdown: Shutdown::default(), list_limit: settings.list_limit.get() };
+        let core = Core {
+            table,
+            shutdown: Shutdown::default(),
+            list_limit: settings.list_limit.get(),
+            upgrade_idle_timeout: settings.upgrade_idle_timeout.get(),
+        };
         let fixed_headers = FixedHeaders::new(settings)?;
         let (core, settings) = (Arc::new(core), settings.clone());
         Ok(Self { core, logging, settings, fixed_headers, layers, error_format, debug })

@@ -4,6 +4,7 @@
 //! the deadline. This one closes the connection with 1001 (Going Away, RFC 6455, section 7.4.1) by itself.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Error;
@@ -11,13 +12,15 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::{self, CloseFrame, Message, close_code};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::context;
 use crate::error;
 use crate::shutdown::Shutdown;
 
-/// The read buffer of a WebSocket, 4 KiB. tungstenite's default, 128 KiB, is what ten thousand quiet connections would
-/// take a gigabyte for.
+/// The read buffer of a WebSocket, 4 KiB: with ten thousand idle connections tungstenite's default, 128 KiB, would take
+/// more than a gigabyte.
 const READ_BUFFER: usize = 4 << 10;
 
 /// How long the client has to confirm that it closes.
@@ -47,16 +50,18 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct WebSocketUpgrade {
     upgrade: ws::WebSocketUpgrade,
     shutdown: Shutdown,
+    idle_timeout: Duration,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let shutdown = context::of(parts).map_err(error::Error::into_response)?.shutdown().clone();
+        let context = context::of(parts).map_err(error::Error::into_response)?;
+        let (shutdown, idle_timeout) = (context.shutdown().clone(), context.upgrade_idle_timeout());
         let upgrade = ws::WebSocketUpgrade::from_request_parts(parts, state).await;
         let upgrade = upgrade.map_err(ws::rejection::WebSocketUpgradeRejection::into_response)?;
-        Ok(Self { upgrade: upgrade.read_buffer_size(READ_BUFFER), shutdown })
+        Ok(Self { upgrade: upgrade.read_buffer_size(READ_BUFFER), shutdown, idle_timeout })
     }
 }
 
@@ -68,52 +73,99 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// The response that opens the WebSocket; `handler` runs until it returns, and then the connection is closed.
+    /// The response that opens the WebSocket; `handler` runs until it returns, and then the connection is closed. It is
+    /// dropped when it neither receives nor sends for `http.upgrade_idle_timeout`, and at the deadline of a drain.
     pub fn on_upgrade<H, F>(self, handler: H) -> Response
     where
         H: FnOnce(WebSocket) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let shutdown = self.shutdown;
-        self.upgrade.on_upgrade(move |socket| handler(WebSocket { socket, shutdown, closed: false }))
+        let Self { upgrade, shutdown, idle_timeout } = self;
+        upgrade.on_upgrade(async move |socket| {
+            let open = Open { socket, closed: false, used: Instant::now() };
+            let shared = Arc::new(Shared { open: Mutex::new(open), shutdown });
+            let handling = handler(WebSocket(Arc::clone(&shared)));
+            tokio::select! {
+                () = handling => {}
+                () = shared.idle(idle_timeout) => {}
+                () = shared.drained() => {}
+            }
+        })
     }
 }
 
 /// An open WebSocket.
-pub struct WebSocket {
-    socket: ws::WebSocket,
+pub struct WebSocket(Arc<Shared>);
+
+/// What the handler and the deadlines around it share.
+struct Shared {
+    /// Locked while a message is received or sent.
+    open: Mutex<Open>,
     shutdown: Shutdown,
+}
+
+struct Open {
+    socket: ws::WebSocket,
     /// The server has sent its close frame.
     closed: bool,
+    /// When the last message was received or sent.
+    used: Instant,
 }
 
 impl WebSocket {
     /// The next message; `None` when the client has closed, or when the server drains and has closed.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
-        tokio::select! {
-            () = self.shutdown.begun(), if !self.closed => {
-                self.close().await;
-                None
-            }
-            message = self.socket.recv(), if !self.closed => message,
-            else => None,
+        let mut open = self.0.open.lock().await;
+        if open.closed {
+            return None;
         }
+        let received = tokio::select! {
+            () = self.0.shutdown.begun() => None,
+            message = open.socket.recv() => Some(message),
+        };
+        let Some(message) = received else {
+            open.close().await;
+            return None;
+        };
+        open.used = Instant::now();
+        message
     }
 
     /// Sends a message. An error when the connection is gone, or when the server drains and has closed it.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
-        if self.shutdown.has_begun() {
-            self.close().await;
+        let mut open = self.0.open.lock().await;
+        if self.0.shutdown.has_begun() {
+            open.close().await;
             return Err(Error::new("the server drains: the WebSocket is closed"));
         }
-        self.socket.send(message).await
+        open.socket.send(message).await?;
+        open.used = Instant::now();
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Waits until the handler has neither received nor sent for this time. While it does either, the deadlines of the
+    /// connection hold.
+    async fn idle(&self, timeout: Duration) {
+        loop {
+            let used = self.open.try_lock().map_or_else(|_| Instant::now(), |open| open.used);
+            if used.elapsed() >= timeout {
+                return;
+            }
+            tokio::time::sleep_until(used + timeout).await;
+        }
     }
 
-    /// axum's own WebSocket; it is not closed at a drain.
-    pub fn into_inner(self) -> ws::WebSocket {
-        self.socket
+    /// Closes the WebSocket when the server drains, whatever the handler does, and waits for the deadline.
+    async fn drained(&self) {
+        self.shutdown.begun().await;
+        self.open.lock().await.close().await;
+        self.shutdown.deadline().cancelled().await;
     }
+}
 
+impl Open {
     /// Says that the server goes away, and waits for the client to confirm it.
     async fn close(&mut self) {
         if std::mem::replace(&mut self.closed, true) {

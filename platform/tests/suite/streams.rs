@@ -113,6 +113,65 @@ async fn a_websocket_that_is_silent_on_both_sides_is_cut_and_its_permit_is_free_
     open(server).await;
 }
 
+/// A handler that only waits for something else, as one that only pushes does, and what tells that it was dropped.
+fn wait_for_ever(upgrade: WebSocketUpgrade, dropped: Arc<AtomicUsize>) -> axum::response::Response {
+    struct OnDrop(Arc<AtomicUsize>);
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    upgrade.on_upgrade(async move |_socket| {
+        let _guard = OnDrop(dropped);
+        std::future::pending::<()>().await;
+    })
+}
+
+async fn with_a_handler_that_waits(settings: &[(&str, &str)]) -> (TestApp, Arc<AtomicUsize>) {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&dropped);
+    let handler = async move |upgrade: WebSocketUpgrade| wait_for_ever(upgrade, Arc::clone(&counter));
+    (TestApp::with_routes(Routes::new().route(Route::at("/echo").get(handler)), settings).await, dropped)
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_read_is_closed_with_1001_and_dropped_at_the_deadline() {
+    let (app, dropped) = with_a_handler_that_waits(&[]).await;
+    let (server, drain, serving) = app.listen().await;
+    let mut socket = open(server).await;
+    drain.start(Duration::from_millis(500));
+    let Some(Ok(Message::Close(Some(frame)))) = next(&mut socket).await else { panic!("not closed") };
+    assert_eq!((u16::from(frame.code), dropped.load(Ordering::SeqCst)), (1001, 0));
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    assert_eq!((dropped.load(Ordering::SeqCst), drain.connections(), app.log().len()), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_handler_that_neither_reads_nor_sends_is_dropped_after_the_idle_time() {
+    let (app, dropped) = with_a_handler_that_waits(&[("SERVER__HTTP__UPGRADE_IDLE_TIMEOUT", "200ms")]).await;
+    let (server, drain, _serving) = app.listen().await;
+    drop(open(server).await);
+    until(|| drain.connections() == 0).await;
+    assert_eq!((dropped.load(Ordering::SeqCst), app.log().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_handler_that_only_sends_outlives_the_idle_time() {
+    let push = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| {
+            while socket.send(ws::Message::text("tick")).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+    };
+    let routes: Routes<Services> = Routes::new().route(Route::at("/echo").get(push));
+    let app = TestApp::with_routes(routes, &[("SERVER__HTTP__UPGRADE_IDLE_TIMEOUT", "200ms")]).await;
+    let mut socket = open(app.listen().await.0).await;
+    for _ in 0..12 {
+        assert_eq!(next(&mut socket).await.unwrap().unwrap(), Message::text("tick"));
+    }
+}
+
 #[tokio::test]
 async fn a_websocket_passes_layers_and_mounted_routers_and_axum_s_own_is_cut_at_the_deadline() {
     async fn own_echo(upgrade: ws::WebSocketUpgrade) -> axum::response::Response {

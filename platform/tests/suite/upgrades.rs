@@ -1,18 +1,22 @@
 //! Connections that a handler has taken over: WebSockets and other tunnels.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use hyper_util::rt::TokioIo;
+use platform::App;
 use platform::http::{Route, Routes};
 use platform::services::Services;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use platform::testing::{Connection, PATIENCE, TestApp, client, until};
+use platform::testing::{Connection, NoSettings, PATIENCE, SERVICE, TestApp, client, until};
 
 /// Sends back each byte that comes through the tunnel.
 async fn tunnel(mut request: Request) -> Response {
@@ -125,4 +129,103 @@ async fn an_upgrade_from_a_page_of_another_site_is_no_safe_method() {
     assert_ne!(upgrade("/own", "http://localhost").await, 403);
     // The control: a route that knows nobody by a cookie has nothing to protect.
     assert_ne!(upgrade("/tunnel", "https://evil.example").await, 403);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_nobody_reads_has_its_line_at_the_deadline() {
+    async fn silent(mut request: Request) -> Response {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let _stream = upgrade.await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
+    }
+    let app = TestApp::with_routes(Routes::new().route(Route::at("/tunnel").get(silent)), &[]).await;
+    let (server, drain, serving) = app.listen().await;
+    let _connection = client(move || open_tunnel(server)).await;
+    assert_eq!(app.log(), [""; 0]);
+    drain.start(Duration::from_millis(200));
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    assert_eq!(app.log().len(), 1, "{:#?}", app.log());
+}
+
+/// The halves of a tunnel in two tasks: one writes all the time, the other sends a mark for each byte of the client.
+async fn split(mut request: Request) -> Response {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+        let received = Arc::new(AtomicBool::new(false));
+        let reader = Arc::clone(&received);
+        tokio::spawn(async move {
+            let mut byte = [0];
+            while let Ok(1) = read.read(&mut byte).await {
+                reader.store(true, Ordering::SeqCst);
+            }
+        });
+        loop {
+            let mark = if received.load(Ordering::SeqCst) { b"!" } else { b"." };
+            if write.write_all(mark).await.is_err() || write.flush().await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+    response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
+}
+
+async fn open_split(settings: &[(&str, &str)]) -> Connection {
+    let routes = Routes::new().route(Route::at("/tunnel").get(split));
+    let server = TestApp::with_routes(routes, settings).await.listen().await.0;
+    client(move || open_tunnel(server)).await
+}
+
+#[tokio::test]
+async fn what_only_the_server_writes_keeps_a_tunnel_open_too() {
+    let mut connection = open_split(&[("SERVER__HTTP__UPGRADE_IDLE_TIMEOUT", "200ms")]).await;
+    client(move || assert_eq!(connection.read_exactly(25), [b'.'; 25])).await;
+}
+
+#[tokio::test]
+async fn a_writer_that_flushes_does_not_take_the_wakeup_of_the_reader() {
+    let mut connection = open_split(&[]).await;
+    client(move || {
+        connection.read_exactly(5);
+        connection.send("x");
+        // As many marks as are on the way, and some more.
+        assert!(connection.read_exactly(50).contains(&b'!'));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connect_tunnel_is_an_upgrade() {
+    async fn connect(request: Request, next: Next) -> Response {
+        if request.method() != Method::CONNECT {
+            return next.run(request).await;
+        }
+        let mut response = tunnel(request).await;
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().clear();
+        response
+    }
+    let settings = [("SERVER__HTTP__HEADER_TIMEOUT", "200ms")];
+    let of_app = |_: &NoSettings| routes();
+    let app = App::new(async |services: Services, _| Ok(services), of_app).layer(from_fn(connect));
+    let app = TestApp::start(&SERVICE, app, &settings).await;
+    let (server, drain, _serving) = app.listen().await;
+    client(move || {
+        let mut connection = Connection::open(server);
+        let head =
+            connection.send("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n").read_head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(connection.is_quiet_for(Duration::from_millis(500)));
+        let text = "HTTP/1.1 200 OK\r\n\r\n";
+        assert_eq!(connection.send(text).read_exactly(text.len()), text.as_bytes());
+    })
+    .await;
+    until(|| drain.connections() == 0).await;
+    assert_eq!(app.log().len(), 1, "{:#?}", app.log());
 }
