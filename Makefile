@@ -44,6 +44,10 @@ run: tools ## Build what is missing and start the server
 dev: tools ## Start the server; rebuild and restart it on every change
 	@scripts/dev.sh $(ARGS)
 
+.PHONY: keys
+keys: tools ## Write a certificate and its key for HTTPS on this machine, for development (then: make run ARGS=--ssl)
+	@$(CARGO) run --quiet $(FLAGS) -- keys $(ARGS)
+
 .PHONY: release
 release: tools ## Build the optimised program, with every engine unless FEATURES says otherwise
 	$(CARGO) build --release $(LOCKED) --features "$(or $(FEATURES),full)"
@@ -58,6 +62,18 @@ test: tools ## Run all tests of both crates (ARGS="a_part_of_a_name" runs some)
 .PHONY: test-all
 test-all: tools ## Run all tests with every engine; starts the servers that some need
 	@CARGO="$(CARGO)" LOCKED="$(LOCKED)" scripts/test-all $(ARGS)
+
+.PHONY: test-long
+test-long: tools ## Run the long proofs: crashes, power cuts, full disks, pauses, jobs, reloads, random operations (minutes)
+	@CARGO="$(CARGO)" LOCKED="$(LOCKED)" TEST_LONG=1 scripts/test-all $(ARGS)
+
+.PHONY: chaos
+chaos: tools ## Show what survives: workers killed and hung, the store frozen, a reload (half a minute; needs PostgreSQL)
+	@CARGO="$(CARGO)" LOCKED="$(LOCKED)" scripts/chaos
+
+.PHONY: matrix
+matrix: ## Write into README.md what the last `make test-all` has proven
+	@scripts/matrix
 
 .PHONY: services
 services: ## Start the servers that some tests need, and print their variables (scripts/services stop)
@@ -86,10 +102,18 @@ typecheck: tools ## Check that everything compiles, without building it
 coverage: tools ## Run the tests and print how much of each file they reach
 	@scripts/coverage
 
+.PHONY: bench-stores
+bench-stores: tools ## Compare the stores with their bare drivers, and large collections with small ones (BENCH_DOCUMENTS)
+	@scripts/bench-stores
+
 # Of the app alone: the tests of the platform turn on features of axum that are not in what is released.
 .PHONY: bench
 bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS, BENCH_RATE)
 	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench http
+
+.PHONY: bench-overload
+bench-overload: tools ## Ask the server more than it can answer, and count what it does (BENCH_ROUNDS, BENCH_SECONDS)
+	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench overload
 
 .PHONY: instructions
 instructions: tools ## Count the instructions of one request (BENCH_REQUESTS; needs valgrind)

@@ -27,6 +27,7 @@
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts, far below 2^52")]
 
 mod bare;
+mod bare_proxy;
 
 use std::error::Error;
 use std::fs;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         [] => compare(),
-        ["bare", headers] => serve_bare(headers),
+        ["bare", headers, upstream] => serve_bare(headers, upstream.parse().ok()),
         ["load", address, path, length, requests, rate] => load(address, path, length, requests, rate),
         _ => Err("arguments: none".into()),
     };
@@ -84,6 +85,8 @@ fn compare() -> Result<()> {
     let loads: Vec<Load> = paced.into_iter().chain([Load { requests, rate: 0 }]).collect();
     let mut rows: Vec<Row> =
         ROUTES.iter().flat_map(|route| loads.iter().map(|load| Row::new(route, *load))).collect();
+    // The upstream shares its core with the load: no rate is reached.
+    rows.retain(|row| row.load.rate == 0 || !row.route.is_proxied());
     for round in 0..rounds {
         let pair = Pair::start(pinned)?;
         for row in &mut rows {
@@ -106,15 +109,24 @@ fn compare() -> Result<()> {
 /// One route of both servers, and its name in the table.
 struct Route {
     name: &'static str,
-    /// Its path on the bare server and on the real one. `{id}` stands for the id of the stored entry.
+    /// Its path on the bare server and on the real one. `{id}` stands for the id of the stored entry, `{bare}` for that of
+    /// a bare one.
     paths: [&'static str; 2],
 }
 
-const ROUTES: [Route; 4] = [
+impl Route {
+    /// Whether it leads to another server, through this one and through a bare proxy of hyper.
+    fn is_proxied(&self) -> bool {
+        self.paths[0].starts_with("/proxy/")
+    }
+}
+
+const ROUTES: [Route; 5] = [
     Route { name: "/ping", paths: ["/ping", "/ping"] },
     Route { name: "/cors", paths: ["/cors", "/cors"] },
     Route { name: "/addresses/{id}", paths: ["/addresses/{id}", "/addresses/{id}"] },
     Route { name: "/cors, headers", paths: ["/headers", "/cors"] },
+    Route { name: "/proxy, hyper", paths: ["/proxy/addresses/{bare}", "/proxy/addresses/{bare}"] },
 ];
 
 /// The number of requests, and how many are sent in a second; 0 sends the next one as soon as a response has arrived.
@@ -189,25 +201,31 @@ struct Pair {
     servers: [Server; 2],
     ids: [String; 2],
     pinned: bool,
+    _upstream: Server,
     _folder: TempDir,
 }
 
 impl Pair {
     fn start(pinned: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let real = Server::real(pinned, folder.path())?;
-        let bare = Server::bare(pinned, &exchange(real.address, &get("/cors"))?)?;
+        let upstream = Server::bare(pinned, LOAD_CORE, "", None)?;
+        let real = Server::real(pinned, folder.path(), upstream.address)?;
+        let headers = exchange(real.address, &get("/cors"))?;
+        let bare = Server::bare(pinned, SERVER_CORE, &headers, Some(upstream.address))?;
         let entry = add_entry(real.address)?.unwrap_or_default();
-        Ok(Self { servers: [bare, real], ids: [bare::ID.to_owned(), entry], pinned, _folder: folder })
+        let ids = [bare::ID.to_owned(), entry];
+        Ok(Self { servers: [bare, real], ids, pinned, _upstream: upstream, _folder: folder })
     }
 
     /// One round of load on each server, the bare one first in every second round. `None` if the real one lacks it.
     fn measure(&self, round: u64, route: &Route, load: Load) -> Result<Option<[Sample; 2]>> {
-        let paths = [0, 1].map(|side| route.paths[side].replace("{id}", &self.ids[side]));
+        let paths =
+            [0, 1].map(|side| route.paths[side].replace("{id}", &self.ids[side]).replace("{bare}", bare::ID));
         if is_missing(self.servers[1].address, &paths[1])? {
             return Ok(None);
         }
-        let length = [0, 1].map(|side| body_length(self.servers[side].address, &paths[side]));
+        let length =
+            [0, 1].map(|side| body_length(self.servers[side].address_of(&paths[side]), &paths[side]));
         let [length, real] = [length[0].as_ref(), length[1].as_ref()];
         if real.ok() != length.ok() {
             return Err(format!("{}: the two responses differ: {length:?} {real:?}", route.name).into());
@@ -229,26 +247,36 @@ impl Pair {
 struct Server {
     child: Child,
     address: SocketAddr,
+    /// Of the proxy, where that is another one.
+    proxy: Option<SocketAddr>,
 }
 
 impl Server {
-    /// `headers` is a response of the real server. The route `/headers` of the bare one sends the same headers.
-    fn bare(pinned: bool, headers: &str) -> Result<Self> {
-        let mut command = on_core(pinned, SERVER_CORE, &std::env::current_exe()?);
-        let mut child = command.args(["bare", headers]).stdout(Stdio::piped()).spawn()?;
+    /// `headers` is a response of the real server. The route `/headers` of the bare one sends the same headers. With an
+    /// upstream there is a proxy beside it.
+    fn bare(pinned: bool, core: &str, headers: &str, upstream: Option<SocketAddr>) -> Result<Self> {
+        let mut command = on_core(pinned, core, &std::env::current_exe()?);
+        let upstream = upstream.map_or_else(String::new, |address| address.to_string());
+        let mut child = command.args(["bare", headers, &upstream]).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        Ok(Self { child, address: line.trim().parse()? })
+        let (address, proxy) = line.trim().split_once(' ').ok_or("not two addresses")?;
+        Ok(Self { child, address: address.parse()?, proxy: Some(proxy.parse()?) })
     }
 
-    fn real(pinned: bool, folder: &Path) -> Result<Self> {
+    fn address_of(&self, path: &str) -> SocketAddr {
+        self.proxy.filter(|_| path.starts_with("/proxy/")).unwrap_or(self.address)
+    }
+
+    fn real(pinned: bool, folder: &Path, upstream: SocketAddr) -> Result<Self> {
         let log = folder.join("server.log");
         let child = on_core(pinned, SERVER_CORE, Path::new(env!("CARGO_BIN_EXE_server")))
             .args(["--host", "127.0.0.1", "--port", "0", "--db_url", "memory:"])
             .env("SERVER__LOGGING__CONSOLE__ENABLED", "false")
             .env("SERVER__LOGGING__FILE__PATH", &log)
+            .env("SERVER__UPSTREAMS__REVERSE_PROXY__URL", format!("http://{upstream}"))
             .spawn()?;
-        let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) };
+        let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), proxy: None };
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             // The system chooses the port, and the log shows it.
@@ -269,7 +297,7 @@ impl Server {
         let Load { requests, rate } = load;
         let before = cpu_nanos(self.child.id())?;
         let load = on_core(pinned, LOAD_CORE, &std::env::current_exe()?)
-            .args(["load", &self.address.to_string(), path, &length.to_string()])
+            .args(["load", &self.address_of(path).to_string(), path, &length.to_string()])
             .args([requests.to_string(), rate.to_string()])
             .stderr(Stdio::inherit())
             .output()?;
@@ -311,13 +339,17 @@ fn cpu_nanos(process: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// The bare server: prints its address and serves until it is killed.
-fn serve_bare(headers: &str) -> Result<()> {
+/// The bare server and the bare proxy: prints their addresses and serves until it is killed.
+fn serve_bare(headers: &str, upstream: Option<SocketAddr>) -> Result<()> {
     // The same runtime as in the real server: one worker for each core that it may use, which is one core.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        println!("{}", listener.local_addr()?);
+        let proxy = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        println!("{} {}", listener.local_addr()?, proxy.local_addr()?);
+        if let Some(upstream) = upstream {
+            tokio::spawn(bare_proxy::serve(proxy, upstream));
+        }
         let router = bare::router()?.merge(with_headers(headers)?);
         // axum::serve leaves Nagle's algorithm on by default; the real server turns it off.
         let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {

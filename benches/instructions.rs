@@ -186,7 +186,8 @@ impl Real {
         let environment: Vec<_> = given.chain(fixed).collect();
         let config =
             config::load::<app::settings::Settings>(&Flags::default(), environment, &SERVICE)?.config;
-        let logging = Logging::start(&config.logging, &Identity { service: config.server.name.clone() })?;
+        let logging =
+            Logging::start(&config.logging, &Identity { service: config.server.name.clone(), worker: None })?;
         let stack = app::app().open(&config, logging).await?.stack();
         Ok(Self(stack, Peer::new(SocketAddr::from(([127, 0, 0, 1], 40_000)))))
     }

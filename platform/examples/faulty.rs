@@ -40,6 +40,10 @@ fn is(fault: &str) -> bool {
 }
 
 async fn init(services: Services, _: Settings) -> Result<Services, StartError> {
+    if is("init blocks") {
+        tracing::info!("init blocks");
+        std::thread::sleep(Duration::from_hours(1));
+    }
     if is("init waits") {
         tracing::info!("init waits");
         pending::<()>().await;
@@ -50,6 +54,12 @@ async fn init(services: Services, _: Settings) -> Result<Services, StartError> {
 async fn beside(_: Services, shutdown: Shutdown) {
     assert!(!is("task panics"), "the task");
     if is("task blocks") {
+        std::thread::sleep(Duration::from_hours(1));
+    }
+    if is("all threads block") {
+        for _ in 0..1_000 {
+            tokio::spawn(async { std::thread::sleep(Duration::from_hours(1)) });
+        }
         std::thread::sleep(Duration::from_hours(1));
     }
     if !is("task ends") {

@@ -27,8 +27,11 @@ use super::config::{self, Config, Service as Described};
 use super::error::StartError;
 use super::http::{ErrorFormat, HandlerService, Layers, Parts, Peer, RouteTable, Routes, Stack};
 use super::logging::{Identity, Logging};
+use super::scheduler::{Clock, Job, check_names};
 use super::services::{self, Services};
 use super::shutdown::Shutdown;
+use super::store::{Dao, Declared, Entity};
+use super::traces::Traces;
 
 /// How long background tasks get at the end of a drain, besides what is left of its deadline; and how long a dropped one
 /// has to be gone. One that blocks its thread never is.
@@ -53,6 +56,10 @@ pub struct App<A, S> {
     tasks: Vec<(&'static str, Task<S>)>,
     ends: Vec<(&'static str, End<S>)>,
     commands: Vec<(clap::Command, Run<S>)>,
+    entities: Vec<Declared>,
+    jobs: Vec<Job<S>>,
+    clock: Clock,
+    needs_batches: bool,
 }
 
 impl<A, S> App<A, S>
@@ -75,6 +82,10 @@ where
             tasks: Vec::new(),
             ends: Vec::new(),
             commands: Vec::new(),
+            entities: Vec::new(),
+            jobs: Vec::new(),
+            clock: Clock::system(),
+            needs_batches: false,
         }
     }
 
@@ -89,6 +100,21 @@ where
         <L::Service as Service<Request>>::Future: Send,
     {
         self.layers.push(layer);
+        self
+    }
+
+    /// Names a type that the app stores, where no route does ([`Routes::entity`]). Its collection and its indexes are created at the start, before `init`, and not at
+    /// the first call: so an index that cannot be created is the reason why the server does not start. A store that does
+    /// not respond at the start delays that to the first call.
+    pub fn entity<T: Entity>(mut self) -> Self {
+        self.entities.push(Dao::<T>::DECLARED);
+        self
+    }
+
+    /// Says that the app writes by [`Batch`](super::store::Batch). Then the server does not start with a store that has none:
+    /// a stand-alone MongoDB. Where the store does not respond at the start, the commits fail instead.
+    pub fn needs_batches(mut self) -> Self {
+        self.needs_batches = true;
         self
     }
 
@@ -107,6 +133,24 @@ where
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.push((name, Box::new(move |state, shutdown| Box::pin(task(state, shutdown)))));
+        self
+    }
+
+    /// Runs a job at the times of its schedule, beside the requests; see [`scheduler`](crate::scheduler).
+    pub fn job(mut self, job: Job<S>) -> Self {
+        self.jobs.push(job);
+        self
+    }
+
+    /// Runs the jobs of a slice.
+    pub fn jobs(mut self, jobs: impl IntoIterator<Item = Job<S>>) -> Self {
+        self.jobs.extend(jobs);
+        self
+    }
+
+    /// The clock of the jobs, for tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -143,6 +187,11 @@ where
         (self.routes)(settings)
     }
 
+    /// Returns what the app declares of the types that it stores, without opening services.
+    pub(crate) fn into_entities(self, settings: &A) -> Vec<Declared> {
+        [self.entities, (self.routes)(settings).entities().to_vec()].concat()
+    }
+
     /// Runs a subcommand of the app.
     pub(crate) async fn run_command(
         self,
@@ -153,7 +202,12 @@ where
         let Some((_, run)) = self.commands.into_iter().find(|(command, _)| command.get_name() == name) else {
             return Err(StartError::config(format!("there is no subcommand '{name}'")));
         };
+        let entities = [self.entities, (self.routes)(&config.app).entities().to_vec()].concat();
         let services = open_services(config).await?;
+        if self.needs_batches {
+            services.check_batches().await?;
+        }
+        services.prepare(&entities).await?;
         let result = match (self.init)(services.clone(), config.app.clone()).await {
             Ok(state) => run(state, matches).await,
             Err(error) => Err(error),
@@ -176,17 +230,33 @@ where
         let loaded = config::load::<A>(&Flags::default(), environment, service)?;
         loaded.check_servable()?;
         let config = loaded.config;
-        let identity = Identity { service: config.server.name.clone() };
+        let identity = Identity { service: config.server.name.clone(), worker: None };
         let logging = Logging::start(&config.logging, &identity)?;
         Ok(self.open(&config, logging).await?.into_router())
     }
 
     /// Opens the services, makes the state, and builds the routes and the layers.
     pub async fn open(self, config: &Config<A>, logging: Logging) -> Result<OpenApp, StartError> {
+        let routes = (self.routes)(&config.app);
+        let entities = [&self.entities, routes.entities()].concat();
         let services = open_services(config).await?;
+        if self.needs_batches {
+            services.check_batches().await?;
+        }
+        for name in routes.upstreams() {
+            services.connector(name)?;
+        }
+        services.prepare(&entities).await?;
         let state = (self.init)(services.clone(), config.app.clone()).await?;
-        let table: RouteTable = (self.routes)(&config.app).build(&state)?;
-        let parts = Parts { table, layers: self.layers, error_format: self.error_format };
+        let table: RouteTable = routes.build(&state)?;
+        let traces = Traces::open(&config.traces, &config.server.name)?.map(Arc::new);
+        let parts = Parts {
+            table,
+            layers: self.layers,
+            error_format: self.error_format,
+            counts: config.metrics.is_on(),
+            traces: traces.clone(),
+        };
         let debug = config.server.debug.is_on();
         let stack = Arc::new(Stack::new(parts, &config.http, logging, debug)?);
         let of_state = state.clone();
@@ -194,12 +264,20 @@ where
             let state = of_state.clone();
             (name, Box::new(move |shutdown| task(state, shutdown)) as OpenTask)
         });
-        let tasks = tasks.collect();
+        let mut tasks: Vec<_> = tasks.collect();
+        check_names(self.jobs.iter().map(Job::name))?;
+        for job in self.jobs.into_iter().filter(|job| job.is_on(&of_state)) {
+            let job = job.open(state.clone(), self.clock.clone(), services.locks())?;
+            tasks.push((
+                job.name,
+                Box::new(move |shutdown| Box::pin(job.serve(shutdown)) as BoxFuture<'static, ()>),
+            ));
+        }
         let ends = self.ends.into_iter().map(|(name, end)| {
             let state = state.clone();
             (name, Box::new(move || end(state)) as OpenEnd)
         });
-        Ok(OpenApp { services, stack, tasks, ends: ends.collect() })
+        Ok(OpenApp { services, stack, traces, tasks, ends: ends.collect() })
     }
 }
 
@@ -207,10 +285,15 @@ async fn open_services<A>(config: &Config<A>) -> Result<Services, StartError> {
     Services::open(services::Settings {
         name: &config.server.name,
         debug: config.server.debug.is_on(),
+        counts: config.metrics.is_on(),
         processes: config.server.process_count(),
         store: &config.store,
         cache: &config.cache,
+        lock: &config.lock,
+        connector: &config.connector,
+        upstreams: &config.upstreams,
         views: &config.views,
+        health: &config.health,
     })
     .await
 }
@@ -222,6 +305,7 @@ type OpenEnd = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 pub struct OpenApp {
     services: Services,
     stack: Arc<Stack>,
+    traces: Option<Arc<Traces>>,
     tasks: Vec<(&'static str, OpenTask)>,
     ends: Vec<(&'static str, OpenEnd)>,
 }
@@ -235,6 +319,12 @@ impl OpenApp {
     /// The services.
     pub fn services(&self) -> &Services {
         &self.services
+    }
+
+    /// How long [`OpenApp::close`] may take with no time left.
+    pub(crate) fn time_to_close(&self) -> Duration {
+        let (services, traces) = (1, usize::from(self.traces.is_some()));
+        (END_GRACE + TASK_GRACE) * u32::try_from(self.ends.len() + services + traces).unwrap_or(u32::MAX)
     }
 
     /// The app as an axum router, see [`App::into_router`].
@@ -265,14 +355,17 @@ impl OpenApp {
     }
 
     /// What the app does at the end, and then the end of the services, all within this time; but each has a second.
-    /// Whatever of it panics or takes too long, the rest is done.
-    pub async fn close(self, time: Duration) {
+    /// Whatever of it panics or takes too long, the rest is done. Returns whether all of it was done.
+    pub async fn close(self, time: Duration) -> bool {
+        let mut complete = true;
         let deadline = Instant::now() + time;
         let until = || deadline.max(Instant::now() + END_GRACE);
         for (function, end) in self.ends {
             // A task of its own: one that blocks its thread can be left behind.
             let ending = tokio::spawn(async move { end().await });
-            match until_dropped(ending, until()).await {
+            let ended = until_dropped(ending, until()).await;
+            complete &= ended == Ended::Itself;
+            match ended {
                 Ended::Itself => {}
                 Ended::Panicked => tracing::error!(target: "server", function, "work at the end panicked"),
                 Ended::Dropped => {
@@ -280,10 +373,17 @@ impl OpenApp {
                 }
             }
         }
+        if let Some(traces) = self.traces {
+            let left = until().saturating_duration_since(Instant::now());
+            // It blocks its thread, and ends by itself.
+            let _ = tokio::task::spawn_blocking(move || traces.close(left)).await;
+        }
         let closing = tokio::spawn(async move { self.services.close().await });
         if until_dropped(closing, until()).await != Ended::Itself {
             tracing::warn!(target: "server", "the services were not closed in time");
+            complete = false;
         }
+        complete
     }
 }
 
@@ -291,14 +391,18 @@ impl OpenApp {
 pub struct Tasks(Vec<(&'static str, JoinHandle<()>)>);
 
 impl Tasks {
-    /// Waits until all have ended; those that have not within this time are dropped, and named in the log.
-    pub async fn join(self, time: Duration) {
+    /// Waits until all have ended; those that have not within this time are dropped, and named in the log. Returns
+    /// whether none was dropped.
+    pub async fn join(self, time: Duration) -> bool {
+        let mut complete = true;
         let until = Instant::now() + time + TASK_GRACE;
         for (task, handle) in self.0 {
             if until_dropped(handle, until).await == Ended::Dropped {
                 tracing::warn!(target: "server", task, "a background task was dropped at the deadline");
+                complete = false;
             }
         }
+        complete
     }
 }
 

@@ -3,10 +3,14 @@
 //! It does not check values: which key a flag sets, and whether its value is right, is decided in `config`, so that
 //! a flag, a variable and a line of a file are refused with the same message.
 
+mod store;
+
 use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::error::StartError;
 use crate::secret::Secret;
+
+pub use store::StoreCommand;
 
 /// The text of `--help` below the flags.
 const CONFIGURATION: &str = "\
@@ -15,14 +19,19 @@ Configuration, each level wins over the one before it:
   2. the service's own configuration (configs/default.yaml), built into the program
   3. the YAML file given with --config; it holds only the keys that differ
   4. the environment: SERVER__<SECTION>__<KEY>, for example SERVER__HTTP__BODY_LIMIT=2MiB;
-     PORT is the port. MONGODB_URI, MONGO_URI and DATABASE_URL are --db_url. If MONGODB_HOST is
-     set, it is --db_host, and so are MONGODB_PORT, MONGODB_NAME, MONGODB_USER and
-     MONGODB_PASSWORD for the other flags of MongoDB
+     PORT is the port. MONGODB_URI, MONGO_URI and DATABASE_URL are --db_url, REDIS_URL is
+     cache.url. If MONGODB_HOST is set, it is --db_host, and so are MONGODB_PORT, MONGODB_NAME,
+     MONGODB_USER and MONGODB_PASSWORD for the other flags of MongoDB
   5. the flags above; each is also accepted with - for _
 
 The subcommand `config` prints the values in effect and where each of them comes from;
 `config --manual` prints every key with its default and its description.
-Exit codes: 0 a clean stop, 1 the start failed (port in use), 2 the configuration is wrong.";
+`store copy FROM TO` moves all documents to another store, `store migrate`
+brings them into a new shape (docs/STORES.md).
+`healthcheck` asks the running server whether it is ready; `doctor` looks for what would keep a
+server from working, and says what to do about it (docs/OPERATIONS.md).
+Exit codes: 0 a clean stop, 1 the start failed (port in use), 2 the configuration is wrong,
+3 a stop that cut what was in flight.";
 
 const DB_URL: &str = "\
 Where documents are kept: sqlite:PATH, memory:, file:DIR,
@@ -42,6 +51,9 @@ pub struct Cli {
     /// The settings that are given on the command line.
     #[command(flatten)]
     pub flags: Flags,
+    /// The number of this process among those of a supervisor, which alone gives it.
+    #[arg(long, hide = true)]
+    pub worker: Option<u16>,
 }
 
 /// What the command line asks for.
@@ -136,7 +148,7 @@ fn command(name: &'static str, version: &'static str, defaults: &[(&str, String)
 }
 
 /// What the program does instead of running the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Print the configuration in effect, the origin of each value, and secrets as ***
     Config {
@@ -146,6 +158,19 @@ pub enum Command {
     },
     /// Print the route table
     Routes,
+    /// Write a certificate and its key for HTTPS on this machine, for development
+    Keys {
+        /// Replace those that are there
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Copy the documents of a store, or bring them into a new shape
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Ask /ready of the server that runs with this configuration: exit code 0 or 1
+    Healthcheck,
+    /// Examine port, store, locks, cache, disk, clock and limits: exit code 0 or 1
+    Doctor,
 }
 
 /// The flags. A value stays text here; `None` means that the flag was not given.
@@ -162,15 +187,17 @@ pub struct Flags {
     /// TCP port to listen on; 0 takes any free one
     #[arg(long, global = true, value_name = "PORT", help_heading = "Server")]
     pub port: Option<String>,
-    /// Processes that serve, 0 is one per core; not in this version
-    /// yet: more than 1 is refused
+    /// Processes that serve, 0 is one per core; a supervisor replaces
+    /// those that die, and SIGHUP reloads the configuration
     #[arg(verbatim_doc_comment)]
     #[arg(long, global = true, value_name = "N", help_heading = "Server")]
     pub proc: Option<String>,
     /// Name of the environment, for the application
     #[arg(long, global = true, value_name = "NAME", help_heading = "Server")]
     pub env: Option<String>,
-    /// Serve HTTPS; not in this version yet: refused
+    /// Serve HTTPS, with the certificate of server.tls; `keys` writes
+    /// one for development
+    #[arg(verbatim_doc_comment)]
     #[arg(long, global = true, value_name = "BOOL", help_heading = "Server")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ssl: Option<String>,
@@ -245,9 +272,7 @@ pub struct Flags {
     #[arg(value_parser = secret, help_heading = "Database", help = DB_PASSWORD)]
     pub db_password: Option<Secret>,
 
-    /// Use an etcd server for locks; not in this version yet:
-    /// refused
-    #[arg(verbatim_doc_comment)]
+    /// Keep locks in etcd, for several machines
     #[arg(long = "lock_server", alias = "lock-server", global = true, help_heading = "Lock server")]
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub lock_server: Option<String>,
@@ -424,7 +449,9 @@ mod tests {
         for line in help.lines() {
             assert!(line.chars().count() <= 100, "{line}");
         }
-        for flag in Cli::command().get_arguments().filter_map(clap::Arg::get_long) {
+        let shown = Cli::command();
+        let shown = shown.get_arguments().filter(|argument| !argument.is_hide_set());
+        for flag in shown.filter_map(clap::Arg::get_long) {
             let listed = help.lines().filter(|line| {
                 let words = line.trim_start().trim_start_matches("-h, ").trim_start_matches("-V, ");
                 words.split(['[', ' ', '=', '.']).next() == Some(&format!("--{flag}"))

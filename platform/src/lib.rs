@@ -7,10 +7,20 @@ mod app;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod connector;
+mod doctor;
 pub mod error;
+mod file_name;
 pub mod http;
 pub mod json;
+pub mod lock;
 pub mod logging;
+pub mod metrics;
+mod new_file;
+mod process;
+mod regular_file;
+pub mod retry;
+pub mod scheduler;
 pub mod schema;
 pub mod secret;
 pub mod services;
@@ -19,6 +29,8 @@ pub mod shutdown;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tls;
+pub mod traces;
 pub mod views;
 
 mod lifecycle;
@@ -31,3 +43,8 @@ pub use lifecycle::main;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/AXUM.md")]
 pub struct ExamplesForAxumUsers;
+
+/// Runs the examples of `platform/docs/RECIPES.md` as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/RECIPES.md")]
+pub struct ExamplesOfRecipes;

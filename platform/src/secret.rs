@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 /// Shown instead of a secret.
 pub const MASK: &str = "***";
@@ -21,6 +22,14 @@ impl Secret {
     /// The value itself. A reviewer can search for the name of this method.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this header `Authorization` has the value as its token (RFC 6750, section 2.1); never for an empty one. Hashes are
+    /// compared: how long that takes tells nothing of the value.
+    pub fn is_bearer(&self, authorization: Option<&str>) -> bool {
+        let given =
+            authorization.and_then(|value| value.strip_prefix("Bearer ")).filter(|_| !self.is_empty());
+        given.is_some_and(|given| Sha256::digest(given.as_bytes()) == Sha256::digest(self.0.as_bytes()))
     }
 
     /// True when the value is empty: no secret is set.

@@ -8,7 +8,7 @@ mod host;
 use std::fmt;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::SpanRelativeTo;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -28,6 +28,11 @@ impl<const MIN: u64, const MAX: u64> Count<MIN, MAX> {
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
+
+    /// The value, or this where it is less; never less than `MIN`.
+    pub(crate) fn at_most(self, most: u64) -> Self {
+        Self(self.0.min(most).max(MIN))
+    }
 }
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Count<MIN, MAX> {
@@ -46,7 +51,7 @@ impl<const MIN: u64, const MAX: u64> Serialize for Count<MIN, MAX> {
     }
 }
 
-/// A duration from `MIN` to `MAX` milliseconds, written as people do: `500ms`, `30s`, `5m`, `1h30m`.
+/// A duration from `MIN` to `MAX` milliseconds, written as people do: `500ms`, `30s`, `5m`, `1h30m`, `30d`. A day has 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span<const MIN: u64, const MAX: u64>(Duration);
 
@@ -57,9 +62,16 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     }
 }
 
+/// What is expected of a duration.
+const A_DURATION: &str = "a duration such as 500ms, 30s, 5m or 30d";
+
 /// The duration as people write it, in the largest unit that gives a whole number.
 fn written(duration: Duration) -> String {
     match (duration.as_secs(), duration.subsec_nanos()) {
+        // One day is written as 24h, as people do.
+        (seconds, 0) if seconds > 86_400 && seconds.is_multiple_of(86_400) => {
+            format!("{}d", seconds / 86_400)
+        }
         (seconds, 0) if seconds > 0 && seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
         (seconds, 0) if seconds > 0 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         (seconds, 0) => format!("{seconds}s"),
@@ -69,10 +81,14 @@ fn written(duration: Duration) -> String {
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = TextOrNumber::deserialize(deserializer)?.text("a duration such as 500ms, 30s or 5m")?;
-        let duration: SignedDuration = text.parse().map_err(|_| {
-            de::Error::custom(format_args!("'{text}' is not a duration such as 500ms, 30s or 5m"))
-        })?;
+        let text = TextOrNumber::deserialize(deserializer)?.text(A_DURATION)?;
+        // Weeks and days, but no months: their length is not known.
+        let duration = text
+            .parse::<jiff::Span>()
+            .ok()
+            .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+        let duration =
+            duration.ok_or_else(|| de::Error::custom(format_args!("'{text}' is not {A_DURATION}")))?;
         let duration = Duration::try_from(duration).unwrap_or_default();
         let (low, high) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
         if duration < low || duration > high {
@@ -227,16 +243,24 @@ mod tests {
 
     #[test]
     fn a_duration_is_printed_as_people_write_it_and_can_be_read_back() {
-        for text in ["0s", "500ms", "1.5s", "30s", "90s", "5m", "90m", "2h"] {
-            let span: Span<0, 10_000_000> = from_value(json!(text)).unwrap();
+        for text in ["0s", "500ms", "1.5s", "30s", "90s", "5m", "90m", "2h", "24h", "30d"] {
+            let span: Span<0, 10_000_000_000> = from_value(json!(text)).unwrap();
             assert_eq!(to_value(span).unwrap(), json!(text));
+        }
+        for (text, hours) in [("1d", 24), ("2w", 336), ("1d 12h", 36), ("1 day", 24), ("PT1H", 1)] {
+            let span: Span<0, 10_000_000_000> = from_value(json!(text)).unwrap();
+            assert_eq!(span.get(), Duration::from_hours(hours), "{text}");
+        }
+        for wrong in ["1mo", "1y", "30", "d", "1 fortnight", ""] {
+            let error = from_value::<Span<0, 10_000_000_000>>(json!(wrong)).unwrap_err().to_string();
+            assert_eq!(error, format!("'{wrong}' is not a duration such as 500ms, 30s, 5m or 30d"));
         }
     }
 
     #[test]
     fn a_wrong_type_says_what_was_expected() {
         let error = from_value::<Span<1, 1_000>>(json!(true)).unwrap_err().to_string();
-        assert_eq!(error, "expected a duration such as 500ms, 30s or 5m");
+        assert_eq!(error, "expected a duration such as 500ms, 30s, 5m or 30d");
         let error = from_value::<Size<1, 1_000>>(json!("lots")).unwrap_err().to_string();
         assert_eq!(error, "'lots' is not a size such as 64KiB, 1MiB or 100MB");
     }

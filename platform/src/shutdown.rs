@@ -1,43 +1,136 @@
 //! The signals that end the server, and how everything in it learns of the end.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// SIGTERM and SIGINT.
+/// The exit codes of a server that a signal has ended.
+pub mod exit {
+    /// Everything in flight was finished.
+    pub const CLEAN: u8 = 0;
+    /// Something in flight was cut at the deadline.
+    pub const CUT: u8 = 3;
+}
+
+/// A signal that a server reacts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT.
+    Interrupt,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP because the terminal of the server was closed.
+    TerminalClosed,
+    /// SIGHUP otherwise.
+    Hangup,
+    /// SIGUSR2.
+    User2,
+}
+
+impl Notice {
+    /// The name of the signal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+            Self::Quit => "SIGQUIT",
+            Self::TerminalClosed | Self::Hangup => "SIGHUP",
+            Self::User2 => "SIGUSR2",
+        }
+    }
+
+    /// The exit code of a process that the signal ends (128 and its number); `None` when it does not end the server.
+    pub fn exit_code(self) -> Option<u8> {
+        match self {
+            Self::Terminate => Some(143),
+            Self::Interrupt => Some(130),
+            Self::Quit => Some(131),
+            Self::TerminalClosed => Some(129),
+            Self::Hangup | Self::User2 => None,
+        }
+    }
+}
+
+/// The signals that a server reacts to.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    user2: Signal,
+    at_terminal: bool,
 }
 
 impl Signals {
     /// Installs the handlers. From then on the signals no longer end the process by themselves.
     pub fn take() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            user2: signal(SignalKind::user_defined2())?,
+            at_terminal: at_terminal(),
+        })
     }
 
-    /// Waits for the next signal. Returns its name, and the exit code of a process that it ends (128 and its number).
-    pub async fn next(&mut self) -> (&'static str, u8) {
-        tokio::select! {
-            _ = self.terminate.recv() => ("SIGTERM", 143),
-            _ = self.interrupt.recv() => ("SIGINT", 130),
+    /// Waits for the next signal that ends a process. Returns its name, and the exit code of a process that it ends.
+    pub async fn next_ending(&mut self) -> (&'static str, u8) {
+        loop {
+            let notice = self.next().await;
+            if let Some(code) = notice.exit_code() {
+                return (notice.name(), code);
+            }
         }
     }
+
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> Notice {
+        tokio::select! {
+            _ = self.terminate.recv() => Notice::Terminate,
+            _ = self.interrupt.recv() => Notice::Interrupt,
+            _ = self.quit.recv() => Notice::Quit,
+            _ = self.user2.recv() => Notice::User2,
+            // A terminal that was closed is none any more.
+            _ = self.hangup.recv() => {
+                if self.at_terminal && !at_terminal() { Notice::TerminalClosed } else { Notice::Hangup }
+            }
+        }
+    }
+}
+
+/// Makes a write beyond the largest size of a file (`ulimit -f`) an error, as that of a full disk is. Without it, the signal
+/// that comes with it (SIGXFSZ) ends the process. It is for the whole process, and has to be called within a runtime.
+pub(crate) fn survive_large_files() -> io::Result<()> {
+    // There is a handler from now on. That nobody waits for it changes nothing.
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
+
+/// Whether a person sees what this process writes.
+fn at_terminal() -> bool {
+    io::stderr().is_terminal() || io::stdout().is_terminal()
 }
 
 /// Tells that the server drains. As an extractor and as the argument of a background task it is what a long-lived
 /// response or a loop waits for, so that it ends in time. A clone is one more handle on the same.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
+    /// Whether a signal has come: the drain begins `server.shutdown.linger` later.
+    announced: Arc<AtomicBool>,
     begun: watch::Sender<bool>,
     deadline: CancellationToken,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { begun: watch::Sender::new(false), deadline: CancellationToken::new() }
+        let (begun, deadline) = (watch::Sender::new(false), CancellationToken::new());
+        Self { announced: Arc::default(), begun, deadline }
     }
 }
 
@@ -51,6 +144,16 @@ impl Shutdown {
     /// Whether the server drains.
     pub fn has_begun(&self) -> bool {
         *self.begun.borrow()
+    }
+
+    /// Whether the server will drain soon, or does already.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed) || self.has_begun()
+    }
+
+    /// Says that the server will drain soon.
+    pub(crate) fn announce(&self) {
+        self.announced.store(true, Ordering::Relaxed);
     }
 
     /// Begins the drain.

@@ -43,6 +43,8 @@ impl Assets {
                 StartError::failed(format!("views.static_dir: cannot read {}: {error}", dir.display()))
             };
             collect(dir, "", MAX_DEPTH, &mut versions).map_err(failed)?;
+        } else {
+            tracing::warn!(target: "server", "views.static_dir: there is no folder {}, so /static has no files", dir.display());
         }
         Ok(Self { dir: Arc::from(dir.as_path()), versions: Arc::new(versions) })
     }
@@ -74,8 +76,8 @@ fn collect(dir: &Path, prefix: &str, depth: usize, versions: &mut HashMap<String
             if depth > 0 {
                 collect(&path, &format!("{prefix}{name}/"), depth - 1, versions)?;
             }
-        } else {
-            // 64 of the 128 bits are enough to distinguish versions of one file.
+        } else if path.is_file() {
+            // A pipe would make the start wait for its writer. 64 of the 128 bits are enough to distinguish versions of one file.
             let version = format!("{:016x}", XxHash3_128::oneshot(&fs::read(&path)?) >> 64);
             versions.insert(format!("{prefix}{name}"), version);
         }

@@ -20,9 +20,11 @@ pub struct AppState {
     pub settings: Settings,
 }
 
-/// The app: its state, its routes, and what runs beside them (`.task(…)`, `.layer(…)`, `.command(…)`).
+/// The app: its state, its routes, and what runs beside them (`.job(…)`, `.task(…)`, `.layer(…)`, `.command(…)`).
 pub fn app() -> App<Settings, AppState> {
     App::new(init, routes)
+        // Your jobs, one line each.
+        .jobs(examples::timekeeper::jobs()) // example: timekeeper
 }
 
 /// Makes the state, once, before the server listens: connect here to what the app needs. An error stops the start.
@@ -36,13 +38,19 @@ fn routes(_settings: &Settings) -> Routes<AppState> {
         health::routes(),
         assets(),
         // Your slices, one line each.
-        examples::address_book::routes(),   // example: address_book
-        examples::cached_record::routes(),  // example: cached_record
-        examples::cors_demo::routes(),      // example: cors_demo
-        examples::home_page::routes(),      // example: home_page
-        examples::named_document::routes(), // example: named_document
-        examples::resources::routes(),      // example: resources
-        examples::todo_list::routes(),      // example: todo_list
+        examples::address_book::routes(),     // example: address_book
+        examples::cached_record::routes(),    // example: cached_record
+        examples::client_flow::routes(),      // example: client_flow
+        examples::cors_demo::routes(),        // example: cors_demo
+        examples::dependency_pings::routes(), // example: dependency_pings
+        examples::home_page::routes(),        // example: home_page
+        examples::locking::routes(),          // example: locking
+        examples::named_document::routes(),   // example: named_document
+        examples::resources::routes(),        // example: resources
+        examples::reverse_proxy::routes(),    // example: reverse_proxy
+        examples::sales_report::routes(),     // example: sales_report
+        examples::todo_list::routes(),        // example: todo_list
+        examples::weather_report::routes(),   // example: weather_report
     ];
     slices.into_iter().fold(Routes::new(), Routes::merge)
 }

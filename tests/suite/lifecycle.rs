@@ -15,6 +15,8 @@ fn stderr(output: &std::process::Output) -> String {
 fn a_port_in_use_says_what_to_do_and_exits_with_1() {
     let server = PROGRAM.start(&["--db_url", "memory:"]);
     let folder = tempfile::tempdir().unwrap();
+    // Its absence would be a warning.
+    fs::create_dir_all(folder.path().join("views/static")).unwrap();
     let port = server.address.port().to_string();
     let second =
         PROGRAM.run(folder.path(), &["--host", "127.0.0.1", "--port", &port, "--db_url", "memory:"], &[]);
@@ -111,7 +113,8 @@ fn memory_with_several_processes_is_refused_with_the_reason() {
 fn a_flag_of_a_missing_feature_is_refused_and_not_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let mongodb = (!cfg!(feature = "mongodb")).then_some(["--db_host", "db"]);
-    for arguments in [["--ssl", ""], ["--lock_server", ""], ["--proc", "2"]].into_iter().chain(mongodb) {
+    let etcd = (!cfg!(feature = "etcd")).then_some(["--lock_server", ""]);
+    for arguments in mongodb.into_iter().chain(etcd) {
         let given: Vec<&str> = arguments.into_iter().filter(|word| !word.is_empty()).collect();
         let output = PROGRAM.run(folder.path(), &given, &[]);
         assert_eq!(output.status.code(), Some(2), "{given:?}: {}", stderr(&output));
@@ -143,6 +146,26 @@ fn a_signal_ends_the_server_with_0_and_its_log_is_complete() {
     }
 }
 
+#[test]
+fn a_missing_folder_of_static_files_is_one_warning_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let warnings = || {
+        let mut command = PROGRAM.command(folder.path());
+        command.args(["--host", "127.0.0.1", "--port", "0", "--db_url", "memory:"]);
+        let mut server =
+            TestServer::spawn(command.env("SERVER__VIEWS__STATIC_DIR", "views/static"), folder.path());
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0));
+        let lines = server.remaining_lines();
+        lines.into_iter().filter(|line| line.contains("views/static")).collect::<Vec<_>>()
+    };
+    let found = warnings();
+    assert!(found.len() == 1 && found[0].contains("there is no folder views/static"), "{found:?}");
+    // The control.
+    fs::create_dir_all(folder.path().join("views/static")).unwrap();
+    assert_eq!(warnings(), [""; 0]);
+}
+
 /// A server that has received SIGTERM while a connection has sent only half of its request head.
 fn draining(deadline: &str) -> (TestServer, Connection) {
     let folder = tempfile::tempdir().unwrap();
@@ -170,9 +193,42 @@ fn a_request_in_flight_at_a_signal_is_finished() {
 }
 
 #[test]
-fn a_connection_that_does_not_end_is_cut_at_the_deadline() {
-    let (mut server, _connection) = draining("200ms");
+fn a_signal_makes_ready_503_while_connections_are_still_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lingering.yaml");
+    fs::write(&file, "server: {shutdown: {linger: 2s}}\n").unwrap();
+    let mut server = PROGRAM.start(&["--db_url", "memory:", "--config", file.to_str().unwrap()]);
+    let ask = |server: &TestServer, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        server.connect().send(&request).read_response()
+    };
+    assert!(ask(&server, "/ready").starts_with("HTTP/1.1 200"));
+    server.signal("TERM");
+    server.wait_for_line("draining");
+    assert!(ask(&server, "/ready").starts_with("HTTP/1.1 503"));
+    assert!(ask(&server, "/live").starts_with("HTTP/1.1 200"));
     assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_connection_that_does_not_end_is_cut_at_the_deadline_and_the_exit_code_says_so() {
+    let (mut server, _connection) = draining("200ms");
+    assert_eq!(server.wait(), Some(3));
+}
+
+#[test]
+fn while_a_stopping_server_lingers_its_responses_end_their_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), "server: {shutdown: {linger: 5m}}\n").unwrap();
+    let mut server = PROGRAM.start_in(folder.path(), &["--db_url", "memory:", "--config", "a.yaml"]);
+    let ping = "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut connection = server.connect();
+    assert!(!connection.send(ping).read_response().to_lowercase().contains("connection: close"));
+    server.signal("TERM");
+    server.wait_for_line("draining");
+    assert!(connection.send(ping).read_response().to_lowercase().contains("connection: close"));
+    assert_eq!(connection.read_to_end(), "");
+    assert!(server.connect().send(ping).read_response().starts_with("HTTP/1.1 200"));
 }
 
 #[test]
@@ -201,4 +257,32 @@ async fn two_servers_in_one_folder_write_complete_lines_into_one_log() {
     let complete =
         |line: &&str| line.starts_with("time=") && line.contains("status=404") && line.ends_with('"');
     assert_eq!(log.lines().filter(complete).count(), 200, "{log}");
+}
+
+#[test]
+fn a_hangup_gives_one_process_the_new_levels_of_its_log_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let yaml = |level: &str| format!("logging: {{levels: {{server.access: {level}}}}}\n");
+    std::fs::write(&file, yaml("off")).unwrap();
+    let mut server = PROGRAM.start_in(folder.path(), &["--config", "a.yaml"]);
+    let get = |server: &TestServer, path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        server.connect().send(head).read_to_end()
+    };
+    get(&server, "/before");
+    std::fs::write(&file, yaml("info")).unwrap();
+    server.signal("HUP");
+    server.wait_for_line("levels of the log");
+    get(&server, "/after");
+    std::fs::write(&file, "logging: {levels: {server: loud}}\n").unwrap();
+    server.signal("HUP");
+    let line = server.wait_for_line("no reload");
+    assert!(line.contains("a.yaml:1") && line.contains("loud"), "{line}");
+    server.signal("USR2");
+    server.wait_for_line("--proc 2");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let log = server.log_file();
+    assert!(!log.contains("/before") && log.contains("path=/after"), "{log}");
 }

@@ -53,7 +53,8 @@ fn the_program_starts_while_mongodb_is_down_and_logs_once_that_it_is_and_that_it
     forward(address);
     server.wait_for_line("the store responds again");
     server.signal("TERM");
-    server.wait_for_line("stopped");
+    // The log is complete when the process has ended.
+    assert_eq!(server.wait(), Some(0));
     let log = server.log_file();
     for text in ["the store does not respond", "the store responds again"] {
         assert_eq!(records(&log, text).len(), 1, "{log}");
@@ -76,7 +77,8 @@ fn the_variables_of_the_original_choose_mongodb_and_their_password_is_in_no_reco
     let mut server = TestServer::spawn(&mut command, folder.path());
     server.wait_for_line("the store does not respond");
     server.signal("TERM");
-    server.wait_for_line("stopped");
+    // The log is complete when the process has ended.
+    assert_eq!(server.wait(), Some(0));
     let log = server.log_file();
     assert!(log.contains("ada:***@127.0.0.1") && !log.contains("hunter2"), "{log}");
 }

@@ -85,7 +85,14 @@ impl Cache {
 
     /// The bytes of a key, as [`Cache::set_bytes`] has kept them.
     pub async fn get_bytes(&self, key: &str) -> Option<Bytes> {
-        self.within_time(self.0.engine.get(key)).await.flatten()
+        let found = self.within_time(self.0.engine.get(key)).await;
+        let outcome = match &found {
+            Some(Some(_)) => "hit",
+            Some(None) => "miss",
+            None => "failed",
+        };
+        metrics::counter!("cache_lookups_total", "outcome" => outcome).increment(1);
+        found.flatten()
     }
 
     /// Keeps bytes for this time at most.

@@ -43,14 +43,19 @@ macro_rules! section {
 const PREAMBLE: &str = include_str!("../../defaults/preamble.yaml");
 
 /// One file for each section of the platform, in the order in which `server config` prints them.
-pub(super) const PLATFORM: [Defaults; 7] = [
+pub(super) const PLATFORM: [Defaults; 12] = [
     section!("server.yaml"),
     section!("http.yaml"),
     section!("views.yaml"),
+    section!("health.yaml"),
     section!("logging.yaml"),
     section!("store.yaml"),
     section!("cache.yaml"),
+    section!("connector.yaml"),
+    section!("upstreams.yaml"),
     section!("lock.yaml"),
+    section!("metrics.yaml"),
+    section!("traces.yaml"),
 ];
 
 /// The section of the service's own code.

@@ -1,5 +1,5 @@
 //! The values that the environment sets: `SERVER__<SECTION>__<KEY>`, `PORT`, the original's `MONGODB_...`, and the
-//! variables that hold the URL of a database.
+//! variables that hold the URL of a database or of a cache.
 //!
 //! The variables are an argument; this file does not read them from the process.
 
@@ -12,8 +12,11 @@ use super::tree::{Node, Origin, Value};
 use crate::error::StartError;
 
 /// Variables that are read although they do not have the prefix. Heroku and Cloud Run assign the port by `PORT`.
-const OTHERS: [&str; 6] =
-    ["PORT", "MONGODB_HOST", "MONGODB_PORT", "MONGODB_NAME", "MONGODB_USER", "MONGODB_PASSWORD"];
+const OTHERS: [&str; 7] =
+    ["PORT", REDIS_URL, "MONGODB_HOST", "MONGODB_PORT", "MONGODB_NAME", "MONGODB_USER", "MONGODB_PASSWORD"];
+
+/// Where hosting platforms say what Redis they have for the app: it is the cache.
+const REDIS_URL: &str = "REDIS_URL";
 
 /// The variables that this program reads. Sorted, so that two that set the same key do so in a fixed order.
 pub(super) struct Environment {
@@ -71,11 +74,13 @@ impl Environment {
         }
     }
 
-    /// Merges the values of the variables into the tree. A variable with the prefix wins over `PORT`.
+    /// Merges the values of the variables into the tree. A variable with the prefix wins over `PORT` and `REDIS_URL`.
     pub(super) fn overlay(&self, tree: &mut Node, defaults: &Node) -> Result<(), StartError> {
-        // A compose file passes an unset variable on as an empty one.
-        if let Some(port) = self.get("PORT").filter(|port| !port.is_empty()) {
-            tree.overlay(keys::set(defaults, &keys::split("server.port"), port, Origin::variable("PORT"))?);
+        for (name, key) in [("PORT", "server.port"), (REDIS_URL, "cache.url")] {
+            // A compose file passes an unset variable on as an empty one.
+            if let Some(text) = self.get(name).filter(|text| !text.is_empty()) {
+                tree.overlay(keys::set(defaults, &keys::split(key), text, Origin::variable(name))?);
+            }
         }
         if let Some((name, url)) = self.store_url()? {
             tree.overlay(keys::set(defaults, &keys::split(database::KEY), &url, Origin::variable(&name))?);
@@ -148,7 +153,8 @@ mod tests {
 server: {port: 5000, name: ada, ssl: false}
 http: {body_limit: 1MiB, ratio: 0.5, hosts: [a]}
 logging: {levels: {}}
-store: {url: 'memory:'}";
+store: {url: 'memory:'}
+cache: {url: 'memory:'}";
 
     const HEADERS: &str = "http: {security_headers: {x-frame-options: DENY}}";
 
@@ -179,6 +185,14 @@ store: {url: 'memory:'}";
         assert_eq!(read(&[("SERVER__HTTP__BODY_LIMIT", "2MiB")], "/http/body_limit"), json!("2MiB"));
         assert_eq!(read(&[("SERVER__HTTP__HOSTS", "[b, c]")], "/http/hosts"), json!(["b", "c"]));
         assert_eq!(read(&[("SERVER__HTTP", "{ratio: 2}")], "/http/ratio"), json!(2));
+    }
+
+    #[test]
+    fn the_redis_of_a_hosting_platform_is_the_cache() {
+        let redis = ("REDIS_URL", "redis://h:1");
+        assert_eq!(read(&[redis], "/cache/url"), json!("redis://h:1"));
+        assert_eq!(read(&[("REDIS_URL", "")], "/cache/url"), json!("memory:"));
+        assert_eq!(read(&[redis, ("SERVER__CACHE__URL", "memory:")], "/cache/url"), json!("memory:"));
     }
 
     #[test]
@@ -289,7 +303,7 @@ store: {url: 'memory:'}";
             assert_eq!(outcome(&[(name, "1")]), Err(expected));
         }
         let message = outcome(&[("SERVER__ZZZZZZ", "1")]).unwrap_err();
-        assert!(message.ends_with("sections: server, http, logging, store"), "{message}");
+        assert!(message.ends_with("sections: server, http, logging, store, cache"), "{message}");
         assert!(outcome(&[("SERVER__", "1")]).is_err());
     }
 

@@ -11,8 +11,8 @@ use crate::error::StartError;
 /// 50 times the defaults with all their comments. A bound, because `/dev/zero` never ends.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Reads the file; an empty one holds no keys.
-pub(super) fn read(path: &Path) -> Result<Node, StartError> {
+/// Reads the text of the file.
+pub(super) fn read(path: &Path) -> Result<String, StartError> {
     let origin = Origin::file(&path.to_string_lossy());
     let bytes = bytes(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => origin.wrong("there is no such file (--config)"),
@@ -23,11 +23,16 @@ pub(super) fn read(path: &Path) -> Result<Node, StartError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(origin.wrong(format_args!("is larger than {MAX_BYTES} bytes, too large for settings")));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count();
         origin.at(line).wrong("is not UTF-8 text")
-    })?;
-    yaml::parse(text, &origin)
+    })
+}
+
+/// The keys in the text of the file; an empty one holds none.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Node, StartError> {
+    yaml::parse(text, &Origin::file(&path.to_string_lossy()))
 }
 
 fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -76,6 +81,7 @@ mod tests {
     #[test]
     fn an_empty_file_holds_no_keys() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(read(file.path()).unwrap().to_json(), serde_json::json!({}));
+        let text = read(file.path()).unwrap();
+        assert_eq!(parse(file.path(), &text).unwrap().to_json(), serde_json::json!({}));
     }
 }

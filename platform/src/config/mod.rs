@@ -14,13 +14,13 @@ mod environment;
 mod file;
 mod flags;
 mod keys;
-pub mod lock;
 mod print;
 pub mod server;
 mod tree;
 mod wording;
 mod yaml;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
@@ -36,7 +36,8 @@ use self::wording::{dotted, may_hold_secret};
 use crate::cli::Flags;
 use crate::error::StartError;
 use crate::secret::MASK;
-use crate::{cache, http, logging, store, views};
+use crate::services::HealthSettings;
+use crate::{cache, connector, http, lock, logging, metrics, store, traces, views};
 
 /// The sections; each type is defined in the part of the platform that uses it. `A` is the application's section.
 ///
@@ -54,10 +55,20 @@ pub struct Config<A> {
     pub store: store::Settings,
     /// What is kept for a while, and where.
     pub cache: cache::Settings,
+    /// Calls to other services.
+    pub connector: connector::Settings,
+    /// Those services, by name.
+    pub upstreams: BTreeMap<String, connector::UpstreamSettings>,
     /// HTML pages and static files.
     pub views: views::Settings,
+    /// What `/ready` asks.
+    pub health: HealthSettings,
     /// Locks between processes.
     pub lock: lock::Settings,
+    /// Figures for a Prometheus server.
+    pub metrics: metrics::Settings,
+    /// Spans of requests, for a collector.
+    pub traces: traces::Settings,
     /// The application's own settings.
     pub app: A,
 }
@@ -80,27 +91,22 @@ impl<A: Serialize> Loaded<A> {
 
 impl<A> Loaded<A> {
     /// Refuses settings that `server config` can print but the server cannot serve with: a store that this build does
-    /// not have, and features that this version does not have yet.
+    /// not have, for example.
     pub fn check_servable(&self) -> Result<(), StartError> {
         let origin = |key: &str| &self.origins.nearest(&keys::split(key)).origin;
-        let missing = |key: &str, what: &str| {
-            Err(origin(key).wrong(format_args!("{key}: {what} is not in this version of the server yet")))
-        };
         self.config.store.url.check().map_err(|error| origin("store.url").wrong(error))?;
         self.config.cache.url.check().map_err(|error| origin("cache.url").wrong(error))?;
-        if self.config.server.ssl {
-            return missing("server.ssl", "HTTPS (--ssl)");
-        }
-        if self.config.lock.server {
-            return missing("lock.server", "a lock server (--lock_server)");
-        }
+        self.config.lock.check().map_err(|error| origin("lock.server").wrong(error))?;
+        self.config.traces.check().map_err(|error| origin("traces.endpoint").wrong(error))?;
         let processes = self.config.server.process_count();
-        let shared = self.config.store.url.check_shared(processes);
-        shared.map_err(|error| origin("server.processes").wrong(error))?;
-        if processes > 1 {
-            return missing("server.processes", "serving with several processes (--proc)");
+        let server = &self.config.server;
+        if server.ssl && processes > 1 && server.tls.redirect.enabled && server.tls.redirect.port.get() == 0 {
+            let key = "server.tls.redirect.port";
+            return Err(origin(key)
+                .wrong(format_args!("{key}: {processes} processes need a port that they can share, not 0")));
         }
-        Ok(())
+        let shared = self.config.store.url.check_shared(processes);
+        shared.map_err(|error| origin("server.processes").wrong(error))
     }
 }
 
@@ -111,7 +117,23 @@ pub fn load<A: DeserializeOwned>(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     service: &Service,
 ) -> Result<Loaded<A>, StartError> {
-    let mut tree = resolve(flags, environment, service.defaults)?;
+    load_with(flags, read_file(flags)?.as_deref(), environment, service)
+}
+
+/// The text of the file that is given with `--config`.
+pub(crate) fn read_file(flags: &Flags) -> Result<Option<String>, StartError> {
+    flags.config.as_deref().map(file::read).transpose()
+}
+
+/// [`load`] with the text of the configuration file: a worker gets it from its supervisor, so that a file that has been
+/// changed since changes nothing before a reload.
+pub(crate) fn load_with<A: DeserializeOwned>(
+    flags: &Flags,
+    file: Option<&str>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    service: &Service,
+) -> Result<Loaded<A>, StartError> {
+    let mut tree = resolve(flags, file, environment, service.defaults)?;
     let mut config: Config<A> = typed(&tree)?;
     if config.server.name.is_empty() {
         service.name.clone_into(&mut config.server.name);
@@ -142,13 +164,14 @@ pub fn flag_defaults(service: &Service) -> Result<Vec<(&'static str, String)>, S
 /// The five levels merged.
 fn resolve(
     flags: &Flags,
+    file: Option<&str>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     own: Defaults,
 ) -> Result<Node, StartError> {
     let environment = environment::Environment::new(environment)?;
     let BuiltIn { known, values: mut tree } = BuiltIn::read(own)?;
-    if let Some(path) = &flags.config {
-        let file = file::read(path)?;
+    if let (Some(path), Some(text)) = (&flags.config, file) {
+        let file = file::parse(path, text)?;
         keys::check(&known, &file)?;
         tree.overlay(file);
     }

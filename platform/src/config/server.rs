@@ -5,7 +5,9 @@ use std::fmt;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::process;
 use crate::setting::{Count, Host, Span};
+use crate::tls;
 
 /// The section `server`. `defaults/server.yaml` explains each key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,6 +27,10 @@ pub struct Settings {
     pub debug: DebugMode,
     /// Whether to serve HTTPS.
     pub ssl: bool,
+    /// What HTTPS is served with.
+    pub tls: tls::Settings,
+    /// What the supervisor of several processes tolerates.
+    pub workers: process::Settings,
     /// Delays of a shutdown.
     pub shutdown: Shutdown,
 }

@@ -109,6 +109,9 @@ impl HttpBody for BoundedBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(source))) => {
+                if let Some(peer) = &self.peer {
+                    peer.set_broken_body();
+                }
                 let error = Error::bad_request("Malformed Request Body").with_source(source.to_string());
                 Poll::Ready(Some(Err(self.fail(error))))
             }

@@ -3,6 +3,7 @@
 //!
 //! Generic over the stream, so that it works on top of TLS too.
 
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,10 @@ pub type Connection<S> = WithErrorBodies<S>;
 /// open connections before they need them. To wait `first_byte_timeout` for those would delay every shutdown.
 const DRAIN_FIRST_BYTE_GRACE: Duration = Duration::from_millis(100);
 
+/// How long a handshake of TLS may go on when a drain begins: the client has begun to talk, and takes two round trips at
+/// most. As long as other clients that have sent a half have (`timed.rs`).
+const DRAIN_HANDSHAKE_GRACE: Duration = Duration::from_secs(2);
+
 /// The size of the buffer in which the protocol is recognised. Most request heads fit into it, and the HTTP/2 preface
 /// always does.
 const SNIFF_BUFFER: usize = 1024;
@@ -39,6 +44,7 @@ pub(super) struct ConnectionConfig {
     deadlines: Deadlines,
     draining: watch::Receiver<bool>,
     refuse: Refuse,
+    max_header_size: usize,
 }
 
 impl ConnectionConfig {
@@ -49,7 +55,21 @@ impl ConnectionConfig {
             deadlines: Deadlines::new(settings, draining.clone(), shutdown.deadline()),
             draining,
             refuse: Arc::new(move |peer, status, date| stack.refuse(peer, status, date)),
+            max_header_size: settings.max_header_size.as_usize(),
         }
+    }
+
+    /// Waits for what a client sends first.
+    pub(super) async fn first_byte<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let timed = async {
+            tokio::time::timeout(self.first_byte_timeout, work).await.map_err(|_| ErrorKind::TimedOut)?
+        };
+        until_drained(self.draining.clone(), DRAIN_FIRST_BYTE_GRACE, timed).await
+    }
+
+    /// Waits for a handshake, which has a deadline of its own.
+    pub(super) async fn handshake<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        until_drained(self.draining.clone(), DRAIN_HANDSHAKE_GRACE, work).await
     }
 
     /// Waits until the first bytes show the protocol of the client. With hyper alone, a connection that sends nothing,
@@ -58,21 +78,27 @@ impl ConnectionConfig {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut draining = self.draining;
         let mut read_ahead = BytesMut::with_capacity(SNIFF_BUFFER);
-        let grace_is_over = async {
-            // An error means that the server has been dropped.
-            let _ = draining.wait_for(|started| *started).await;
-            tokio::time::sleep(DRAIN_FIRST_BYTE_GRACE).await;
-        };
-        let sniffed =
-            tokio::time::timeout(self.first_byte_timeout, speaks_http2(&mut stream, &mut read_ahead));
-        let http2 = tokio::select! {
-            sniffed = sniffed => sniffed.map_err(|_| ErrorKind::TimedOut)??,
-            () = grace_is_over => return Err(ErrorKind::ConnectionAborted.into()),
-        };
+        let http2 = self.first_byte(speaks_http2(&mut stream, &mut read_ahead)).await?;
         let timed = Timed::new(stream, peer, self.deadlines, http2, read_ahead);
-        Ok(WithErrorBodies::new(timed, self.refuse))
+        Ok(WithErrorBodies::new(timed, self.refuse, self.max_header_size))
+    }
+}
+
+/// Waits for the work until this time after the beginning of a drain.
+async fn until_drained<T>(
+    mut draining: watch::Receiver<bool>,
+    grace: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let grace_is_over = async {
+        // An error means that the server has been dropped.
+        let _ = draining.wait_for(|started| *started).await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        done = work => done,
+        () = grace_is_over => Err(ErrorKind::ConnectionAborted.into()),
     }
 }
 

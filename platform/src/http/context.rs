@@ -3,19 +3,25 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
 
+use super::measures::{self, Measures};
 use super::request_id::RequestId;
 use super::route::RouteInfo;
 use super::routes::RouteTable;
+use super::trace::TraceParent;
+use super::trusted_proxies::TrustedProxies;
+use crate::connector::Tally;
 use crate::error::Error;
-use crate::logging::Value;
+use crate::logging::{Labels, Value, Within};
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
+use crate::tls::ClientCertificate;
+use crate::traces::{Ended, Place, Traces};
 
 /// Fields that handlers of one request may add; a bound on the length of a line.
 const MAX_FIELDS: usize = 64;
@@ -29,8 +35,16 @@ pub(super) struct Core {
     pub(super) shutdown: Shutdown,
     /// The most items in one response of a list, `http.list_limit`.
     pub(super) list_limit: u64,
+    /// How long a handler may take, `http.request_timeout`.
+    pub(super) request_timeout: Duration,
     /// How long an upgraded connection may be silent, `http.upgrade_idle_timeout`.
     pub(super) upgrade_idle_timeout: Duration,
+    /// The figures of requests, if they are counted.
+    pub(super) measures: Option<Measures>,
+    /// Where spans of requests are recorded, if they are.
+    pub(super) traces: Option<Arc<Traces>>,
+    /// The proxies that are believed, `http.trusted_proxies`.
+    pub(super) trusted_proxies: TrustedProxies,
 }
 
 /// The request at hand; cheap to clone. A handler that takes it as an argument can read the request id and add
@@ -40,21 +54,42 @@ pub struct Context(Arc<Inner>);
 
 struct Inner {
     request_id: RequestId,
+    /// What came, or where spans are recorded, what is passed on.
+    trace: Option<TraceParent>,
+    /// Its place in its trace, where spans are recorded.
+    place: Option<Place>,
     /// The index of its route in the table.
     route: Option<usize>,
     client: Client,
     core: Arc<Core>,
+    started: Instant,
     /// Empty for most requests, which need no lock then.
     notes: OnceLock<Mutex<Notes>>,
+    /// The calls of its handler to other services.
+    tally: OnceLock<Arc<Tally>>,
+}
+
+impl Labels for Inner {
+    fn request_id(&self) -> &str {
+        self.request_id.as_str()
+    }
+
+    fn trace_id(&self) -> Option<&str> {
+        self.trace.as_ref().map(TraceParent::id)
+    }
 }
 
 /// Who sent a request, as far as it is known.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Client {
     /// The other end of the connection.
     pub(super) peer: Option<SocketAddr>,
     /// The client that a trusted proxy names.
     pub(super) forwarded: Option<IpAddr>,
+    /// It has used HTTPS, with this server or with a trusted proxy.
+    pub(super) secure: bool,
+    /// The certificate that it has shown to this server.
+    pub(super) certificate: Option<ClientCertificate>,
 }
 
 #[derive(Default)]
@@ -64,15 +99,22 @@ struct Notes {
 }
 
 impl Context {
-    /// `request_id` is what the client sent.
+    /// `request_id` and `trace_parent` are what the client sent.
     pub(super) fn new(
         request_id: Option<&HeaderValue>,
+        trace_parent: Option<&HeaderValue>,
         route: Option<usize>,
         client: Client,
         core: &Arc<Core>,
     ) -> Self {
         let request_id = RequestId::new(request_id);
-        Self(Arc::new(Inner { request_id, route, client, core: Arc::clone(core), notes: OnceLock::new() }))
+        let (notes, tally) = (OnceLock::new(), OnceLock::new());
+        let (core, started) = (Arc::clone(core), Instant::now());
+        let received = trace_parent.and_then(TraceParent::read);
+        let caller = received.as_ref().and_then(TraceParent::caller);
+        let place = core.traces.as_ref().map(|traces| traces.begin(caller));
+        let trace = place.and_then(TraceParent::at).or(received);
+        Self(Arc::new(Inner { request_id, trace, place, route, client, core, started, notes, tally }))
     }
 
     /// A context without a server: no route, no client, a generated id. For tests of an extractor, which finds it in
@@ -82,14 +124,37 @@ impl Context {
             table: RouteTable::default(),
             shutdown: Shutdown::default(),
             list_limit: 1_000,
+            request_timeout: Duration::from_secs(30),
             upgrade_idle_timeout: Duration::from_mins(5),
+            measures: None,
+            traces: None,
+            trusted_proxies: TrustedProxies::default(),
         };
-        Self::new(None, None, Client::default(), &Arc::new(core))
+        Self::new(None, None, None, Client::default(), &Arc::new(core))
     }
 
     /// The id of the request: the client's `X-Request-Id` where that is well formed, else 32 hexadecimal digits.
     pub fn request_id(&self) -> &str {
         self.0.request_id.as_str()
+    }
+
+    /// The id of the trace that the request belongs to, from its header `traceparent`: 32 hexadecimal digits.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.trace().map(TraceParent::id)
+    }
+
+    pub(super) fn trace(&self) -> Option<&TraceParent> {
+        self.0.trace.as_ref()
+    }
+
+    /// The future, whose records in the log carry the id of this request. Handlers have that by themselves; it is for what they
+    /// spawn.
+    pub fn within<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        Within::new(self.labels(), Box::pin(future))
+    }
+
+    pub(super) fn labels(&self) -> Arc<dyn Labels> {
+        Arc::clone(&self.0) as Arc<dyn Labels>
     }
 
     pub(super) fn request_id_header(&self) -> HeaderValue {
@@ -118,6 +183,23 @@ impl Context {
         self.0.client.forwarded.or_else(|| Some(self.peer()?.ip()))
     }
 
+    /// Whether the client has used HTTPS: with this server, or with a trusted proxy that says so in `X-Forwarded-Proto`
+    /// (`http.trusted_proxies`).
+    pub fn is_secure(&self) -> bool {
+        self.0.client.secure
+    }
+
+    /// The certificate that the client has shown to this server, verified (`server.tls.clients`). Through a proxy it is
+    /// that of the proxy.
+    pub fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.0.client.certificate.as_ref()
+    }
+
+    /// Whether the other end of the connection is a proxy of `http.trusted_proxies`.
+    pub(super) fn peer_is_trusted(&self) -> bool {
+        self.peer().is_some_and(|peer| self.0.core.trusted_proxies.trusts(peer.ip()))
+    }
+
     /// Tells when the server drains.
     pub fn shutdown(&self) -> &Shutdown {
         &self.0.core.shutdown
@@ -134,6 +216,59 @@ impl Context {
     #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "only WebSockets ask for it"))]
     pub(super) fn upgrade_idle_timeout(&self) -> Duration {
         self.0.core.upgrade_idle_timeout
+    }
+
+    /// When the request head was read.
+    pub(super) fn started(&self) -> Instant {
+        self.0.started
+    }
+
+    /// When the time of the handler of this method is over.
+    pub(super) fn deadline(&self, method: &Method) -> Instant {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let handler = self.route().and_then(|route| route.handler(method));
+        let timeout = handler.and_then(|handler| handler.timeout);
+        self.0.started + timeout.unwrap_or(self.0.core.request_timeout)
+    }
+
+    /// Counts the request as one that has begun.
+    pub(super) fn measure_begin(&self) {
+        if let Some(measures) = &self.0.core.measures {
+            measures.begin();
+        }
+    }
+
+    /// Counts the request as one that has ended.
+    pub(super) fn measure_end(&self, method: &Method, status: u16) {
+        if let Some(measures) = &self.0.core.measures {
+            measures.end(self.0.route, method, status, self.0.started.elapsed());
+        }
+    }
+
+    /// Records the span of the request, which has ended.
+    pub(super) fn record_span(&self, method: &Method, path: &str, status: u16) {
+        let (Some(traces), Some(place)) = (&self.0.core.traces, self.0.place) else { return };
+        traces.record(Ended {
+            place,
+            took: self.0.started.elapsed(),
+            method: measures::method_name(method),
+            route: self.route().map(|route| route.template.as_str()),
+            path,
+            scheme: if self.is_secure() { "https" } else { "http" },
+            status,
+            client: self.client().map(|address| address.to_string()),
+            request_id: self.request_id(),
+        });
+    }
+
+    /// Where the calls of this request to other services are counted.
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(self.0.tally.get_or_init(Arc::default))
+    }
+
+    /// The counted calls, if the handler can have made any.
+    pub(super) fn existing_tally(&self) -> Option<&Tally> {
+        self.0.tally.get().map(AsRef::as_ref)
     }
 
     /// The schema of this method's bodies.

@@ -3,15 +3,23 @@
 //! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`. A browser sends the origin of a
 //! request in `Sec-Fetch-Site`, or at least in `Origin`; a request with neither header does not come from a browser.
 
-use axum::http::header::{HOST, ORIGIN, UPGRADE};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::header::{ORIGIN, UPGRADE};
+use axum::http::{HeaderMap, Method};
 
+use super::authority;
 use super::cors::Cors;
 
 /// Whether the request may change something and comes from a page of another origin that CORS does not allow to send
 /// cookies. An upgrade is a GET, but it counts as a change: browsers send cookies with it, and CORS does not apply to
 /// WebSockets.
-pub(super) fn is_forged(method: &Method, headers: &HeaderMap, cors: Option<&Cors>) -> bool {
+///
+/// `host` is the one that the request is for.
+pub(super) fn is_forged(
+    method: &Method,
+    host: Option<&str>,
+    headers: &HeaderMap,
+    cors: Option<&Cors>,
+) -> bool {
     let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     if safe && !headers.contains_key(UPGRADE) {
         return false;
@@ -25,16 +33,17 @@ pub(super) fn is_forged(method: &Method, headers: &HeaderMap, cors: Option<&Cors
         return site != "same-origin" && site != "none";
     }
     let Some(origin) = headers.get(ORIGIN) else { return false };
-    let host = headers.get(HOST).map(HeaderValue::as_bytes);
-    let origin_host =
-        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
-    origin_host.is_none() || origin_host != host
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let is_same = |(scheme, origin)| host.is_some_and(|host| authority::is_same(origin, host, Some(scheme)));
+    !origin.is_some_and(is_same)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderName;
+    use axum::http::{HeaderName, HeaderValue};
+
+    const HOST: Option<&str> = Some("good.example");
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
@@ -45,21 +54,27 @@ mod tests {
         let forged: [&[_]; 4] = [
             &[("sec-fetch-site", "cross-site")],
             &[("sec-fetch-site", "same-site")],
-            &[("origin", "https://evil.example"), ("host", "good.example")],
-            &[("origin", "null"), ("host", "good.example")],
+            &[("origin", "https://evil.example")],
+            &[("origin", "null")],
         ];
         for pairs in forged {
-            assert!(is_forged(&Method::POST, &headers(pairs), None), "{pairs:?}");
-            assert!(!is_forged(&Method::GET, &headers(pairs), None), "{pairs:?}");
+            assert!(is_forged(&Method::POST, HOST, &headers(pairs), None), "{pairs:?}");
+            assert!(!is_forged(&Method::GET, HOST, &headers(pairs), None), "{pairs:?}");
         }
+        // One that comes to a host that nobody knows.
+        let own = headers(&[("origin", "https://good.example")]);
+        assert!(is_forged(&Method::POST, None, &own, None));
+        // The port of the scheme need not be named, and that of another scheme is another one.
+        assert!(!is_forged(&Method::POST, Some("Good.example:443"), &own, None));
+        assert!(is_forged(&Method::POST, Some("good.example:80"), &own, None));
         let allowed: [&[_]; 4] = [
             &[],
             &[("sec-fetch-site", "same-origin")],
             &[("sec-fetch-site", "none")],
-            &[("origin", "https://good.example"), ("host", "good.example")],
+            &[("origin", "https://good.example")],
         ];
         for pairs in allowed {
-            assert!(!is_forged(&Method::POST, &headers(pairs), None), "{pairs:?}");
+            assert!(!is_forged(&Method::POST, HOST, &headers(pairs), None), "{pairs:?}");
         }
     }
 
@@ -68,11 +83,11 @@ mod tests {
         let good = HeaderValue::from_static("https://app.example");
         let from = |origin| headers(&[("sec-fetch-site", "cross-site"), ("origin", origin)]);
         let trusting = Cors::origins([good.clone()]).with_credentials();
-        assert!(!is_forged(&Method::POST, &from("https://app.example"), Some(&trusting)));
-        assert!(is_forged(&Method::POST, &from("https://evil.example"), Some(&trusting)));
+        assert!(!is_forged(&Method::POST, HOST, &from("https://app.example"), Some(&trusting)));
+        assert!(is_forged(&Method::POST, HOST, &from("https://evil.example"), Some(&trusting)));
         // An origin that is allowed without cookies may not send them.
         for cors in [Cors::origins([good]), Cors::any().with_credentials()] {
-            assert!(is_forged(&Method::POST, &from("https://app.example"), Some(&cors)), "{cors:?}");
+            assert!(is_forged(&Method::POST, HOST, &from("https://app.example"), Some(&cors)), "{cors:?}");
         }
     }
 }

@@ -16,6 +16,7 @@ use http_body::Body as _;
 use tower::{Service as _, ServiceExt as _};
 
 use super::layer::{Inner, SharedLayer};
+use super::relayed::Relayed;
 
 /// What the middleware calls.
 pub(super) struct Endpoint {
@@ -61,7 +62,10 @@ impl Endpoint {
         }
         let route = |router: Router<S>, path: String| router.route(&path, any(handler.clone()));
         let router = paths.into_iter().fold(Router::new(), route).with_state(state);
-        Self::of_router(router, |response| response.body().size_hint().exact().is_some())
+        // The length in a response of an upstream is its own, also that of the body that HEAD does not get.
+        Self::of_router(router, |response| {
+            response.body().size_hint().exact().is_some() && response.extensions().get::<Relayed>().is_none()
+        })
     }
 
     /// A whole axum router behind layers, as an endpoint for every path that it knows.

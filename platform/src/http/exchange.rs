@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -22,8 +22,9 @@ use super::context::Context;
 use super::peer::{InFlight, Peer};
 use super::request_headers::RequestHeaders;
 use super::route::MethodInfo;
+use crate::connector::Tally;
 use crate::error::Error;
-use crate::logging::{Canonical, Logging, Value, level_of};
+use crate::logging::{self, Canonical, Logging, Value, level_of};
 
 /// The status that nginx logs when a client closes its connection before there is a response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -57,10 +58,11 @@ impl Exchange {
         peer: Option<Peer>,
         logging: Logging,
     ) -> Self {
+        context.measure_begin();
         Self {
+            started: context.started(),
             context,
             logging,
-            started: Instant::now(),
             method: request.method().clone(),
             accept_encoding: headers.accept_encoding.joined(),
             if_none_match: headers.if_none_match.joined(),
@@ -90,6 +92,19 @@ impl Exchange {
     /// The other end of the connection.
     pub(super) fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref().map(InFlight::peer)
+    }
+
+    /// Sees to it that a response of HTTP/1 after which the connection is closed says so (RFC 9112, section 9.6): some of the
+    /// request body has not been read, or cannot be.
+    pub(super) async fn announce_close(&self, response: &mut Response) {
+        let Some(peer) = self.peer().filter(|peer| peer.has_unread_body()) else { return };
+        if peer.has_broken_body() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        } else {
+            // Nobody will read the rest. With one more turn, hyper tries to, before it writes the head of the response: either
+            // it finds the end, or the head says that the connection will be closed.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The path of the request, without its query.
@@ -145,11 +160,22 @@ impl Exchange {
         if std::mem::replace(&mut self.written, true) {
             return;
         }
+        self.context.measure_end(&self.method, self.status);
         let route = self.context.route();
         if !route.is_none_or(|route| route.logged) {
             return;
         }
+        self.context.record_span(&self.method, self.path(), self.status);
         let mut fields = self.context.take_fields();
+        if let Some(trace) = self.context.trace_id() {
+            fields.push(("trace_id".into(), Value::from(trace)));
+        }
+        if let Some((calls @ 1.., time, retries)) = self.context.existing_tally().map(Tally::read) {
+            fields.push(("out_n".into(), Value::from(calls)));
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            fields.push(("out_ms".into(), Value::from(millis)));
+            fields.push(("out_retries".into(), Value::from(retries)));
+        }
         if self.aborted {
             fields.push(("aborted".into(), Value::Bool(true)));
         }
@@ -231,7 +257,8 @@ impl HttpBody for LoggedBody {
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
+        let labels = self.exchange.context.labels();
+        let frame = ready!(logging::enter(labels, || Pin::new(&mut self.inner).poll_frame(task)));
         match &frame {
             Some(Ok(frame)) => {
                 self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;

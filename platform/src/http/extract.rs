@@ -1,4 +1,4 @@
-//! The extractors of the platform: a JSON body, the bytes of a body, a `Dao<T>`.
+//! The extractors of the platform: a JSON body, the bytes of a body, a `Dao<T>`, a `Batch`, the cache, the locks.
 
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
@@ -6,13 +6,16 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
 
 use super::context;
 use crate::cache::Cache;
 use crate::error::{Error, FieldError, Result};
 use crate::json;
+use crate::lock::LockManager;
 use crate::services::Services;
-use crate::store::{Dao, Entity};
+use crate::store::{Batch, Dao, Entity};
 
 /// As an argument: the request body, parsed as JSON and checked against the schema of the route. The content type is
 /// ignored, because `curl -d` sends the type of a form. As a return value: a JSON response.
@@ -34,11 +37,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        let (parts, body) = request.into_parts();
-        let bytes = read(&parts, body).await?;
-        let document = json::parse_exact(&bytes).map_err(|json::Invalid { pointer, message }| {
-            invalid(pointer, message.clone()).with_source(message)
-        })?;
+        let (parts, document) = document(request).await?;
         if let Some(schema) = context::of(&parts)?.schema(&parts.method) {
             schema.check(&document)?;
         }
@@ -66,6 +65,17 @@ where
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for LockManager
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Services::from_ref(state).locks().clone())
+    }
+}
+
 impl<T: Entity, S: Sync> FromRequestParts<S> for Dao<T>
 where
     Services: FromRef<S>,
@@ -75,6 +85,27 @@ where
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
         Ok(Services::from_ref(state).dao())
     }
+}
+
+impl<S: Sync> FromRequestParts<S> for Batch
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Services::from_ref(state).batch())
+    }
+}
+
+/// The head of the request, and its body as a document.
+pub(super) async fn document(request: Request) -> Result<(Parts, Value)> {
+    let (parts, body) = request.into_parts();
+    let bytes = read(&parts, body).await?;
+    let document = json::parse_exact(&bytes).map_err(|json::Invalid { pointer, message }| {
+        invalid(pointer, message.clone()).with_source(message)
+    })?;
+    Ok((parts, document))
 }
 
 async fn read(parts: &Parts, body: Body) -> Result<Bytes> {
@@ -87,14 +118,23 @@ async fn read(parts: &Parts, body: Body) -> Result<Bytes> {
     }
 }
 
-fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
-    let mut pointer = String::new();
-    for segment in error.path() {
-        json::push_segment(&mut pointer, &segment.to_string());
-    }
-    invalid(pointer, error.inner().to_string())
+pub(super) fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    invalid(pointer_of(error.path()), error.inner().to_string())
 }
 
-fn invalid(pointer: String, message: String) -> Error {
+/// The JSON pointer of a path.
+pub(super) fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            // It displays as `[0]`, which is no segment of a pointer.
+            Segment::Seq { index } => json::push_segment(&mut pointer, &index.to_string()),
+            segment => json::push_segment(&mut pointer, &segment.to_string()),
+        }
+    }
+    pointer
+}
+
+pub(super) fn invalid(pointer: String, message: String) -> Error {
     Error::bad_request(INVALID).with_errors(vec![FieldError { pointer, message }])
 }

@@ -5,19 +5,16 @@
 //! them. It knows no handler and no slice.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, ORIGIN,
+    CONTENT_LENGTH, DATE, ORIGIN,
 };
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -26,27 +23,31 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http_body::Body as _;
 
+use super::arrival::Arrival;
+use super::authority;
 use super::body::{self, BoundedBody, MinDataRate};
 use super::compression;
 use super::context::{Client, Context, Core};
 use super::cross_site;
 use super::decompression::Encoding;
 use super::error_body::{self, ErrorExtension, ErrorFormat, RequestInfo};
-use super::etag;
 use super::exchange::Exchange;
 use super::fixed_headers::FixedHeaders;
+use super::gate::Gate;
 use super::layer::{self, Inner, Layers};
+use super::measures::Measures;
 use super::peer::Peer;
-use super::request_headers::RequestHeaders;
+use super::relayed::Relayed;
+use super::representation;
+use super::request_headers::{self, RequestHeaders};
 use super::route::{MethodInfo, RouteInfo};
 use super::routes::RouteTable;
 use super::settings::Settings;
+use super::time_limit::until;
 use crate::error::{Error, Kind, StartError};
-use crate::logging::Logging;
+use crate::logging::{Logging, Within};
 use crate::shutdown::Shutdown;
-
-/// The largest body that is hashed for its `ETag`, 1 MiB; hashing holds it in memory twice.
-const MAX_TAGGED: u64 = 1 << 20;
+use crate::traces::Traces;
 
 /// Everything that a request passes through.
 pub struct Stack {
@@ -54,6 +55,7 @@ pub struct Stack {
     logging: Logging,
     settings: Settings,
     fixed_headers: FixedHeaders,
+    gate: Gate,
     /// Around all endpoints and all refusals.
     layers: Layers,
     error_format: Option<ErrorFormat>,
@@ -65,6 +67,10 @@ pub(crate) struct Parts {
     pub(crate) table: RouteTable,
     pub(crate) layers: Layers,
     pub(crate) error_format: Option<ErrorFormat>,
+    /// Whether requests are counted for `/metrics`.
+    pub(crate) counts: bool,
+    /// Where spans of requests are recorded.
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 impl Stack {
@@ -75,17 +81,21 @@ impl Stack {
         logging: Logging,
         debug: bool,
     ) -> Result<Self, StartError> {
-        let Parts { table, layers, error_format } = parts;
+        let Parts { table, layers, error_format, counts, traces } = parts;
         layers.build();
         let core = Core {
+            measures: counts.then(|| Measures::new(&table)),
+            traces,
             table,
             shutdown: Shutdown::default(),
             list_limit: settings.list_limit.get(),
+            request_timeout: settings.request_timeout.get(),
             upgrade_idle_timeout: settings.upgrade_idle_timeout.get(),
+            trusted_proxies: settings.trusted_proxies.clone(),
         };
         let fixed_headers = FixedHeaders::new(settings)?;
-        let (core, settings) = (Arc::new(core), settings.clone());
-        Ok(Self { core, logging, settings, fixed_headers, layers, error_format, debug })
+        let (core, gate, settings) = (Arc::new(core), Gate::new(settings), settings.clone());
+        Ok(Self { core, logging, settings, fixed_headers, gate, layers, error_format, debug })
     }
 
     /// The table of all routes.
@@ -105,17 +115,26 @@ impl Stack {
         peer: Option<Peer>,
         mut request: Request,
     ) -> impl Future<Output = Response> + Send + use<> {
+        request_headers::join_cookies(&mut request);
         let route = self.core.table.find(request.uri().path());
         let headers = RequestHeaders::of(request.headers());
         let client = self.client(peer.as_ref(), request.headers());
-        let context = Context::new(headers.request_id.first(), route, client, &self.core);
+        let context =
+            Context::new(headers.request_id.first(), headers.trace_parent.first(), route, client, &self.core);
         let mut exchange = Exchange::begin(&request, &headers, context, peer, self.logging.clone());
         if let Some(peer) = exchange.peer() {
             peer.set_unread_body(!request.body().is_end_stream());
         }
-        // RFC 9110, section 9.3.6. In HTTP/2 it is one stream of the connection.
-        let tunnel = request.method() == Method::CONNECT && request.version() <= Version::HTTP_11;
+        // In HTTP/2, a request is one stream of the connection.
+        let http1 = request.version() <= Version::HTTP_11;
+        // RFC 9110, section 9.3.6.
+        let tunnel = http1 && request.method() == Method::CONNECT;
         let checked = headers.check(&request, &self.settings);
+        let passed = checked.and_then(|()| self.gate.pass(&request, &exchange.context, &self.settings));
+        let (checked, pass) = match passed {
+            Ok(pass) => (Ok(()), Some(pass)),
+            Err(error) => (Err(error), None),
+        };
         let admitted = self.admit(&exchange, checked, &mut request);
         let handled = self.call(&exchange, admitted, request);
         async move {
@@ -123,7 +142,11 @@ impl Stack {
                 Ok(handled) => self.run(&exchange, handled).await,
                 Err(response) => response,
             };
+            drop(pass);
             self.finalize(&exchange, &mut response).await;
+            if http1 {
+                exchange.announce_close(&mut response).await;
+            }
             let complete = exchange.record_response(&response);
             let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if upgraded || tunnel && response.status().is_success() {
@@ -139,10 +162,14 @@ impl Stack {
 
     /// Who sent the request: the peer, and the client that it names where it is a trusted proxy.
     fn client(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Client {
-        let Some(peer) = peer.map(Peer::address) else { return Client::default() };
-        let proxies = &self.settings.trusted_proxies;
-        let forwarded = if proxies.is_empty() { None } else { proxies.client(peer.ip(), headers) };
-        Client { peer: Some(peer), forwarded }
+        let Some(peer) = peer else { return Client::default() };
+        let mut client = direct(peer);
+        let (address, proxies) = (peer.address().ip(), &self.settings.trusted_proxies);
+        if !proxies.is_empty() {
+            client.forwarded = proxies.client(address, headers);
+            client.secure |= proxies.say_https(address, headers);
+        }
+        client
     }
 
     /// Calls the handler, or gives the refusal; both through the layer around all, where there is one.
@@ -185,12 +212,16 @@ impl Stack {
     /// Makes the response of a handler, or a refusal, the response to this request.
     async fn finalize(&self, exchange: &Exchange, response: &mut Response) {
         self.complete(exchange, response);
+        if response.extensions().get::<Relayed>().is_some() {
+            return;
+        }
         // The handler of any method, or a mounted router, has already dropped the body of a response to HEAD.
         let dropped =
             exchange.method == Method::HEAD && exchange.is_for_any() && response.body().is_end_stream();
         if !dropped && self.settings.etag {
             // The body may be code of the app.
-            let tagged = catch_unwind(AssertUnwindSafe(|| tag(exchange, response, &self.settings)));
+            let tagged =
+                catch_unwind(AssertUnwindSafe(|| representation::tag(exchange, response, &self.settings)));
             let failure = match tagged {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(Error::internal(error)),
@@ -206,14 +237,13 @@ impl Stack {
             compression::apply(response, exchange.accept_encoding.as_ref(), min_size).await;
         }
         if !dropped && exchange.method == Method::HEAD {
-            drop_body(response);
+            representation::drop_body(response);
         }
     }
 
     /// The response to what hyper rejects before there is a request, as bytes of HTTP/1.1, and its line in the log.
     pub(super) fn refuse(&self, peer: Peer, status: StatusCode, date: Option<HeaderValue>) -> Bytes {
-        let client = Client { peer: Some(peer.address()), forwarded: None };
-        let context = Context::new(None, None, client, &self.core);
+        let context = Context::new(None, None, None, direct(&peer), &self.core);
         let (request, headers) = (Request::default(), RequestHeaders::default());
         let mut exchange =
             Exchange::begin(&request, &headers, context, Some(peer), self.logging.clone()).unreadable();
@@ -224,6 +254,7 @@ impl Stack {
                 let message = format!("The headers are larger than {size} bytes, or more than {count}");
                 Error::new(Kind::HeadersTooLarge).with_message(message)
             }
+            StatusCode::URI_TOO_LONG => request_headers::target_too_long(&self.settings),
             StatusCode::BAD_REQUEST => Error::bad_request("Malformed Request"),
             _ => error_body::of_status(status, None),
         };
@@ -247,6 +278,11 @@ impl Stack {
         request: &mut Request,
     ) -> Result<&'a MethodInfo, Response> {
         checked.map_err(Error::into_response)?;
+        let allowed = &self.settings.allowed_hosts;
+        let refusal = |how: &Arrival| how.refusal(request, allowed);
+        if let Some(refusal) = exchange.peer().and_then(Peer::arrival).and_then(refusal) {
+            return Err(refusal);
+        }
         let Some(route) = exchange.context.route() else {
             // RFC 9110, section 9.3.7: a question about the server as a whole. Load balancers send it.
             let whole_server = exchange.method == Method::OPTIONS && exchange.path() == "*";
@@ -263,7 +299,10 @@ impl Stack {
         if exchange.method == Method::OPTIONS && route.cors.is_some() {
             return Err(options(route, request));
         }
-        if route.cookies && cross_site::is_forged(&exchange.method, request.headers(), route.cors.as_ref()) {
+        let host = authority::of(request);
+        if route.cookies
+            && cross_site::is_forged(&exchange.method, host, request.headers(), route.cors.as_ref())
+        {
             return Err(Error::new(Kind::Forbidden)
                 .with_reason("Cross-Site Request Refused")
                 .into_response());
@@ -292,7 +331,9 @@ impl Stack {
         if declared > limit {
             return Some(body::too_large(limit).into_response());
         }
+        let as_sent = exchange.context.route().is_some_and(|route| route.as_sent);
         let encoding = match Encoding::of(request.headers()) {
+            _ if as_sent => None,
             Ok(encoding) => encoding,
             Err(unsupported) => return Some(unsupported.into_response()),
         };
@@ -322,16 +363,14 @@ impl Stack {
 
     /// Waits for the handler: within its time, and with a panic turned into a response.
     async fn run(&self, exchange: &Exchange, handling: BoxFuture<'static, Response>) -> Response {
-        let handler = exchange.context.route().and_then(|route| route.handler(exchange.handler_method()));
-        let timeout = handler.and_then(|handler| handler.timeout);
-        let timeout = timeout.unwrap_or_else(|| self.settings.request_timeout.get());
-        let handling = AssertUnwindSafe(handling).catch_unwind();
-        match until(exchange.started + timeout, handling).await {
+        let deadline = exchange.context.deadline(&exchange.method);
+        let handling = Within::new(exchange.context.labels(), AssertUnwindSafe(handling).catch_unwind());
+        match until(deadline, handling).await {
             Some(Ok(response)) => response,
             Some(Err(panic)) => panicked(&*panic).into_response(),
             None => Error::new(Kind::Unavailable)
                 .with_reason("Request Timed Out")
-                .with_source(format!("the handler took longer than {timeout:?}"))
+                .with_source(format!("the handler took longer than {:?}", deadline - exchange.started))
                 .into_response(),
         }
     }
@@ -339,7 +378,8 @@ impl Stack {
     /// Adds what every response has: the body of an error, the fixed headers, CORS.
     fn complete(&self, exchange: &Exchange, response: &mut Response) {
         self.settle_error(exchange, response);
-        self.fixed_headers.add(exchange.context.request_id_header(), response);
+        let context = &exchange.context;
+        self.fixed_headers.add(context.is_secure(), context.request_id_header(), response);
         if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
             && exchange.method != Method::OPTIONS
         {
@@ -356,7 +396,8 @@ impl Stack {
             return;
         }
         let refusal = response.extensions_mut().remove::<ErrorExtension>();
-        let mounted = exchange.context.route().is_some_and(|route| route.mounted);
+        let mounted = exchange.context.route().is_some_and(|route| route.mounted)
+            || response.extensions().get::<Relayed>().is_some();
         let error = match (exchange.context.take_body_failure(), refusal) {
             (Some(failure), _) => Arc::new(failure),
             (None, Some(ErrorExtension(error))) => error,
@@ -380,6 +421,15 @@ impl Stack {
         }
         exchange.set_error(error);
     }
+}
+
+/// What is known of a client by its connection alone.
+fn direct(peer: &Peer) -> Client {
+    let (secure, certificate) = match peer.arrival() {
+        Some(Arrival::Tls(certificate)) => (true, certificate.clone()),
+        _ => (false, None),
+    };
+    Client { peer: Some(peer.address()), forwarded: None, secure, certificate }
 }
 
 /// The response to `OPTIONS`: with CORS headers for a preflight to a route that asks for them.
@@ -409,54 +459,6 @@ fn extend(extensions: &mut Extensions, context: &Context, connect_info: bool) {
     extensions.insert(context.clone());
     if let Some(peer) = context.peer().filter(|_| connect_info) {
         extensions.insert(ConnectInfo::<SocketAddr>(peer));
-    }
-}
-
-/// Adds the `ETag`, and turns the response into 304 when the client already has it.
-fn tag(exchange: &Exchange, response: &mut Response, settings: &Settings) -> Result<(), axum::Error> {
-    let read = matches!(exchange.method, Method::GET | Method::HEAD);
-    if !read || response.status() != StatusCode::OK {
-        return Ok(());
-    }
-    let small = response.body().size_hint().exact().is_some_and(|size| size <= MAX_TAGGED);
-    if small
-        && !response.headers().contains_key(ETAG)
-        && let Some(tag) = etag::of_body(response.body_mut())?
-    {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
-    if fresh.is_some_and(|(if_none_match, tag)| etag::matches(if_none_match, tag)) {
-        // RFC 9110, section 15.4.5: a 304 has the `Vary` of the response that it stands for.
-        if settings.compression && compression::is_compressible(response, settings.compression_min_size.get())
-        {
-            compression::add_vary(response);
-        }
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.body_mut() = Body::empty();
-        response.headers_mut().remove(CONTENT_LENGTH);
-        response.headers_mut().remove(CONTENT_TYPE);
-    }
-    Ok(())
-}
-
-/// Drops the body of a response to HEAD and keeps its length.
-fn drop_body(response: &mut Response) {
-    let body = std::mem::take(response.body_mut());
-    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if let Some(length) = body.size_hint().exact().filter(|_| !bodiless)
-        && !response.headers().contains_key(CONTENT_LENGTH)
-    {
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-}
-
-/// The output of the future, or `None` when its time is over. Most handlers are ready at once, and a timer costs as
-/// much as the routing of a request: only a handler that waits gets one.
-async fn until<F: Future + Unpin>(deadline: Instant, mut future: F) -> Option<F::Output> {
-    match poll_fn(|task| Poll::Ready(Pin::new(&mut future).poll(task))).await {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => tokio::time::timeout_at(deadline.into(), future).await.ok(),
     }
 }
 

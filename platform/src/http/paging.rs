@@ -14,13 +14,14 @@ use serde::Serialize;
 
 use super::context;
 use super::extract::Json;
-use crate::error::{Error, FieldError, Result};
+use super::parameters::invalid_query;
+use crate::error::{Error, Result};
 
 const LIMIT: &str = "limit";
 const AFTER: &str = "after";
 
 /// The page of a list that a request asks for, from its query: `limit`, 1 to `http.list_limit`, which is the default
-/// too, and `after`, the id after which the page begins.
+/// too, and `after`, the end of the page before: an id, or a cursor of [`Dao::page_after`](crate::store::Dao::page_after).
 ///
 /// # Errors
 ///
@@ -29,7 +30,7 @@ const AFTER: &str = "after";
 pub struct PageRequest {
     /// How many items at most.
     pub limit: u64,
-    /// The id after which the page begins; the first page has none.
+    /// The end of the page before; the first page has none.
     pub after: Option<String>,
     uri: Uri,
 }
@@ -66,8 +67,7 @@ impl<S: Sync> FromRequestParts<S> for PageRequest {
 }
 
 fn refused(parameter: &str, message: String) -> Error {
-    let errors = vec![FieldError { pointer: format!("/{parameter}"), message }];
-    Error::bad_request("Invalid Query String").with_errors(errors)
+    invalid_query(format!("/{parameter}"), message)
 }
 
 fn pairs(uri: &Uri) -> form_urlencoded::Parse<'_> {
@@ -75,7 +75,7 @@ fn pairs(uri: &Uri) -> form_urlencoded::Parse<'_> {
 }
 
 impl PageRequest {
-    /// The response with this page: `body` as JSON, and a link to the page after `next`, the last id of this one, when
+    /// The response with this page: `body` as JSON, and a link to the page after `next`, the end of this one, when
     /// there is one.
     pub fn respond<T: Serialize>(&self, next: Option<String>, body: T) -> Paged<T> {
         let link = next.map(|next| {

@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::arrival::Arrival;
 
 /// The other end of one connection. Clones share the same state.
 #[derive(Clone, Debug)]
@@ -17,8 +19,10 @@ struct Inner {
     begun: AtomicU64,
     ended: AtomicU64,
     unread_body: AtomicBool,
+    broken_body: AtomicBool,
     upgraded: AtomicBool,
     connection: Mutex<Connection>,
+    arrival: OnceLock<Arrival>,
 }
 
 /// The connection that a peer is the other end of, where there is one: a request may also come through no socket.
@@ -39,8 +43,10 @@ impl Peer {
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             unread_body: AtomicBool::new(false),
+            broken_body: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             connection: Mutex::default(),
+            arrival: OnceLock::new(),
         }))
     }
 
@@ -52,6 +58,17 @@ impl Peer {
     /// Its network address as text, with the port.
     pub fn as_str(&self) -> &str {
         &self.0.text
+    }
+
+    /// Notes how its connection has come in, before the first request.
+    pub(super) fn arrived(&self, arrival: Arrival) {
+        // It comes in once.
+        let _ = self.0.arrival.set(arrival);
+    }
+
+    /// How its connection has come in; nothing for plain HTTP.
+    pub(super) fn arrival(&self) -> Option<&Arrival> {
+        self.0.arrival.get()
     }
 
     /// Counts a request as in flight, until the guard is dropped.
@@ -69,6 +86,16 @@ impl Peer {
     /// guess.
     pub(super) fn has_unread_body(&self) -> bool {
         self.0.unread_body.load(Ordering::Acquire)
+    }
+
+    /// Records that nobody can tell where the last request body ends.
+    pub(super) fn set_broken_body(&self) {
+        self.0.broken_body.store(true, Ordering::Release);
+    }
+
+    /// Whether the last request body has no end that can be found. It stays so: the connection is closed then.
+    pub(super) fn has_broken_body(&self) -> bool {
+        self.0.broken_body.load(Ordering::Acquire)
     }
 
     /// How many requests it has sent so far.

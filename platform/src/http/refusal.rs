@@ -25,11 +25,46 @@ pub struct WithErrorBodies<S> {
     refuse: Refuse,
     /// The rest of the error response that is still to be sent.
     unsent: Bytes,
+    request_line: RequestLine,
+}
+
+/// How long the first line of a request head is, as far as it has come. hyper does not say whether it was that line which
+/// was too long.
+struct RequestLine {
+    limit: usize,
+    length: usize,
+    has_ended: bool,
+    /// The requests before it.
+    after: u64,
+}
+
+impl RequestLine {
+    /// Looks at what has been read while the next request head is expected.
+    fn read(&mut self, bytes: &[u8], after: u64) {
+        if self.after != after {
+            (self.length, self.has_ended, self.after) = (0, false, after);
+        }
+        if self.has_ended {
+            return;
+        }
+        // Empty lines in front of it are ignored (RFC 9112, section 2.2).
+        let empty = bytes.iter().take_while(|byte| self.length == 0 && matches!(byte, b'\r' | b'\n')).count();
+        let bytes = &bytes[empty..];
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        self.length += end.unwrap_or(bytes.len());
+        self.has_ended = end.is_some();
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.length >= self.limit
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WithErrorBodies<S> {
-    pub(super) fn new(inner: Timed<S>, refuse: Refuse) -> Self {
-        Self { inner, refuse, unsent: Bytes::new() }
+    /// `max_head` is the most that hyper reads of a request head.
+    pub(super) fn new(inner: Timed<S>, refuse: Refuse, max_head: usize) -> Self {
+        let request_line = RequestLine { limit: max_head, length: 0, has_ended: false, after: 0 };
+        Self { inner, refuse, unsent: Bytes::new(), request_line }
     }
 
     fn poll_unsent(&mut self, task: &mut Task<'_>) -> Poll<io::Result<()>> {
@@ -55,7 +90,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WithErrorBodies<S> {
         task: &mut Task<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(task, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(task, buffer))?;
+        if self.inner.is_idle() {
+            let after = self.inner.peer().begun();
+            self.request_line.read(&buffer.filled()[before..], after);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -65,6 +106,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WithErrorBodies<S> {
             && let Some((status, date)) = parse_head(bytes)
         {
             let peer = self.inner.peer().clone();
+            let status = match status {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if self.request_line.is_too_long() => {
+                    StatusCode::URI_TOO_LONG
+                }
+                status => status,
+            };
             // What the client still sends has to be read before the connection is closed.
             peer.set_unread_body(true);
             self.unsent = (self.refuse)(peer, status, date);
@@ -113,6 +160,22 @@ mod tests {
         // The first frame of HTTP/2, and incomplete heads.
         for other in [&b"\0\0\x12\x04\0\0\0\0\0"[..], b"HTTP/1.1 4", b"HTTP/1.1 abc", b""] {
             assert_eq!(parse_head(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_the_first_line_is_counted_in_any_pieces() {
+        let head = b"\r\nGET /abc HTTP/1.1\r\nHost: a\r\nX: much longer than the line above\r\n";
+        for split in 0..head.len() {
+            for (limit, too_long) in [(18, true), (19, false)] {
+                let mut line = RequestLine { limit, length: 0, has_ended: false, after: 0 };
+                line.read(&head[..split], 3);
+                line.read(&head[split..], 3);
+                assert_eq!((line.length, line.is_too_long()), (18, too_long), "{split}");
+                // The head after the next response.
+                line.read(b"GET", 4);
+                assert_eq!(line.length, 3);
+            }
         }
     }
 }

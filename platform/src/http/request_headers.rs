@@ -4,11 +4,13 @@
 //! browser.
 
 use axum::extract::Request;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, Version};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, COOKIE, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderValue, Uri, Version};
 
+use super::authority;
 use super::request_id::REQUEST_ID;
 use super::settings::Settings;
+use super::trace::TRACEPARENT;
 use crate::error::{Error, Kind};
 
 /// The request headers that the middleware needs.
@@ -20,13 +22,17 @@ pub(super) struct RequestHeaders<'a> {
     pub(super) if_none_match: FieldLines<'a>,
     pub(super) origin: FieldLines<'a>,
     pub(super) request_id: FieldLines<'a>,
+    pub(super) trace_parent: FieldLines<'a>,
     transfer_encoding: FieldLines<'a>,
+    /// The length of all names and values.
+    length: usize,
 }
 
 impl<'a> RequestHeaders<'a> {
     pub(super) fn of(headers: &'a HeaderMap) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {
+            found.length += name.as_str().len() + value.len();
             let lines = if name == ACCEPT {
                 &mut found.accept
             } else if name == ACCEPT_ENCODING {
@@ -39,6 +45,8 @@ impl<'a> RequestHeaders<'a> {
                 &mut found.origin
             } else if name == REQUEST_ID {
                 &mut found.request_id
+            } else if name == TRACEPARENT {
+                &mut found.trace_parent
             } else if name == TRANSFER_ENCODING {
                 &mut found.transfer_encoding
             } else {
@@ -56,16 +64,19 @@ impl<'a> RequestHeaders<'a> {
             let message = format!("The request has more than {} headers", settings.max_headers.get());
             return Err(Error::new(Kind::HeadersTooLarge).with_message(message));
         }
-        // For HTTP/1, hyper limits the size while it reads. For HTTP/2, h2 allows twice this size (`server.rs`).
-        if request.version() == Version::HTTP_2 && header_list_size(headers) > settings.max_header_size.get()
-        {
+        // hyper and h2 limit it while they read, more or less: hyper reads what comes with the last piece too, h2 allows twice
+        // this size (`server.rs`).
+        let (limit, target) = (settings.max_header_size.as_usize(), target_length(request.uri()));
+        if target > limit {
+            return Err(target_too_long(settings));
+        }
+        // RFC 9113, section 6.5.2; a line has `: ` and its end.
+        let around = if request.version() > Version::HTTP_11 { 32 } else { 4 };
+        if request.method().as_str().len() + target + self.length + headers.len() * around > limit {
             return Err(too_large(settings));
         }
         check_host(request, &self.host)?;
-        // RFC 9112, section 6.1: an unknown transfer coding is 501. hyper decodes only `chunked`.
-        if self.transfer_encoding.iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-            return Err(Error::new(Kind::Other(501)).with_reason("Transfer Coding Not Implemented"));
-        }
+        check_transfer_encoding(&self.transfer_encoding)?;
         Ok(())
     }
 }
@@ -115,37 +126,101 @@ fn too_large(settings: &Settings) -> Error {
     Error::new(Kind::HeadersTooLarge).with_message(message)
 }
 
-/// Refuses a request without `Host`, with two, or with one that is not a host (RFC 9112, section 3.2). Also refuses a
-/// target in absolute form whose host differs from `Host`: a proxy and the server could disagree about which one
+/// The error for a target over the limit.
+pub(super) fn target_too_long(settings: &Settings) -> Error {
+    let message = format!("The request target is larger than {} bytes", settings.max_header_size.get());
+    Error::new(Kind::Other(414)).with_reason("URI Too Long").with_message(message)
+}
+
+fn target_length(target: &Uri) -> usize {
+    let path = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    path + authority + target.scheme_str().map_or(0, str::len)
+}
+
+/// Makes one line of the cookies that HTTP/2 may have split (RFC 9113, section 8.2.3).
+pub(super) fn join_cookies(request: &mut Request) {
+    if request.version() <= Version::HTTP_11 {
+        return;
+    }
+    let lines: Vec<&[u8]> = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        request.headers_mut().insert(COOKIE, joined);
+    }
+}
+
+/// Refuses a request that names no host, two, or one that is none (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
+/// Also refuses one whose target has another host than `Host`: a proxy and the server could disagree about which one
 /// counts.
 fn check_host(request: &Request, hosts: &FieldLines<'_>) -> Result<(), Error> {
-    if request.version() > Version::HTTP_11 {
-        return Ok(());
-    }
     let host = hosts.first().map(HeaderValue::as_bytes);
-    let missing = host.is_none() && request.version() == Version::HTTP_11;
-    let differs = host
-        .zip(request.uri().authority())
-        .is_some_and(|(host, target)| !host.eq_ignore_ascii_case(target.as_str().as_bytes()));
+    let target = authority::of_target(request.uri());
+    let missing = match request.version() {
+        Version::HTTP_09 | Version::HTTP_10 => false,
+        Version::HTTP_11 => host.is_none(),
+        _ => host.is_none() && target.is_none(),
+    };
+    let scheme = request.uri().scheme_str();
+    let differs = host.zip(target).is_some_and(|(host, target)| {
+        str::from_utf8(host).is_ok_and(|host| !authority::is_same(host, target, scheme))
+    });
+    // HTTP/2 has no users there; HTTP/1.1 has them, and they are ignored.
+    let named = if request.version() > Version::HTTP_11 { request.uri().authority() } else { None };
+    let is_no_host = |host: &[u8]| !is_host(host);
     if missing
         || hosts.are_several()
         || differs
-        || !host.is_none_or(|host| host.iter().copied().all(is_host_byte))
+        || host.is_some_and(is_no_host)
+        || named.is_some_and(|named| is_no_host(named.as_str().as_bytes()))
     {
         return Err(Error::bad_request("Invalid Host Header"));
     }
     Ok(())
 }
 
-/// Whether a host with a port may contain this byte (RFC 3986, section 3.2.2).
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+/// RFC 9112, section 6.1: `chunked` twice is an error, an unknown transfer coding is 501. hyper decodes only `chunked`, and
+/// looks at the last coding only. Who cannot be sure where a message ends closes the connection.
+fn check_transfer_encoding(lines: &FieldLines<'_>) -> Result<(), Error> {
+    let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let codings = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let (chunked, all) =
+        codings.fold((0, 0), |(chunked, all), coding| (chunked + usize::from(is_chunked(coding)), all + 1));
+    match (chunked, all) {
+        (_, 0) | (1, 1) => Ok(()),
+        (2.., _) => Err(Error::bad_request("Malformed Request").with_header("connection", "close")),
+        _ => Err(Error::new(Kind::Other(501)).with_reason("Transfer Coding Not Implemented")),
+    }
 }
 
-/// The size of all headers as RFC 9113, section 6.5.2 counts it.
-fn header_list_size(headers: &HeaderMap) -> u64 {
-    let sizes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
-    u64::try_from(sizes.sum::<usize>()).unwrap_or(u64::MAX)
+/// Whether this is a host, with or without a port (RFC 9110, section 7.2).
+fn is_host(host: &[u8]) -> bool {
+    let (name, rest) = match host.first() {
+        Some(b'[') => {
+            let end = host.iter().position(|byte| *byte == b']').map_or(host.len(), |end| end + 1);
+            host.split_at(end)
+        }
+        _ => host.split_at(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
+    };
+    let port = rest.is_empty() || rest[0] == b':' && rest[1..].iter().all(u8::is_ascii_digit);
+    let name = match name.strip_prefix(b"[") {
+        Some(address) => {
+            address.strip_suffix(b"]").is_some_and(|address| address.iter().copied().all(is_ip_literal_byte))
+        }
+        None => name.iter().copied().all(is_host_byte),
+    };
+    name && port
+}
+
+/// An address of IPv6, or of a later version (RFC 3986, section 3.2.2).
+fn is_ip_literal_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'.' | b'%')
+}
+
+/// Whether the name of a host may contain this byte (RFC 3986, section 3.2.2).
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
 
 #[cfg(test)]

@@ -10,20 +10,31 @@ use serde::Serialize;
 use super::extract::Json;
 use crate::error::Error;
 
-/// 201 with the `Location` of the created resource.
-pub struct Created(String);
+/// 201 with the `Location` of the created resource, and, where the client is to see it at once, with the resource.
+#[derive(Clone, Debug)]
+pub struct Created<T = ()> {
+    location: String,
+    content: T,
+}
 
 impl Created {
-    /// The path of the new resource.
+    /// The path of the new resource. The response has no content.
     pub fn at(location: impl Into<String>) -> Self {
-        Self(location.into())
+        Self { location: location.into(), content: () }
     }
 }
 
-impl IntoResponse for Created {
+impl<T: Serialize> Created<Json<T>> {
+    /// The path of the new resource, and the resource as JSON.
+    pub fn with(location: impl Into<String>, value: T) -> Self {
+        Self { location: location.into(), content: Json(value) }
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        match HeaderValue::try_from(self.0) {
-            Ok(location) => (StatusCode::CREATED, [(LOCATION, location)]).into_response(),
+        match HeaderValue::try_from(self.location) {
+            Ok(location) => (StatusCode::CREATED, [(LOCATION, location)], self.content).into_response(),
             Err(error) => Error::internal(error).into_response(),
         }
     }

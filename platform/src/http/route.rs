@@ -32,6 +32,10 @@ pub struct RouteInfo {
     pub logged: bool,
     /// True for a route that recognises its caller by a cookie: it says so, or its CORS lets cookies in.
     pub cookies: bool,
+    /// True for a route whose request bodies are left as they were sent, compressed or not.
+    pub(super) as_sent: bool,
+    /// True for a route that machines ask whether the server is well: allowed hosts and limits are not for it.
+    pub(super) probe: bool,
     /// True for a mounted router: its error responses are left as they are.
     pub(super) mounted: bool,
     /// True where handlers see the address of the client as axum's `ConnectInfo`.
@@ -110,6 +114,8 @@ pub struct Route<S> {
     layers: Vec<SharedLayer>,
     logged: bool,
     cookies: bool,
+    as_sent: bool,
+    probe: bool,
     mounted: bool,
     connect_info: bool,
 }
@@ -126,6 +132,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             layers: Vec::new(),
             logged: true,
             cookies: false,
+            as_sent: false,
+            probe: false,
             mounted: false,
             connect_info: false,
         }
@@ -229,6 +237,20 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
+    /// Leaves the body of a request as it was sent: its handlers get a compressed one compressed, in any encoding. For what
+    /// passes it on, such as [`ConnectorTo::forward`](super::ConnectorTo::forward).
+    pub fn as_sent(mut self) -> Self {
+        self.as_sent = true;
+        self
+    }
+
+    /// Says that machines ask here whether the server is well, as at `/live`: by its address, and also when it is busy.
+    /// `http.allowed_hosts`, `http.rate_limit` and `http.max_in_flight` do not hold for it, so it has to be cheap.
+    pub fn probe(mut self) -> Self {
+        self.probe = true;
+        self
+    }
+
     /// The largest body in bytes, instead of `http.body_limit`.
     pub fn body_limit(mut self, bytes: u64) -> Self {
         self.limits = self.limits.body_limit(bytes);
@@ -323,6 +345,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             cookies: self.cookies || self.cors.as_ref().is_some_and(Cors::takes_cookies),
             cors: self.cors,
             logged: self.logged,
+            as_sent: self.as_sent,
+            probe: self.probe,
             mounted: self.mounted,
             connect_info: self.connect_info,
             handlers,

@@ -11,16 +11,21 @@ use tower::{BoxError, Layer, Service};
 
 use super::layer::{HandlerService, SharedLayer};
 use super::route::{Route, RouteInfo};
+use crate::connector::Upstream;
 use crate::error::StartError;
+use crate::store::{Dao, Declared, Entity};
 
 /// The routes of a slice, or of the whole app.
+#[expect(clippy::struct_field_names, reason = "the routes among what the routes need")]
 pub struct Routes<S> {
     routes: Vec<Route<S>>,
+    entities: Vec<Declared>,
+    upstreams: Vec<&'static str>,
 }
 
 impl<S> Default for Routes<S> {
     fn default() -> Self {
-        Self { routes: Vec::new() }
+        Self { routes: Vec::new(), entities: Vec::new(), upstreams: Vec::new() }
     }
 }
 
@@ -36,9 +41,24 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// Names a type that these routes store, see [`App::entity`](crate::App::entity).
+    pub fn entity<T: Entity>(mut self) -> Self {
+        self.entities.push(Dao::<T>::DECLARED);
+        self
+    }
+
+    /// Names a service that these routes call ([`ConnectorTo`](super::ConnectorTo)): where the configuration does not have it,
+    /// the server does not start.
+    pub fn upstream<U: Upstream>(mut self) -> Self {
+        self.upstreams.push(U::NAME);
+        self
+    }
+
     /// Adds the routes of a slice.
     pub fn merge(mut self, slice: Self) -> Self {
         self.routes.extend(slice.routes);
+        self.entities.extend(slice.entities);
+        self.upstreams.extend(slice.upstreams);
         self
     }
 
@@ -67,6 +87,16 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// A line for each route: its path, its methods, and whether pages of other sites may call it.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.routes.iter().map(Route::line).collect()
+    }
+
+    /// The types that the routes store.
+    pub(crate) fn entities(&self) -> &[Declared] {
+        &self.entities
+    }
+
+    /// The names of the services that the routes call.
+    pub(crate) fn upstreams(&self) -> &[&'static str] {
+        &self.upstreams
     }
 
     /// The table. Refuses two routes that match the same paths, two handlers for one method, a malformed path and a

@@ -13,6 +13,8 @@ use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode, Version};
 use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address};
@@ -22,14 +24,18 @@ use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
+use super::arrival::{Arrival, ToHttps};
 use super::connection::{Connection, ConnectionConfig};
 use super::middleware::Stack;
 use super::peer::Peer;
+use super::secure::{Handshakes, Speaks, Transport};
 use super::settings::Settings;
 use crate::error::StartError;
 use crate::shutdown::Shutdown;
+use crate::tls::Tls;
 
 /// How often the number of open connections is checked at the end of a drain.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -61,7 +67,8 @@ pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     })
 }
 
-async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+/// Opens the port.
+pub(crate) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     bind_first(tokio::net::lookup_host((host, port)).await?).await
 }
 
@@ -86,12 +93,47 @@ pub struct Drain {
     shutdown: Shutdown,
     open: Arc<AtomicUsize>,
     deadline: Arc<Mutex<Option<Instant>>>,
+    parting: Arc<AtomicBool>,
+    accepts_none: CancellationToken,
+    /// Cancelled when the loop that accepts has seen that.
+    has_stopped: CancellationToken,
+    cut: Arc<AtomicUsize>,
 }
 
 impl Drain {
     /// `shutdown` is notified when the drain begins.
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { handle: Handle::new(), shutdown, open: Arc::default(), deadline: Arc::default() }
+        Self {
+            handle: Handle::new(),
+            shutdown,
+            open: Arc::default(),
+            deadline: Arc::default(),
+            parting: Arc::default(),
+            accepts_none: CancellationToken::new(),
+            has_stopped: CancellationToken::new(),
+            cut: Arc::default(),
+        }
+    }
+
+    /// From now on each response to a request over HTTP/1 ends its connection. A connection that the server closes
+    /// while no request is in flight can lose a request that is on the way; one that is closed after a response that
+    /// says so loses none.
+    pub fn part(&self) {
+        self.parting.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes no more connections, and waits until those that are open have ended after their next response, for at most
+    /// this time. The listening socket has to be that of another process too, or its connections are lost.
+    pub async fn retire(&self, time: Duration) {
+        self.part();
+        self.accepts_none.cancel();
+        let retired = async {
+            // A connection that is accepted at this moment is not counted yet.
+            self.has_stopped.cancelled().await;
+            self.none_open().await;
+        };
+        // Those that are left are idle; the drain closes them.
+        let _ = tokio::time::timeout(time, retired).await;
     }
 
     /// Stops accepting connections, lets requests in flight finish, and closes the remaining connections after this
@@ -99,7 +141,20 @@ impl Drain {
     pub fn start(&self, time: Duration) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(time);
         self.shutdown.begin();
-        self.handle.graceful_shutdown(Some(time));
+        // axum-server has the time for what runs code that never awaits.
+        self.handle.graceful_shutdown(time.checked_add(CUT_GRACE));
+        let drain = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            drain.cut.store(drain.connections(), Ordering::Release);
+            drain.shutdown.deadline().cancel();
+            drain.handle.shutdown();
+        });
+    }
+
+    /// How many connections were cut at the deadline.
+    pub fn cut(&self) -> usize {
+        self.cut.load(Ordering::Acquire)
     }
 
     /// Waits until the last connection is closed. Upgraded connections are cut at the deadline; axum-server does not
@@ -107,11 +162,8 @@ impl Drain {
     async fn finish(&self) {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         let time = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-        if tokio::time::timeout(time, self.none_open()).await.is_err() {
-            self.shutdown.deadline().cancel();
-            // What is left after that runs code that never awaits. Nothing can stop it.
-            let _ = tokio::time::timeout(CUT_GRACE, self.none_open()).await;
-        }
+        // What is left after that runs code that never awaits. Nothing can stop it.
+        let _ = tokio::time::timeout(time.saturating_add(CUT_GRACE), self.none_open()).await;
     }
 
     async fn none_open(&self) {
@@ -133,16 +185,33 @@ pub async fn serve(
     settings: &Settings,
     drain: Drain,
 ) -> io::Result<()> {
-    let config = ConnectionConfig::new(Arc::clone(&stack), settings, &drain.shutdown);
+    serve_with(listener, None, stack, settings, drain).await
+}
+
+/// [`serve`] with HTTPS, where it is given.
+pub async fn serve_with(
+    listener: TcpListener,
+    https: Option<Https>,
+    stack: Arc<Stack>,
+    settings: &Settings,
+    drain: Drain,
+) -> io::Result<()> {
+    let (handshakes, redirect) = https.map(|https| https.split(settings)).unzip();
+    let connect =
+        Connect { config: ConnectionConfig::new(Arc::clone(&stack), settings, &drain.shutdown), handshakes };
     let listener = LimitedListener {
         listener,
+        redirect: redirect.flatten(),
         permits: Arc::new(Semaphore::new(settings.max_connections.as_usize())),
         open: Arc::clone(&drain.open),
         reported_full: Mutex::default(),
         failing: AtomicBool::new(false),
+        accepts_none: drain.accepts_none.clone(),
+        has_stopped: drain.has_stopped.clone(),
     };
+    let parting = Arc::clone(&drain.parting);
     let handle = drain.handle.clone();
-    let mut server = axum_server::Server::from_listener(listener).acceptor(Connect(config)).handle(handle);
+    let mut server = axum_server::Server::from_listener(listener).acceptor(connect).handle(handle);
     let builder = server.http_builder();
     // A client may close its sending side and wait for the response. By default, hyper would drop the request, and it
     // would have no log line.
@@ -167,13 +236,19 @@ pub async fn serve(
         .keep_alive_timeout(settings.header_timeout.get());
     server
         .serve(service_fn(move |peer: Peer| {
-            let stack = Arc::clone(&stack);
+            let (stack, parting) = (Arc::clone(&stack), Arc::clone(&parting));
             ready(Ok::<_, io::Error>(service_fn(move |request: axum::http::Request<Incoming>| {
                 let (stack, peer) = (Arc::clone(&stack), peer.clone());
                 // Most requests have no body, and an empty body needs no allocation.
                 let body =
                     |body: Incoming| if body.is_end_stream() { Body::empty() } else { Body::new(body) };
-                stack.respond(Some(peer), request.map(body)).map(Ok::<_, io::Error>)
+                let parts = parting.load(Ordering::Relaxed) && request.version() <= Version::HTTP_11;
+                stack.respond(Some(peer), request.map(body)).map(move |mut response| {
+                    if parts && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, io::Error>(response)
+                })
             })))
         }))
         .await?;
@@ -181,13 +256,35 @@ pub async fn serve(
     Ok(())
 }
 
+/// What HTTPS needs.
+pub struct Https {
+    /// The pair, and what it is served with.
+    pub tls: Arc<Tls>,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// Where HTTP is listened for too, and the port of HTTPS in the URLs to which its requests are sent.
+    pub redirect: Option<(TcpListener, u16)>,
+}
+
+impl Https {
+    fn split(self, settings: &Settings) -> (Handshakes, Option<(TcpListener, Arc<ToHttps>)>) {
+        let Self { tls, handshake_timeout, redirect } = self;
+        let handshakes = Handshakes::new(Arc::clone(&tls), handshake_timeout, settings.write_timeout.get());
+        (handshakes, redirect.map(|(listener, port)| (listener, Arc::new(ToHttps { tls, port }))))
+    }
+}
+
 /// A listener that limits the number of open connections: each one holds a permit.
 pub struct LimitedListener {
     listener: TcpListener,
+    /// One for HTTP, whose requests are sent to HTTPS.
+    redirect: Option<(TcpListener, Arc<ToHttps>)>,
     permits: Arc<Semaphore>,
     open: Arc<AtomicUsize>,
     reported_full: Mutex<Option<Instant>>,
     failing: AtomicBool,
+    accepts_none: CancellationToken,
+    has_stopped: CancellationToken,
 }
 
 /// axum-server passes only this "address" of a connection to the service that handles its requests.
@@ -202,18 +299,31 @@ impl AddrListener<Socket, Peer> for LimitedListener {
     }
 
     async fn accept_stream(&self) -> io::Result<(Socket, Peer)> {
-        let permit = self.permit().await?;
-        let accepted = self.listener.accept().await;
+        let accepting = async {
+            let permit = self.permit().await?;
+            Ok::<_, io::Error>((permit, self.accept_any().await))
+        };
+        let (permit, accepted) = tokio::select! {
+            biased;
+            () = self.accepts_none.cancelled() => {
+                self.has_stopped.cancel();
+                std::future::pending().await
+            }
+            accepted = accepting => accepted?,
+        };
         // axum-server tries again after 50 ms. Only the first failure in a row is logged.
         match &accepted {
             Ok(_) => self.failing.store(false, Ordering::Relaxed),
             Err(_) if self.failing.swap(true, Ordering::Relaxed) => {}
             Err(error) => tracing::error!(target: "server", %error, "cannot accept connections"),
         }
-        let (stream, address) = accepted?;
+        let (stream, address, redirect) = accepted?;
         // Nagle's algorithm would only delay responses: each one is written at once.
         stream.set_nodelay(true)?;
         let peer = Peer::new(address);
+        if let Some(to) = redirect {
+            peer.arrived(Arrival::ToRedirect(to));
+        }
         let open = OpenConnection::count(&self.open);
         Ok((Socket { stream, peer: peer.clone(), _permit: permit, _open: open }, peer))
     }
@@ -224,6 +334,19 @@ impl AddrListener<Socket, Peer> for LimitedListener {
 }
 
 impl LimitedListener {
+    /// Waits for a connection at any port.
+    async fn accept_any(&self) -> io::Result<(TcpStream, SocketAddr, Option<Arc<ToHttps>>)> {
+        let Some((listener, to)) = &self.redirect else {
+            let (stream, address) = self.listener.accept().await?;
+            return Ok((stream, address, None));
+        };
+        let (accepted, redirect) = tokio::select! {
+            accepted = self.listener.accept() => (accepted, None),
+            accepted = listener.accept() => (accepted, Some(Arc::clone(to))),
+        };
+        accepted.map(|(stream, address)| (stream, address, redirect))
+    }
+
     /// Waits for the permit of one more connection.
     async fn permit(&self) -> io::Result<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
@@ -248,6 +371,7 @@ struct OpenConnection(Arc<AtomicUsize>);
 impl OpenConnection {
     fn count(open: &Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::AcqRel);
+        metrics::gauge!("http_server_open_connections").increment(1);
         Self(Arc::clone(open))
     }
 }
@@ -255,6 +379,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+        metrics::gauge!("http_server_open_connections").decrement(1);
     }
 }
 
@@ -264,6 +389,17 @@ pub struct Socket {
     peer: Peer,
     _permit: OwnedSemaphorePermit,
     _open: OpenConnection,
+}
+
+impl Socket {
+    /// Waits for the first byte, and leaves it to be read.
+    async fn first_byte(&self) -> io::Result<u8> {
+        let mut byte = [0];
+        match self.stream.peek(&mut byte).await? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(byte[0]),
+        }
+    }
 }
 
 impl AsyncRead for Socket {
@@ -304,16 +440,38 @@ impl AsyncWrite for Socket {
 
 /// Turns a socket into a connection, once the first bytes show the protocol of the client.
 #[derive(Clone)]
-struct Connect(ConnectionConfig);
+struct Connect {
+    config: ConnectionConfig,
+    handshakes: Option<Handshakes>,
+}
 
 impl<S: Send + 'static> Accept<Socket, S> for Connect {
-    type Stream = Connection<Socket>;
+    type Stream = Connection<Transport<Socket>>;
     type Service = S;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Connection<Socket>, S)>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, S)>> + Send>>;
 
     fn accept(&self, socket: Socket, service: S) -> Self::Future {
-        let (config, peer) = (self.0.clone(), socket.peer.clone());
-        Box::pin(async move { Ok((config.connect(socket, peer).await?, service)) })
+        let (connect, peer) = (self.clone(), socket.peer.clone());
+        Box::pin(async move {
+            let stream = match &connect.handshakes {
+                Some(handshakes) if peer.arrival().is_none() => connect.secure(socket, handshakes).await?,
+                _ => Transport::Plain(socket),
+            };
+            Ok((connect.config.connect(stream, peer).await?, service))
+        })
+    }
+}
+
+impl Connect {
+    /// Makes the handshake of TLS, unless the client speaks HTTP by mistake.
+    async fn secure(&self, socket: Socket, handshakes: &Handshakes) -> io::Result<Transport<Socket>> {
+        let first = self.config.first_byte(socket.first_byte()).await?;
+        let peer = socket.peer.clone();
+        if Speaks::of(first) == Speaks::Http {
+            peer.arrived(Arrival::Mistaken);
+            return Ok(Transport::Plain(socket));
+        }
+        self.config.handshake(handshakes.accept(socket, &peer)).await
     }
 }
 

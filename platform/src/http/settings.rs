@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
+use super::allowed_hosts::AllowedHosts;
 use super::trusted_proxies::TrustedProxies;
 use crate::setting::{Count, Size, Span};
 
@@ -30,6 +31,18 @@ pub struct Settings {
     pub upgrade_idle_timeout: Span<1, { 24 * HOUR }>,
     /// The most connections that are open at the same time. Further ones wait.
     pub max_connections: Count<1, 1_000_000>,
+    /// The file descriptors that connections leave to the rest of the process.
+    pub reserved_files: Count<0, 100_000>,
+    /// The most requests whose handlers work at the same time. Further ones are refused.
+    pub max_in_flight: Count<1, 1_000_000>,
+    /// The requests a minute of one client; 0 turns the limit off.
+    pub rate_limit: Count<0, 1_000_000>,
+    /// The requests that a client may send at once.
+    pub rate_limit_burst: Count<1, 1_000_000>,
+    /// The clients that are kept in mind.
+    pub rate_limit_clients: Count<100, 10_000_000>,
+    /// The names under which the server may be asked; all where there are none.
+    pub allowed_hosts: AllowedHosts,
     /// How long a body may be slower than `body_min_rate`.
     pub body_grace: Span<0, HOUR>,
     /// The bytes per second that a body must reach after the grace.
@@ -54,6 +67,19 @@ pub struct Settings {
     pub etag: bool,
     /// The headers of every response. An empty value leaves a header out.
     pub security_headers: BTreeMap<String, HeaderText>,
+}
+
+impl Settings {
+    /// The most connections of a process that may open this many files. Of a limit below twice the reserve they take half.
+    pub(crate) fn connections_within(&self, files: u64) -> u64 {
+        let left = files.saturating_sub(self.reserved_files.get()).max(files / 2);
+        self.max_connections.at_most(left).get()
+    }
+
+    /// Lowers `max_connections` to what a process can have that may open this many files.
+    pub(crate) fn fit_files(&mut self, files: u64) {
+        self.max_connections = self.max_connections.at_most(self.connections_within(files));
+    }
 }
 
 /// The value of a header: only characters that HTTP allows in it (RFC 9110, section 5.5).

@@ -1,4 +1,4 @@
-//! The proxies whose `X-Forwarded-For` is trusted (`http.trusted_proxies`).
+//! The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted (`http.trusted_proxies`).
 
 use std::net::IpAddr;
 
@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Networks such as `10.0.0.0/8`, and single addresses.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -42,8 +44,16 @@ impl TrustedProxies {
         self.0.is_empty()
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address.to_canonical()))
+    }
+
+    /// Whether the peer is a trusted proxy that says in `X-Forwarded-Proto` that its client has used HTTPS. The last
+    /// value counts: it is that of the proxy itself.
+    pub(super) fn say_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let Some(line) = headers.get_all(X_FORWARDED_PROTO).iter().next_back() else { return false };
+        let scheme = line.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+        self.trusts(peer) && scheme.trim_ascii().eq_ignore_ascii_case(b"https")
     }
 
     /// The client that the proxies name in `X-Forwarded-For`: the last address there that is not a trusted proxy,
@@ -135,6 +145,28 @@ mod tests {
             let proxies = TrustedProxies::try_from(vec![text.to_owned()]).unwrap();
             assert!(proxies.trusts(trusted.parse().unwrap()), "{text}");
             assert!(!proxies.trusts(other.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_can_say_that_its_client_has_used_https() {
+        let proxies = TrustedProxies::try_from(vec!["10.0.0.0/8".to_owned()]).unwrap();
+        for (lines, https) in [
+            (&["https"][..], true),
+            (&["HTTPS"], true),
+            (&["http, https"], true),
+            (&["http", "https"], true),
+            (&["https, http"], false),
+            (&["http"], false),
+            (&[""], false),
+            (&[], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(X_FORWARDED_PROTO, HeaderValue::from_static(line));
+            }
+            assert_eq!(proxies.say_https("10.0.0.1".parse().unwrap(), &headers), https, "{lines:?}");
+            assert!(!proxies.say_https("192.0.2.1".parse().unwrap(), &headers), "{lines:?}");
         }
     }
 

@@ -7,7 +7,7 @@
 //!   on, it parses the string at that key as JSON, without any of the checks and to any depth. Its feature
 //!   `arbitrary_precision` does the like with `…::Number`. Reading a `Value` from a `Value` does it too, so such a key
 //!   must not get into one.
-//! * A number has more digits than a 64-bit integer or a double keeps: it rounds.
+//! * An integer has more digits than a 64-bit integer or a double keeps: it rounds.
 
 mod number;
 
@@ -50,8 +50,12 @@ impl fmt::Display for Invalid {
     }
 }
 
+/// The byte order mark that some editors and shells put in front of UTF-8. A parser may ignore it (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Reads a document. Refuses duplicate keys, reserved keys and more than [`MAX_DEPTH`] levels.
 pub fn parse(json: &[u8]) -> Result<Value, Invalid> {
+    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let mut path = None;
     let mut reader = serde_json::Deserializer::from_slice(json);
     let parsed = NoDuplicateKeys { path: &mut path }.deserialize(&mut reader);
@@ -64,13 +68,13 @@ pub fn parse(json: &[u8]) -> Result<Value, Invalid> {
     })
 }
 
-/// Reads a document as [`parse`] does, and refuses also a number that would be rounded.
+/// Reads a document as [`parse`] does, and refuses also an integer that would be rounded.
 pub fn parse_exact(json: &[u8]) -> Result<Value, Invalid> {
     match number::first_inexact(json) {
         None => parse(json),
         Some(byte) => {
             let message =
-                format!("the number at byte {byte} has more digits than are kept; send it as a string");
+                format!("the integer at byte {byte} has more digits than are kept; send it as a string");
             Err(Invalid { pointer: String::new(), message })
         }
     }
@@ -207,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_in_front_is_no_part_of_the_document() {
+        assert_eq!(parse("\u{feff}[1]".as_bytes()), parse(b"[1]"));
+        assert_eq!(parse_exact("\u{feff}{}".as_bytes()), parse(b"{}"));
+        for text in ["\u{feff}", "\u{feff}\u{feff}[1]", " \u{feff}[1]", "[1]\u{feff}"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+        assert_eq!(parse("\"\u{feff}\"".as_bytes()).unwrap(), "\u{feff}");
+    }
+
+    #[test]
     fn a_duplicate_key_is_refused_with_its_pointer() {
         let twice = br#"[{"a":1,"b":{"/":1,"\u002f":2}}]"#;
         let invalid = parse(twice).unwrap_err();
@@ -265,10 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn only_an_exact_reader_refuses_a_number_that_would_be_rounded() {
+    fn only_an_exact_reader_refuses_an_integer_that_would_be_rounded() {
         let json = b"[1, 123456789012345678901234567890]";
         assert!(parse(json).is_ok());
-        let message = "the number at byte 4 has more digits than are kept; send it as a string".to_owned();
+        let message = "the integer at byte 4 has more digits than are kept; send it as a string".to_owned();
         assert_eq!(parse_exact(json), Err(Invalid { pointer: String::new(), message }));
         assert!(parse_exact(b"[1, 12345678901234567890]").is_ok());
     }

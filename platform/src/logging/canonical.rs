@@ -15,8 +15,8 @@ use super::value::Value;
 pub const LOGGER: &str = "server.access";
 
 /// The field names of these lines. A custom field with one of these names is written with a `_` before it.
-const NAMES: [&str; 9] =
-    ["request_id", "method", "route", "path", "status", "bytes", "duration_ms", "peer", "error"];
+const NAMES: [&str; 10] =
+    ["worker", "request_id", "method", "route", "path", "status", "bytes", "duration_ms", "peer", "error"];
 
 /// What is known of a request when its response is complete. The texts can have any content: they are escaped here.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +56,16 @@ pub fn level_of(status: u16) -> Level {
     }
 }
 
-/// Appends the line.
-pub(super) fn write(out: &mut Vec<u8>, format: Format, now: SystemTime, request: &Canonical<'_>) {
-    let mut line = Line::begin(out, format, (now, request.level, LOGGER), &NAMES);
+/// Appends the line. `worker` is the number of this process among several.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    format: Format,
+    now: SystemTime,
+    worker: Option<u64>,
+    request: &Canonical<'_>,
+) {
+    let names = if worker.is_some() { &NAMES[..] } else { &NAMES[1..] };
+    let mut line = Line::begin(out, format, (now, request.level, LOGGER), names);
     if format == Format::Human {
         line.word(request.method);
         line.word(request.path);
@@ -75,6 +82,9 @@ pub(super) fn write(out: &mut Vec<u8>, format: Format, now: SystemTime, request:
         if let Some(peer) = request.peer {
             line.text(name!("peer"), peer);
         }
+    }
+    if let Some(worker) = worker {
+        line.uint(name!("worker"), worker);
     }
     if let Some(error) = request.error {
         line.text(name!("error"), error);
@@ -113,7 +123,8 @@ mod tests {
 
     fn written(format: Format, request: &Canonical<'_>) -> String {
         let mut out = Vec::new();
-        write(&mut out, format, SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_240_380_123), request);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_240_380_123);
+        write(&mut out, format, now, None, request);
         String::from_utf8(out).unwrap()
     }
 

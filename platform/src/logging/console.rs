@@ -7,24 +7,42 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use super::batch::Batch;
+use super::file::{first_line, whole_lines};
 use super::settings::Stream;
 use super::sink::{Failure, Output};
 
-pub(super) struct Console(File);
+/// What a pipe takes as one piece (POSIX has 512 and Linux 4,096 bytes, `PIPE_BUF` in pipe(7)): more can be mixed with
+/// what another process writes. A line that is longer than that can be, too.
+const ONE_PIECE: u64 = 4_096;
+
+pub(super) struct Console {
+    file: File,
+    shared: bool,
+}
 
 impl Console {
-    pub(super) fn open(stream: Stream) -> io::Result<Self> {
+    /// `shared`: several processes write to the stream, which may be a pipe, as in a container.
+    pub(super) fn open(stream: Stream, shared: bool) -> io::Result<Self> {
         let descriptor = match stream {
             Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
             Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
         };
-        Ok(Self(File::from(descriptor?)))
+        Ok(Self { file: File::from(descriptor?), shared })
     }
 }
 
 impl Output for Console {
     fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
-        self.0.write_all(batch.bytes()).map_err(|error| Failure { lost: batch.len(), error })
+        let limit = if self.shared { ONE_PIECE } else { u64::MAX };
+        let mut rest = batch.bytes();
+        while !rest.is_empty() {
+            let length = whole_lines(rest, limit).max(first_line(rest));
+            if let Err(error) = self.file.write_all(&rest[..length]) {
+                return Err(Failure { lost: batch.unwritten(batch.bytes().len() - rest.len()), error });
+            }
+            rest = &rest[length..];
+        }
+        Ok(())
     }
 
     fn destination(&self) -> String {
@@ -85,7 +103,7 @@ mod tests {
             delay: Duration::ZERO,
             on_failure: Box::new(|_, _| {}),
         };
-        let sink = Sink::start(config, Box::new(Console::open(Stream::Stderr).unwrap())).unwrap();
+        let sink = Sink::start(config, Box::new(Console::open(Stream::Stderr, false).unwrap())).unwrap();
         // Until the pipe is full (usually 64 KiB, see pipe(7)) and the thread hangs …
         while sink.flush(Instant::now() + Duration::from_millis(100)) {
             (0..1_000).for_each(|_| sink.append(Level::Info, b"a line\n"));

@@ -4,16 +4,14 @@
 //! process may have rotated the file, or somebody may have deleted it. A line is never split: not by another writer,
 //! not by a rotation, and not by a disk that is full in the middle of it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::batch::Batch;
 use super::sink::{Failure, Output};
-
-/// The owner writes, the group reads. Log lines hold paths of requests, which are not for everybody.
-const MODE: u32 = 0o640;
+use crate::new_file;
 
 pub(super) struct SizedFile {
     path: PathBuf,
@@ -49,7 +47,7 @@ impl SizedFile {
                     continue;
                 }
                 // A line that is longer than `max_size` gets a file of its own.
-                0 => rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1),
+                0 => first_line(rest),
                 fits => fits,
             };
             if let Err(error) = file.write_all(&rest[..length]) {
@@ -129,7 +127,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// Opens the file for appending; creates it and its folder when they are missing.
 fn open(path: &Path) -> io::Result<File> {
-    let options = || OpenOptions::new().append(true).create(true).mode(MODE).open(path);
+    let options = || new_file::options().append(true).create(true).open(path);
     match (options(), path.parent()) {
         (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(folder)?;
@@ -149,8 +147,13 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// The length of the first line.
+pub(super) fn first_line(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1)
+}
+
 /// The length of the complete lines within the first `limit` bytes.
-fn whole_lines(bytes: &[u8], limit: u64) -> usize {
+pub(super) fn whole_lines(bytes: &[u8], limit: u64) -> usize {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     match bytes.get(..limit) {
         None => bytes.len(),

@@ -1,7 +1,7 @@
 //! A layer of `tracing-subscriber` that writes events as records to the sinks.
 //!
-//! The thresholds do not change after the start. So a callsite that no sink wants is disabled for good when it is first
-//! reached.
+//! A callsite that no sink wants is disabled when it is first reached, until the thresholds change
+//! ([`Logging::set_levels`]).
 
 use std::fmt::{self, Debug};
 use std::time::SystemTime;
@@ -16,7 +16,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::Logging;
 use super::level::{Level, Threshold};
-use super::line::Line;
+use super::line::{Line, name};
+use super::scope;
+use super::sink::Sink;
 use super::value::Value;
 
 pub(super) struct RecordLayer(pub(super) Logging);
@@ -24,7 +26,7 @@ pub(super) struct RecordLayer(pub(super) Logging);
 impl RecordLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let level = Level::from(*metadata.level());
-        self.0.inner.sinks.iter().any(|sink| sink.filter.threshold(metadata.target()).allows(level))
+        self.0.inner.sinks.iter().any(|sink| sink.allows(metadata.target(), level))
     }
 }
 
@@ -38,7 +40,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let threshold = self.0.inner.sinks.iter().map(|sink| sink.filter.most_verbose()).max();
+        let threshold = self.0.inner.sinks.iter().map(Sink::most_verbose).max();
         Some(threshold.unwrap_or(Threshold::OFF).to_level_filter())
     }
 
@@ -63,15 +65,29 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
         let (level, now) = (Level::from(*metadata.level()), SystemTime::now());
         let mut fields = Fields::default();
         event.record(&mut fields);
+        // A record may have its own, of another request.
+        let request =
+            scope::current().filter(|_| !fields.others.iter().any(|(name, _)| *name == "request_id"));
         let mut record = Vec::new();
         for sink in &self.0.inner.sinks {
-            if !sink.filter.threshold(metadata.target()).allows(level) {
+            if !sink.allows(metadata.target(), level) {
                 continue;
             }
             record.clear();
-            let mut line = Line::begin(&mut record, sink.format, (now, level, metadata.target()), &[]);
+            let worker = self.0.inner.worker;
+            let reserved: &[_] = if worker.is_some() { &["worker"] } else { &[] };
+            let mut line = Line::begin(&mut record, sink.format, (now, level, metadata.target()), reserved);
             if let Some(message) = &fields.message {
                 line.message(message);
+            }
+            if let Some(worker) = worker {
+                line.uint(name!("worker"), worker);
+            }
+            if let Some(request) = &request {
+                line.text(name!("request_id"), request.request_id());
+                if let Some(trace) = request.trace_id() {
+                    line.text(name!("trace_id"), trace);
+                }
             }
             for (name, value) in &fields.others {
                 line.custom(name, value);

@@ -80,6 +80,17 @@ impl Threshold {
         self.0 >= Some(level)
     }
 
+    /// A number for it.
+    pub(super) fn code(self) -> u8 {
+        self.0.map_or(0, |level| level as u8 + 1)
+    }
+
+    /// The threshold of the number.
+    pub(super) fn of_code(code: u8) -> Self {
+        let all = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+        Self(all.into_iter().find(|level| *level as u8 + 1 == code))
+    }
+
     /// The same threshold as a type of `tracing`.
     pub(super) fn to_level_filter(self) -> LevelFilter {
         match self.0 {

@@ -5,7 +5,8 @@
 //! number of dropped records to the output as soon as that works again.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -59,10 +60,15 @@ pub(super) struct SinkConfig {
 pub(super) struct Sink {
     pub(super) name: &'static str,
     pub(super) format: Format,
-    /// The threshold for the lines of requests; computed once, because every request asks for it.
-    pub(super) access: Threshold,
-    pub(super) filter: Filter,
+    thresholds: Arc<Thresholds>,
     queue: Arc<Queue>,
+}
+
+/// What passes. It changes when the configuration is read again.
+struct Thresholds {
+    /// For the lines of requests; computed once, because every request asks for it.
+    access: AtomicU8,
+    filter: RwLock<Filter>,
 }
 
 impl Sink {
@@ -78,8 +84,10 @@ impl Sink {
         let sink = Self {
             name: config.name,
             format: config.format,
-            access: config.filter.threshold(canonical::LOGGER),
-            filter: config.filter,
+            thresholds: Arc::new(Thresholds {
+                access: AtomicU8::new(config.filter.threshold(canonical::LOGGER).code()),
+                filter: RwLock::new(config.filter),
+            }),
             queue: Arc::clone(&queue),
         };
         let (name, format, delay, on_failure) = (config.name, config.format, config.delay, config.on_failure);
@@ -89,6 +97,31 @@ impl Sink {
             .spawn(move || writer.run())
             .map_err(|error| StartError::failed(format!("cannot start the log thread '{name}': {error}")))?;
         Ok(sink)
+    }
+
+    /// Whether the line of a request passes.
+    pub(super) fn allows_access(&self, level: Level) -> bool {
+        Threshold::of_code(self.thresholds.access.load(Ordering::Relaxed)).allows(level)
+    }
+
+    /// Whether a record of this logger passes.
+    pub(super) fn allows(&self, logger: &str, level: Level) -> bool {
+        self.filter().threshold(logger).allows(level)
+    }
+
+    /// The lowest threshold of all loggers.
+    pub(super) fn most_verbose(&self) -> Threshold {
+        self.filter().most_verbose()
+    }
+
+    /// Changes what passes.
+    pub(super) fn set_filter(&self, filter: Filter) {
+        self.thresholds.access.store(filter.threshold(canonical::LOGGER).code(), Ordering::Relaxed);
+        *self.thresholds.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+    }
+
+    fn filter(&self) -> RwLockReadGuard<'_, Filter> {
+        self.thresholds.filter.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends a record (one line with its line feed), or counts it as dropped. Never waits for the output.

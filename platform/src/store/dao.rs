@@ -12,16 +12,22 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::cursor::{self, Cursor};
 use super::document;
 use super::fields::{Fields, FieldsDeserializer};
+use super::listing::{Chunk, Listing, Stored, Total, Upserted};
+use super::migration::{Declared, Migration};
 use super::patch::Patch;
-use super::query::{Filter, Page, Query, Sort};
+use super::query::{self, Filter, Page, Query, Scalar, Sort};
 use super::write::{Change, Expected, Write, WriteOutcome};
-use super::{Collection, Document, DocumentStore};
+use super::{Collection, Document, DocumentStore, Token};
 use crate::error::{Error, Result};
 
 /// How many documents [`Dao::stream`] reads at a time.
 const STREAM_CHUNK: u64 = 256;
+
+/// The most paths of [`Dao::find_fields`]: with more, the whole document is as cheap.
+pub const MAX_FIELDS: usize = 64;
 
 /// How often [`Dao::modify`] tries again, and the unit of its pauses: some 10 s in all.
 const MODIFY_ATTEMPTS: u32 = 500;
@@ -33,46 +39,11 @@ pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
     const COLLECTION: &'static str;
     /// The paths that its queries filter or sort by.
     const INDEXES: &'static [&'static str] = &[];
-}
-
-/// A value with the id and version of its document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored<T> {
-    /// The id of the document.
-    pub id: String,
-    /// 1 when it was created; each write adds 1.
-    pub version: u64,
-    /// The value.
-    pub value: T,
-}
-
-/// One page of the values that match, and how many match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing<T> {
-    /// The values of the page.
-    pub items: Vec<Stored<T>>,
-    /// How many there are on all pages. They are counted after the page was read: a write may have come between.
-    pub total: u64,
-}
-
-/// Some of the values that match, and where the next ones begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk<T> {
-    /// The values, by id.
-    pub items: Vec<Stored<T>>,
-    /// The id after which the next chunk begins; `None` when this is the last one.
-    pub next: Option<String>,
-}
-
-/// What [`Dao::upsert`] did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upserted {
-    /// The id of the document.
-    pub id: String,
-    /// Its version now.
-    pub version: u64,
-    /// Whether it is new.
-    pub created: bool,
+    /// The paths at which no two documents have the same value, such as `email`. Null, a missing field, an object and an
+    /// array never clash. A path by which queries find documents is in `INDEXES` too.
+    const UNIQUE: &'static [&'static str] = &[];
+    /// The steps that bring its documents of former shapes into the present one, the oldest first.
+    const MIGRATIONS: &'static [Migration] = &[];
 }
 
 /// A new id. Ids sort by the time at which they were made: a `UUIDv7` (RFC 9562) as 32 lower-case hexadecimal digits.
@@ -87,21 +58,49 @@ pub fn new_id() -> String {
 /// the store does not respond in time, and with `Internal` when a stored document is not a `T`.
 pub struct Dao<T> {
     store: Arc<dyn DocumentStore>,
+    token: Token,
     entity: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Dao<T> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), entity: PhantomData }
+        Self { store: Arc::clone(&self.store), token: self.token, entity: PhantomData }
     }
 }
 
 impl<T: Entity> Dao<T> {
-    const COLLECTION: &'static Collection = &Collection::new(T::COLLECTION, T::INDEXES);
+    pub(crate) const COLLECTION: &'static Collection =
+        &Collection::new(T::COLLECTION, T::INDEXES).unique(T::UNIQUE);
+    pub(crate) const DECLARED: Declared =
+        Declared { collection: Self::COLLECTION, migrations: T::MIGRATIONS };
 
     /// The entity's documents in this store.
     pub fn new(store: Arc<dyn DocumentStore>) -> Self {
-        Self { store, entity: PhantomData }
+        Self { store, token: None, entity: PhantomData }
+    }
+
+    /// The same documents, for the holder of a lock: every write carries the fencing token of its lease, a number that is
+    /// higher for each new holder.
+    ///
+    /// A document keeps the highest token that has written it. A write to a document with a higher token changes nothing
+    /// and fails with `Conflict`, reason `Stale`: another holder of the lock has written since, so this one has lost it.
+    /// The check and the write are one atomic step. `delete_all`, `delete_with_ids` delete the documents without a higher
+    /// token, and leave the others. An unguarded write is not checked, and the document keeps its token. A deleted
+    /// document takes its token with it: a stale holder can create it again.
+    ///
+    /// Writes fail with `Internal` for a token above 2⁶³−1, the largest that every engine can keep.
+    pub fn guarded(&self, token: u64) -> Self {
+        Self { store: Arc::clone(&self.store), token: Some(token), entity: PhantomData }
+    }
+
+    /// The store of these documents.
+    pub(super) fn store(&self) -> &Arc<dyn DocumentStore> {
+        &self.store
+    }
+
+    /// The fencing token of every write.
+    pub(super) fn token(&self) -> Token {
+        self.token
     }
 
     /// The value of this id.
@@ -109,7 +108,7 @@ impl<T: Entity> Dao<T> {
         if document::check_id(id).is_err() {
             return Ok(None);
         }
-        self.store.get(Self::COLLECTION, id).await?.map(decode).transpose()
+        self.store.get(Self::COLLECTION, id).await?.map(|found| decode(Self::COLLECTION, found)).transpose()
     }
 
     /// The first value that matches.
@@ -157,6 +156,59 @@ impl<T: Entity> Dao<T> {
         Ok(Chunk { items, next })
     }
 
+    /// The values that match, in this order, at most `limit` of them, after those of an earlier page.
+    ///
+    /// Pass `next` as the next `cursor`. So each value is seen at most once, whatever is inserted and deleted meanwhile;
+    /// one whose place in the order changes may be seen twice or not at all. A late page costs no more than the first one
+    /// where the first path of the sort has an index and few documents have the same value there. `BadRequest` for a
+    /// cursor that was not given by this method for this sort.
+    pub async fn page_after(
+        &self,
+        filter: Filter,
+        sort: Sort,
+        cursor: Option<&str>,
+        limit: u64,
+    ) -> Result<Chunk<T>> {
+        sort.check()?;
+        let filter = checked(filter)?;
+        let parts = match cursor {
+            Some(cursor) => self.after(&sort, cursor).await?,
+            None => vec![Filter::All],
+        };
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut found: Vec<Document> = Vec::new();
+        for part in parts {
+            // One more document than wanted: if it is there, there is a next page.
+            let missing = limit.saturating_add(1).saturating_sub(found.len() as u64);
+            if limit == 0 || missing == 0 {
+                break;
+            }
+            let filter = part.and(filter.clone());
+            let query = Query { filter, sort: sort.clone(), page: Page::first(missing) };
+            found.extend(self.store.find(Self::COLLECTION, query).await?);
+        }
+        let more = found.len() > wanted;
+        found.truncate(wanted);
+        let last = found.last().filter(|_| more);
+        let next = last.map(|last| Cursor::at(last, &sort).encode()).transpose()?;
+        Ok(Chunk { items: Self::decode_all(found)?, next })
+    }
+
+    /// The documents after a cursor, in the parts of [`cursor::parts_after`].
+    async fn after(&self, sort: &Sort, cursor: &str) -> Result<Vec<Filter>> {
+        let cursor = Cursor::decode(cursor, sort)?;
+        let values = match cursor.values {
+            Some(values) => values,
+            None if document::check_id(&cursor.id).is_err() => return Err(cursor::outdated()),
+            None => match self.store.get(Self::COLLECTION, &cursor.id).await? {
+                Some(document) => cursor::values(&document, sort),
+                None => return Err(cursor::outdated()),
+            },
+        };
+        let parts = cursor::parts_after(sort, &values, &cursor.id);
+        Ok(parts.into_iter().map(Filter::without_nul).collect())
+    }
+
     /// All values that match, by id, read in chunks, so that memory stays bounded. Each is seen at most once. A value
     /// that is written meanwhile may or may not be seen.
     pub fn stream(&self, filter: Filter) -> impl Stream<Item = Result<Stored<T>>> + Send + 'static {
@@ -175,7 +227,42 @@ impl<T: Entity> Dao<T> {
 
     /// How many match.
     pub async fn count(&self, filter: Filter) -> Result<u64> {
-        self.store.count(Self::COLLECTION, checked(filter)?).await
+        self.store.count(Self::COLLECTION, checked(filter)?, None).await
+    }
+
+    /// How many match, counted no further than a bound: a count reads every document that matches.
+    pub async fn count_up_to(&self, filter: Filter, bound: u64) -> Result<Total> {
+        let count =
+            self.store.count(Self::COLLECTION, checked(filter)?, Some(bound.saturating_add(1))).await?;
+        Ok(if count > bound { Total::AtLeast(bound) } else { Total::Exactly(count) })
+    }
+
+    /// How many of the values that match have each value at a path: the most frequent first, then in the order of a sort,
+    /// at most `limit` of them. Null and missing are one; values with an object or an array there are not counted.
+    pub async fn count_by(&self, filter: Filter, path: &str, limit: u64) -> Result<Vec<(Scalar, u64)>> {
+        query::check_path(path)?;
+        self.store.count_by(Self::COLLECTION, checked(filter)?, path, limit).await
+    }
+
+    /// Some fields of the values that match, as a type that has only those. The other fields are not read from the server.
+    /// `BadRequest` for no path, more than [`MAX_FIELDS`], or one that contains another.
+    pub async fn find_fields<P: DeserializeOwned>(
+        &self,
+        paths: &[&str],
+        filter: Filter,
+        sort: Sort,
+        page: Page,
+    ) -> Result<Vec<Stored<P>>> {
+        if paths.is_empty() || paths.len() > MAX_FIELDS {
+            return Err(Error::bad_request("No Fields Or Too Many"));
+        }
+        paths.iter().try_for_each(|path| query::check_path(path))?;
+        query::check_disjoint(paths.iter().copied())?;
+        sort.check()?;
+        let paths: Vec<String> = paths.iter().map(|&path| path.to_owned()).collect();
+        let query = Query { filter: checked(filter)?, sort, page };
+        let found = self.store.find_fields(Self::COLLECTION, query, &paths).await?;
+        found.into_iter().map(|document| decode(Self::COLLECTION, document)).collect()
     }
 
     /// Whether one matches.
@@ -187,7 +274,9 @@ impl<T: Entity> Dao<T> {
     /// Stores a value under a new id, and returns the id.
     ///
     /// Like every method that stores a value, it fails with `BadRequest` for a value with NUL or a reserved key, or one
-    /// that is nested too deeply; the error has the JSON pointer of each such field.
+    /// that is nested too deeply; the error has the JSON pointer of each such field. It fails with `Conflict`, reason
+    /// `Value Exists`, when another document has the same value at a path of [`Entity::UNIQUE`]; the error has the JSON
+    /// pointer of one such path.
     pub async fn insert(&self, value: &T) -> Result<String> {
         let id = new_id();
         self.insert_with_id(&id, value).await?;
@@ -249,17 +338,34 @@ impl<T: Entity> Dao<T> {
     /// Changes the value of this id by a function of what it is now, and returns what the function returns; `None` when
     /// there is none. Where another writer comes between, the function is called again with the newer value. Its error is
     /// returned, and nothing is written then. `Conflict` when that goes on for some seconds.
-    pub async fn modify<R>(
+    pub async fn modify<R>(&self, id: &str, change: impl FnMut(&mut T) -> Result<R>) -> Result<Option<R>> {
+        Ok(self.modify_from(id, &Expected::Any, change).await?.map(|(_, result)| result))
+    }
+
+    /// Changes the value of this id as [`Dao::modify`] does, and returns it as it is then; `None` when there is none.
+    /// `Conflict` when it has another version than the expected one.
+    pub async fn modify_if(
         &self,
         id: &str,
+        expected: Expected,
+        change: impl FnMut(&mut T) -> Result<()>,
+    ) -> Result<Option<Stored<T>>> {
+        Ok(self.modify_from(id, &expected, change).await?.map(|(stored, ())| stored))
+    }
+
+    async fn modify_from<R>(
+        &self,
+        id: &str,
+        expected: &Expected,
         mut change: impl FnMut(&mut T) -> Result<R>,
-    ) -> Result<Option<R>> {
+    ) -> Result<Option<(Stored<T>, R)>> {
         let mut attempts = 0;
         loop {
             let Some(mut stored) = self.get(id).await? else { return Ok(None) };
+            expected.check(stored.version)?;
             let result = change(&mut stored.value)?;
             match self.replace(id, Expected::Version(stored.version), &stored.value).await {
-                Ok(Some(_)) => return Ok(Some(result)),
+                Ok(Some(version)) => return Ok(Some((Stored { version, ..stored }, result))),
                 Ok(None) => return Ok(None),
                 Err(error)
                     if error.reason() == super::write::VERSION_CONFLICT && attempts < MODIFY_ATTEMPTS => {}
@@ -301,13 +407,17 @@ impl<T: Entity> Dao<T> {
 
     async fn find_checked(&self, query: Query) -> Result<Vec<Stored<T>>> {
         let found = self.store.find(Self::COLLECTION, query).await?;
-        found.into_iter().map(decode).collect()
+        Self::decode_all(found)
+    }
+
+    fn decode_all(found: Vec<Document>) -> Result<Vec<Stored<T>>> {
+        found.into_iter().map(|document| decode(Self::COLLECTION, document)).collect()
     }
 
     async fn merge(&self, filter: Filter, expected: Expected, patch: Patch) -> Result<Option<Stored<T>>> {
         patch.check()?;
         let outcome = self.write(Write::Change { filter, expected, change: Change::Merge(patch) }).await?;
-        outcome.document.map(decode).transpose()
+        outcome.document.map(|changed| decode(Self::COLLECTION, changed)).transpose()
     }
 
     async fn write(&self, mut write: Write) -> Result<WriteOutcome> {
@@ -317,7 +427,8 @@ impl<T: Entity> Dao<T> {
             }
             Write::Insert(_) => {}
         }
-        self.store.write(Self::COLLECTION, write).await
+        document::check_token(self.token)?;
+        self.store.guarded_write(Self::COLLECTION, write, self.token).await
     }
 }
 
@@ -327,7 +438,7 @@ fn checked(filter: Filter) -> Result<Filter> {
     Ok(filter.without_nul())
 }
 
-fn encode<T: Entity>(value: &T) -> Result<Arc<Fields>> {
+pub(super) fn encode<T: Entity>(value: &T) -> Result<Arc<Fields>> {
     match serde_json::to_value(value).map_err(Error::internal)? {
         Value::Object(fields) => {
             document::check(&fields)?;
@@ -337,9 +448,16 @@ fn encode<T: Entity>(value: &T) -> Result<Arc<Fields>> {
     }
 }
 
-fn decode<T: Entity>(document: Document) -> Result<Stored<T>> {
-    let value = T::deserialize(FieldsDeserializer(&document.fields))
-        .map_err(|cause| Error::internal(format!("{} {:?}: {cause}", T::COLLECTION, document.id)))?;
+/// What helps when documents lack a field that is new in their type.
+const RECIPE: &str =
+    "; a field that older documents lack needs #[serde(default)], or a migration (docs/STORES.md)";
+
+fn decode<T: DeserializeOwned>(collection: &Collection, document: Document) -> Result<Stored<T>> {
+    let value = T::deserialize(FieldsDeserializer(&document.fields)).map_err(|cause| {
+        let cause = cause.to_string();
+        let recipe = if cause.starts_with("missing field") { RECIPE } else { "" };
+        Error::internal(format!("{} {:?}: {cause}{recipe}", collection.name(), document.id))
+    })?;
     Ok(Stored { id: document.id, version: document.version, value })
 }
 

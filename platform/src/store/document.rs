@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::fields::Fields;
+use super::query;
 use crate::error::{Error, FieldError, Result};
 use crate::json;
 
@@ -21,6 +22,13 @@ const NUL: &str = "must not contain the character NUL (U+0000)";
 /// The longest id in bytes; below the 2,704 at which PostgreSQL refuses an index entry.
 pub const MAX_ID: usize = 1024;
 
+/// The fencing token that a write carries, 2⁶³−1 at most; `None` for a write that is not guarded.
+///
+/// A document keeps the highest token that has written it, also when an unguarded write follows. A write to a document
+/// with a higher token fails with `Conflict`, reason `Stale`, and `Write::DeleteAll` leaves such documents alone. A
+/// deleted document takes its token with it.
+pub type Token = Option<u64>;
+
 /// What is stored under one id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
@@ -28,14 +36,16 @@ pub struct Document {
     pub id: String,
     /// 1 when the document is created; each write adds 1.
     pub version: u64,
+    /// The highest fencing token that has written it; 0 when none has.
+    pub token: u64,
     /// The fields; shared, so that a copy of the document is cheap.
     pub fields: Arc<Fields>,
 }
 
 impl Document {
     /// A new document.
-    pub(super) fn first_version(id: String, fields: Arc<Fields>) -> Self {
-        Self { id, version: 1, fields }
+    pub(super) fn first_version(id: String, fields: Arc<Fields>, token: Token) -> Self {
+        Self { id, version: 1, token: token.unwrap_or(0), fields }
     }
 
     /// The document in a row of an SQL table; `body` is the JSON text of its fields.
@@ -44,21 +54,95 @@ impl Document {
         collection: &super::Collection,
         id: String,
         version: i64,
+        token: i64,
         body: &str,
     ) -> Result<Self> {
         let name = || format!("{} {id:?}", collection.name());
         let version = u64::try_from(version).map_err(|cause| super::damaged(name(), cause))?;
+        let token = u64::try_from(token).map_err(|cause| super::damaged(name(), cause))?;
         let fields = match json::parse(body.as_bytes()) {
             Ok(Value::Object(fields)) => fields,
             Ok(_) => return Err(super::damaged(name(), "it is not an object")),
             Err(cause) => return Err(super::damaged(name(), cause)),
         };
-        Ok(Self { id, version, fields: Arc::new(fields) })
+        Ok(Self { id, version, token, fields: Arc::new(fields) })
     }
 
-    /// This document with other fields, one version up.
-    pub(super) fn next_version(&self, fields: Arc<Fields>) -> Self {
-        Self { id: self.id.clone(), version: self.version + 1, fields }
+    /// The document of a row that has the JSON text of the value at each path, or none where there is no value.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn from_values(
+        collection: &super::Collection,
+        id: String,
+        version: i64,
+        token: i64,
+        values: Vec<(&String, Option<String>)>,
+    ) -> Result<Self> {
+        let name = || format!("{} {id:?}", collection.name());
+        let version = u64::try_from(version).map_err(|cause| super::damaged(name(), cause))?;
+        let token = u64::try_from(token).map_err(|cause| super::damaged(name(), cause))?;
+        let mut fields = Fields::new();
+        for (path, text) in values {
+            if let Some(text) = text {
+                let value = json::parse(text.as_bytes()).map_err(|cause| super::damaged(name(), cause))?;
+                set(&mut fields, path, value);
+            }
+        }
+        Ok(Self { id, version, token, fields: Arc::new(fields) })
+    }
+
+    /// This document with only the fields at these paths, in the order of the paths.
+    pub(super) fn only(&self, paths: &[String]) -> Self {
+        let mut fields = Fields::new();
+        for path in paths {
+            if let Some(value) = query::value_at(&self.fields, path) {
+                set(&mut fields, path, value.clone());
+            }
+        }
+        Self { id: self.id.clone(), version: self.version, token: self.token, fields: Arc::new(fields) }
+    }
+
+    /// This document with other fields, one version up. `Conflict`, reason `Stale`, when a higher token has written it.
+    pub(super) fn next_version(&self, fields: Arc<Fields>, token: Token) -> Result<Self> {
+        let token = self.next_token(token)?;
+        Ok(Self { id: self.id.clone(), version: self.version + 1, token, fields })
+    }
+
+    /// The token after a write with this one. `Conflict`, reason `Stale`, when a higher token has written it.
+    pub(super) fn next_token(&self, token: Token) -> Result<u64> {
+        match token {
+            Some(token) if token < self.token => Err(stale()),
+            Some(token) => Ok(token),
+            None => Ok(self.token),
+        }
+    }
+}
+
+/// `Internal` when a token is larger than the integers of SQL and BSON.
+pub(super) fn check_token(token: Token) -> Result<()> {
+    match token {
+        Some(token) if i64::try_from(token).is_err() => {
+            Err(Error::internal(format!("the fencing token {token} is above 2⁶³−1")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The error of a guarded write to a document that a higher token has written.
+pub(super) fn stale() -> Error {
+    Error::conflict("Stale")
+}
+
+/// Sets the value at a path, in objects that are made where they are missing.
+pub(super) fn set(fields: &mut Fields, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(fields.insert(path.to_owned(), value)),
+        Some((segment, rest)) => {
+            let inner = fields.entry(segment).or_insert_with(|| Value::Object(Fields::new()));
+            // Another value would be an object, since no path contains another.
+            if let Value::Object(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
     }
 }
 

@@ -1,19 +1,66 @@
 //! The store in memory: the reference implementation of the others, and the fastest. Its documents end with the
 //! process, and no other process sees them.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::{Bound, Deref};
+use std::slice;
 use std::sync::{PoisonError, RwLock};
 
 use async_trait::async_trait;
 
-use super::query::{Filter, Query, select};
+use super::collections::of_collections;
+use super::query::{Filter, Groups, Query, Scalar, select};
+use super::step::no_such_document;
+use super::unique::UniqueIndex;
 use super::write::{Write, WriteOutcome, document_exists};
-use super::{Collection, Document, DocumentStore};
+use super::{BatchOutcome, Collection, Document, DocumentStore, Step, Token};
 use crate::error::Result;
 
-/// The documents of one collection in the order of their ids.
-type Documents = BTreeMap<String, Document>;
+/// The documents of one collection in the order of their ids. They are read as a map; what changes them keeps the index of
+/// the unique paths.
+#[derive(Default)]
+struct Documents {
+    by_id: BTreeMap<String, Document>,
+    unique: UniqueIndex,
+}
+
+impl Deref for Documents {
+    type Target = BTreeMap<String, Document>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.by_id
+    }
+}
+
+impl Documents {
+    /// Indexes the unique paths of the collection, at its first use.
+    fn declare(&mut self, collection: &Collection) -> Result<()> {
+        self.unique.declare(collection, self.by_id.values())
+    }
+
+    /// `Conflict` when one of these documents may not be stored beside the others.
+    fn check(&self, new: &[Document]) -> Result<()> {
+        self.unique.check(new)
+    }
+
+    fn insert(&mut self, id: String, document: Document) {
+        if !self.unique.is_empty() {
+            if let Some(before) = self.by_id.get(&id) {
+                self.unique.remove(before);
+            }
+            self.unique.add(&document);
+        }
+        self.by_id.insert(id, document);
+    }
+
+    fn remove(&mut self, id: &str) -> Option<Document> {
+        let removed = self.by_id.remove(id);
+        if let Some(document) = &removed {
+            self.unique.remove(document);
+        }
+        removed
+    }
+}
 
 /// Documents in maps. The lock is never held across an await: every method completes at its first poll.
 #[derive(Default)]
@@ -23,7 +70,7 @@ pub(super) struct MemoryStore {
 
 impl MemoryStore {
     fn read<R>(&self, collection: &Collection, empty: R, read: impl FnOnce(&Documents) -> R) -> R {
-        // A poisoned lock is used all the same: a panic leaves no map half changed, since `apply` changes it last.
+        // A poisoned lock is used all the same: a panic leaves no map half changed, since `apply` checks first and changes then.
         let collections = self.collections.read().unwrap_or_else(PoisonError::into_inner);
         collections.get(collection.name()).map_or(empty, read)
     }
@@ -46,24 +93,26 @@ fn first<'a>(documents: &'a Documents, filter: &Filter) -> Option<&'a Document> 
     candidates(documents, filter).find(|document| filter.matches(document))
 }
 
-fn apply(documents: &mut Documents, write: Write) -> Result<WriteOutcome> {
+fn apply(documents: &mut Documents, write: Write, token: Token) -> Result<WriteOutcome> {
     match write {
         Write::Insert(new) => {
-            let mut added = Documents::new();
-            for (id, fields) in new {
-                if documents.contains_key(&id) || added.contains_key(&id) {
-                    return Err(document_exists());
-                }
-                added.insert(id.clone(), Document::first_version(id, fields));
+            let mut ids = HashSet::new();
+            if !new.iter().all(|(id, _)| !documents.contains_key(id) && ids.insert(id)) {
+                return Err(document_exists());
             }
+            let added: Vec<Document> =
+                new.into_iter().map(|(id, fields)| Document::first_version(id, fields, token)).collect();
+            documents.check(&added)?;
             let outcome = WriteOutcome::counted(added.len());
-            // `append` would rebuild the whole map.
-            documents.extend(added);
+            for document in added {
+                documents.insert(document.id.clone(), document);
+            }
             Ok(outcome)
         }
         Write::Change { filter, expected, change } => {
             let Some(before) = first(documents, &filter) else { return Ok(WriteOutcome::default()) };
-            if let Some(after) = change.apply(before, &expected)? {
+            if let Some(after) = change.apply(before, &expected, token)? {
+                documents.check(slice::from_ref(&after))?;
                 documents.insert(after.id.clone(), after.clone());
                 Ok(WriteOutcome::of(after, false))
             } else {
@@ -75,16 +124,17 @@ fn apply(documents: &mut Documents, write: Write) -> Result<WriteOutcome> {
         }
         Write::Upsert { filter, id, fields } => {
             let (document, created) = match first(documents, &filter) {
-                Some(before) => (before.next_version(fields), false),
+                Some(before) => (before.next_version(fields, token)?, false),
                 None if documents.contains_key(&id) => return Err(document_exists()),
-                None => (Document::first_version(id, fields), true),
+                None => (Document::first_version(id, fields, token), true),
             };
+            documents.check(slice::from_ref(&document))?;
             documents.insert(document.id.clone(), document.clone());
             Ok(WriteOutcome::of(document, created))
         }
         Write::DeleteAll(filter) => {
             let ids: Vec<String> = candidates(documents, &filter)
-                .filter(|document| filter.matches(document))
+                .filter(|document| filter.matches(document) && document.next_token(token).is_ok())
                 .map(|document| document.id.clone())
                 .collect();
             for id in &ids {
@@ -95,8 +145,25 @@ fn apply(documents: &mut Documents, write: Write) -> Result<WriteOutcome> {
     }
 }
 
+/// Performs a step of a batch, and returns the version of its document after it.
+fn perform(documents: &mut Documents, step: Step) -> Result<u64> {
+    let (id, token) = (step.id.clone(), step.token);
+    if let Some(write) = step.write() {
+        let outcome = apply(documents, write, token)?;
+        // An insert returns no document.
+        let document = outcome.document.as_ref().or_else(|| documents.get(&id));
+        return document.map(|document| document.version).ok_or_else(no_such_document);
+    }
+    documents.get(&id).map(|document| document.version).ok_or_else(no_such_document)
+}
+
 #[async_trait]
 impl DocumentStore for MemoryStore {
+    async fn prepare(&self, collection: &'static Collection) -> Result<()> {
+        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        collections.entry(collection.name()).or_default().declare(collection)
+    }
+
     async fn get(&self, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
         Ok(self.read(collection, None, |documents| documents.get(id).cloned()))
     }
@@ -107,15 +174,90 @@ impl DocumentStore for MemoryStore {
         }))
     }
 
-    async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {
+    async fn count(
+        &self,
+        collection: &'static Collection,
+        filter: Filter,
+        bound: Option<u64>,
+    ) -> Result<u64> {
+        let bound = bound.map_or(usize::MAX, |bound| usize::try_from(bound).unwrap_or(usize::MAX));
         Ok(self.read(collection, 0, |documents| {
-            candidates(documents, &filter).filter(|document| filter.matches(document)).count() as u64
+            candidates(documents, &filter).filter(|document| filter.matches(document)).take(bound).count()
+                as u64
         }))
     }
 
-    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
+    async fn count_by(
+        &self,
+        collection: &'static Collection,
+        filter: Filter,
+        path: &str,
+        limit: u64,
+    ) -> Result<Vec<(Scalar, u64)>> {
+        let mut groups = Groups::default();
+        self.read(collection, (), |documents| {
+            for document in candidates(documents, &filter).filter(|document| filter.matches(document)) {
+                groups.add(document, path);
+            }
+        });
+        Ok(groups.first(limit))
+    }
+
+    async fn guarded_write(
+        &self,
+        collection: &'static Collection,
+        write: Write,
+        token: Token,
+    ) -> Result<WriteOutcome> {
         let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
-        apply(collections.entry(collection.name()).or_default(), write)
+        let documents = collections.entry(collection.name()).or_default();
+        documents.declare(collection)?;
+        apply(documents, write, token)
+    }
+
+    async fn batch(&self, steps: Vec<Step>) -> Result<BatchOutcome> {
+        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        for step in &steps {
+            collections.entry(step.collection.name()).or_default().declare(step.collection)?;
+        }
+        let (mut versions, mut undo) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
+        for step in steps {
+            let name = step.collection.name();
+            let documents = collections.entry(name).or_default();
+            undo.push((name, step.id.clone(), documents.get(&step.id).cloned()));
+            match perform(documents, step) {
+                Ok(version) => versions.push(version),
+                Err(error) => {
+                    // Backwards: so a value that one document has left to another one is free again when the first gets
+                    // it back.
+                    for (name, id, before) in undo.into_iter().rev() {
+                        let documents = collections.entry(name).or_default();
+                        match before {
+                            Some(before) => documents.insert(id, before),
+                            None => drop(documents.remove(&id)),
+                        }
+                    }
+                    return Ok(BatchOutcome::Refused(versions.len(), error));
+                }
+            }
+        }
+        Ok(BatchOutcome::Committed(versions))
+    }
+
+    async fn collections(&self) -> Result<Vec<String>> {
+        let collections = self.collections.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(of_collections(collections.keys().map(|name| (*name).to_owned())))
+    }
+
+    async fn restore(&self, collection: &'static Collection, documents: Vec<Document>) -> Result<()> {
+        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        let stored = collections.entry(collection.name()).or_default();
+        stored.declare(collection)?;
+        stored.check(&documents)?;
+        for document in documents {
+            stored.insert(document.id.clone(), document);
+        }
+        Ok(())
     }
 
     async fn ping(&self) -> Result<()> {

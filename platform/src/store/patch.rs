@@ -3,6 +3,7 @@
 use serde_json::{Number, Value};
 
 use super::document;
+use super::edit::Edit;
 use super::fields::Fields;
 use super::query;
 use crate::error::{Error, FieldError, Result};
@@ -60,6 +61,15 @@ impl Patch {
         self.step(path, Step::Remove(value.into()))
     }
 
+    /// What a partial update says of the field at a path: nothing, to remove it, or to set it.
+    pub fn edit(self, path: impl Into<String>, edit: Edit<impl Into<Value>>) -> Self {
+        match edit {
+            Edit::Keep => self,
+            Edit::Null => self.unset(path),
+            Edit::Value(value) => self.set(path, value),
+        }
+    }
+
     fn step(mut self, path: impl Into<String>, step: Step) -> Self {
         self.steps.push((path.into(), step));
         self
@@ -68,21 +78,13 @@ impl Patch {
     /// `BadRequest` when a path is invalid, when a path contains another, or when a value cannot be stored: that error
     /// has its JSON pointer.
     pub fn check(&self) -> Result<()> {
-        let mut paths: Vec<Vec<&str>> = Vec::with_capacity(self.steps.len());
         for (path, step) in &self.steps {
             query::check_path(path)?;
             if let Step::Set(value) | Step::Append(value) = step {
                 document::check_at(path, value)?;
             }
-            paths.push(path.split('.').collect());
         }
-        // Sorted by segments, a path comes directly before the paths that it contains.
-        paths.sort();
-        if paths.windows(2).any(|pair| pair[1].starts_with(&pair[0])) {
-            Err(Error::bad_request("Overlapping Field Paths"))
-        } else {
-            Ok(())
-        }
+        query::check_disjoint(self.steps.iter().map(|(path, _)| path.as_str()))
     }
 
     /// The fields after the patch.

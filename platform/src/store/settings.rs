@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::local_path::local_path;
 use crate::error::StartError;
 use crate::secret::mask_url;
-use crate::setting::{Count, Span};
+use crate::setting::{Count, Size, Span};
 
 /// The section `store` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,6 +36,8 @@ pub struct SqliteSettings {
     pub queue: Count<1, 100_000>,
     /// The most writes that share one commit.
     pub group: Count<1, 10_000>,
+    /// The size above which the log beside the file is emptied as soon as nobody reads an old state.
+    pub wal_limit: Size<1_048_576, 1_099_511_627_776>,
 }
 
 /// The section `store.mongodb`, for each process.
@@ -75,6 +78,30 @@ impl StoreUrl {
         Self(url.into())
     }
 
+    /// The path of a store on this machine.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        match Engine::of(self) {
+            Ok(Engine::File(path)) => Some(path),
+            #[cfg(feature = "sqlite")]
+            Ok(Engine::Sqlite(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether both name the same store, as far as their texts and the file system tell: a server has many names.
+    pub(super) fn is_same_store(&self, other: &Self) -> bool {
+        match (self.path(), other.path()) {
+            (Some(one), Some(other)) => match (one.canonicalize(), other.canonicalize()) {
+                (Ok(one), Ok(other)) => one == other,
+                _ => false,
+            },
+            _ => {
+                self.0.replacen("postgresql:", "postgres:", 1)
+                    == other.0.replacen("postgresql:", "postgres:", 1)
+            }
+        }
+    }
+
     /// Refuses a URL that names no engine of this build, or no path for it.
     pub fn check(&self) -> Result<(), StartError> {
         Engine::of(self).map(drop)
@@ -83,8 +110,11 @@ impl StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What follows the scheme of a local store is a path: it may hold any character, and no password.
-        let local = ["sqlite:", "file:"].iter().any(|scheme| self.0.starts_with(scheme));
+        // What follows the scheme of a local store is a path: it may hold any character, and no password. After two slashes, it
+        // may be the URL of a server with the wrong scheme.
+        let local = ["sqlite:", "file:"].iter().any(|scheme| {
+            self.0.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with("//") || rest.starts_with("///"))
+        });
         f.write_str(&if local { self.0.clone() } else { mask_url(&self.0) })
     }
 }
@@ -138,17 +168,29 @@ pub(super) enum Engine {
 }
 
 impl Engine {
+    /// The name of the database, as OpenTelemetry has it where it has one.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::File(_) => "json_file",
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => "sqlite",
+            #[cfg(feature = "mongodb")]
+            Self::Mongodb(_) => "mongodb",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgresql",
+        }
+    }
+
     /// Reads a URL; the error says what could have been meant.
     pub(super) fn of(url: &StoreUrl) -> Result<Self, StartError> {
         let (scheme, rest) = url.0.split_once(':').unwrap_or((&url.0, ""));
-        // `sqlite://var/x` is how other tools write it.
-        let path = rest.strip_prefix("//").unwrap_or(rest);
         match scheme {
-            "memory" if path.is_empty() => Ok(Self::Memory),
-            "memory" => Err(refused(url, "memory: takes no path")),
-            "file" => Ok(Self::File(checked_path(url, path)?)),
+            "memory" if matches!(rest, "" | "//") => Ok(Self::Memory),
+            "memory" => Err(refused(url, "memory: takes no path and no options")),
+            "file" => Ok(Self::File(local_path(scheme, rest).map_err(|why| refused(url, &why))?)),
             #[cfg(feature = "sqlite")]
-            "sqlite" => Ok(Self::Sqlite(checked_path(url, path)?)),
+            "sqlite" => Ok(Self::Sqlite(local_path(scheme, rest).map_err(|why| refused(url, &why))?)),
             #[cfg(feature = "mongodb")]
             "mongodb" | "mongodb+srv" => Ok(Self::Mongodb(Box::new(mongodb(url)?))),
             #[cfg(feature = "postgres")]
@@ -164,14 +206,6 @@ impl Engine {
 
 fn refused(url: &StoreUrl, why: &str) -> StartError {
     StartError::config(format!("store.url '{url}': {why}"))
-}
-
-fn checked_path(url: &StoreUrl, path: &str) -> Result<PathBuf, StartError> {
-    match path {
-        "" => Err(refused(url, "it names no path")),
-        ":memory:" => Err(refused(url, "write memory: for a store in memory")),
-        _ => Ok(PathBuf::from(path)),
-    }
 }
 
 /// The URL as the driver reads it. Its error may quote a part of the URL that looks like an option, so it is shown only
@@ -289,14 +323,16 @@ mod tests {
             };
             let message = refused(&format!("{scheme}://ada:hunter2@h/db"));
             assert!(message.contains(&why), "{message}");
-            assert!(scheme == "sqlite" || message.contains("ada:***@h"), "{message}");
+            assert!(message.contains("ada:***@h"), "{message}");
         }
         let message = refused("sqlit:var/x");
         assert!(message.contains("did you mean sqlite:"), "{message}");
         let message = refused("redis://h");
         assert!(!message.contains("did you mean"), "{message}");
         assert!(refused("file:").contains("names no path"));
-        assert!(refused("file::memory:").contains("write memory:"));
+        for url in ["memory:x", "memory:?x", "memory://x"] {
+            assert!(refused(url).contains("memory: takes no path"), "{}", refused(url));
+        }
     }
 
     #[cfg(feature = "postgres")]
@@ -322,9 +358,10 @@ mod tests {
     fn a_password_is_shown_nowhere() {
         let url = StoreUrl::new("postgres://ada:hunter2@h/db");
         assert_eq!(format!("{url:?}"), "postgres://ada:***@h/db");
+        assert_eq!(StoreUrl::new("sqlite://ada:hunter2@h/db").to_string(), "sqlite://ada:***@h/db");
         assert_eq!(serde_json::to_string(&url).unwrap(), "\"postgres://ada:***@h/db\"");
         // The control: nothing is hidden where there is none, so that the output can be read back.
-        for open in ["sqlite:var/ada@home.sqlite", "file:/srv/a:b@c"] {
+        for open in ["sqlite:var/ada@home.sqlite", "file:/srv/a:b@c", "file:///srv/a:b@c"] {
             assert_eq!(StoreUrl::new(open).to_string(), open);
         }
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::document::Document;
+use super::document::{Document, Token};
 use super::fields::Fields;
 use super::patch::Patch;
 use super::query::Filter;
 use crate::error::{Error, Result};
 
-/// One atomic write.
+/// One atomic write. A write that stores fields fails with `Conflict`, reason `Value Exists`, when another document has
+/// the same value at a unique path; an id that exists goes first.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// Creates all of these documents, or none: `Conflict` when an id exists, or is there twice.
@@ -73,7 +74,7 @@ pub enum Expected {
 
 impl Expected {
     /// `Conflict` when a document of this version must not be written.
-    fn check(&self, version: u64) -> Result<()> {
+    pub(super) fn check(&self, version: u64) -> Result<()> {
         let met = match self {
             Self::Any => true,
             Self::Version(expected) => *expected == version,
@@ -96,14 +97,21 @@ pub enum Change {
 
 impl Change {
     /// The document after the change, one version up; `None` when it is deleted.
-    pub(super) fn apply(self, document: &Document, expected: &Expected) -> Result<Option<Document>> {
+    pub(super) fn apply(
+        self,
+        document: &Document,
+        expected: &Expected,
+        token: Token,
+    ) -> Result<Option<Document>> {
+        // First: who has lost a lock must learn that, whatever the version is.
+        document.next_token(token)?;
         expected.check(document.version)?;
         let fields = match self {
             Self::Delete => return Ok(None),
             Self::Replace(fields) => fields,
             Self::Merge(patch) => Arc::new(patch.apply(&document.fields)?),
         };
-        Ok(Some(document.next_version(fields)))
+        document.next_version(fields, token).map(Some)
     }
 }
 

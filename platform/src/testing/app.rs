@@ -14,22 +14,28 @@ use hyper::ext::ReasonPhrase;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 use crate::app::{App, OpenApp, Tasks};
 use crate::cli::Flags;
 use crate::config::{self, Config, Defaults, Service};
-use crate::http::server::{self, Drain};
+use crate::connector;
+use crate::http::server::{self, Drain, Https};
 use crate::http::{self, Routes, Stack};
 use crate::logging::{Logging, MemoryLog};
 use crate::services::Services;
+use crate::tls::{self, Tls};
 
 /// An app without a socket, on a store in memory. Its background tasks run only when they are started.
 pub struct TestApp {
     app: OpenApp,
     log: MemoryLog,
     settings: http::Settings,
+    tls: tls::Settings,
+    /// Deleted with the app.
+    _locks: TempDir,
 }
 
 /// The settings of an app that has none.
@@ -43,16 +49,21 @@ pub const SERVICE: Service =
 
 impl TestApp {
     /// Opens the app with the service's own configuration and these variables, such as
-    /// `("SERVER__HTTP__BODY_LIMIT", "1KiB")`. The store is `memory:` where they name none.
+    /// `("SERVER__HTTP__BODY_LIMIT", "1KiB")`. The store is `memory:` where they name none, and the folder of the lock
+    /// files is the app's own.
     pub async fn start<A, S>(service: &Service, app: App<A, S>, environment: &[(&str, &str)]) -> Self
     where
         A: Clone + DeserializeOwned + Send + 'static,
         S: Clone + Send + Sync + 'static,
     {
-        let config: Config<A> = configuration(service, environment);
+        connector::install_tls_provider();
+        let locks = tempfile::tempdir().unwrap();
+        let dir = locks.path().to_str().unwrap();
+        let environment = [&[("SERVER__LOCK__DIR", dir)], environment].concat();
+        let config: Config<A> = configuration(service, &environment);
         let (logging, log) = Logging::to_memory();
         let app = app.open(&config, logging).await.unwrap();
-        Self { app, log, settings: config.http }
+        Self { app, log, settings: config.http, tls: config.server.tls, _locks: locks }
     }
 
     /// An app that has only these routes. Its state is the services.
@@ -76,6 +87,11 @@ impl TestApp {
         self.app.start_tasks()
     }
 
+    /// Begins the drain, as a signal does: background tasks and jobs are told.
+    pub fn drain(&self) {
+        self.app.stack().shutdown().begin();
+    }
+
     /// Shuts the app down as the program does: its own shutdown functions first, then the services.
     pub async fn close(self) {
         self.app.close(PATIENCE).await;
@@ -88,12 +104,27 @@ impl TestApp {
 
     /// Serves as the program does, on a port that the system chooses.
     pub async fn listen(&self) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
+        self.listen_with(None).await
+    }
+
+    /// [`TestApp::listen`] with HTTPS, as `server.tls` has it. There is no redirect.
+    pub async fn listen_secure(&self) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
+        let handshake_timeout = self.tls.handshake_timeout.get();
+        let tls = Arc::new(Tls::load(&self.tls).unwrap());
+        self.listen_with(Some(Https { tls, handshake_timeout, redirect: None })).await
+    }
+
+    async fn listen_with(
+        &self,
+        https: Option<Https>,
+    ) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
         let listener = server::listen("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stack, settings) = (self.stack(), self.settings.clone());
         let drain = Drain::new(stack.shutdown().clone());
         let handle = drain.clone();
-        let serving = tokio::spawn(async move { server::serve(listener, stack, &settings, handle).await });
+        let serving =
+            tokio::spawn(async move { server::serve_with(listener, https, stack, &settings, handle).await });
         (address, drain, serving)
     }
 

@@ -7,10 +7,12 @@
 mod app;
 mod connection;
 mod program;
+mod tls;
 
 pub use app::{NoSettings, SERVICE, TestApp, TestResponse};
 pub use connection::Connection;
 pub use program::{Program, TestServer};
+pub use tls::{TestAuthority, TestClient, TestPair};
 
 use std::time::{Duration, Instant};
 

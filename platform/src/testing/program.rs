@@ -1,5 +1,6 @@
 //! The program as a process, as a person starts it.
 
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Connection, PATIENCE};
+use super::{Connection, PATIENCE, TestClient};
+use crate::connector;
 
 /// The settings that the tests rely on. They are set here because a service may choose other defaults.
 const ENVIRONMENT: [(&str, &str); 9] = [
@@ -72,7 +74,11 @@ pub struct TestServer {
     pub folder: PathBuf,
     /// The address on which it listens.
     pub address: SocketAddr,
+    /// `http` or `https`.
+    scheme: String,
     stderr: Receiver<String>,
+    /// The lines before the one that says that it listens.
+    earlier: VecDeque<String>,
     /// Deleted with the server.
     temporary: Option<TempDir>,
 }
@@ -80,25 +86,42 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a command that runs the server in this folder.
     pub fn spawn(command: &mut Command, folder: &Path) -> Self {
+        // For the HTTP client of the test.
+        connector::install_tls_provider();
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, stderr) = mpsc::channel();
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let address = "0.0.0.0:0".parse().unwrap();
-        let mut server = Self { child, folder: folder.to_owned(), address, stderr, temporary: None };
-        let line = server.wait_for_line("listening");
-        let url = line.split("url=http://").nth(1).unwrap().split(' ').next().unwrap();
+        let (earlier, temporary) = (VecDeque::new(), None);
+        let (folder, scheme) = (folder.to_owned(), String::new());
+        let mut server = Self { child, folder, address, scheme, stderr, earlier, temporary };
+        let (line, earlier) = server.read_until("listening");
+        server.earlier = earlier.into();
+        let url = line.split("url=").nth(1).unwrap().split(' ').next().unwrap();
+        let (scheme, url) = url.split_once("://").unwrap();
+        scheme.clone_into(&mut server.scheme);
         server.address = url.parse().unwrap_or_else(|_| panic!("no address in {line}"));
         server
     }
 
     /// Waits for the next line on standard error that contains the text, and returns it.
     pub fn wait_for_line(&mut self, text: &str) -> String {
+        while let Some(line) = self.earlier.pop_front() {
+            if line.contains(text) {
+                return line;
+            }
+        }
+        self.read_until(text).0
+    }
+
+    /// The next line that contains the text, and the lines before it.
+    fn read_until(&self, text: &str) -> (String, Vec<String>) {
         let start = Instant::now();
         let mut seen = Vec::new();
         while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
             match self.stderr.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return line,
+                Ok(line) if line.contains(text) => return (line, seen),
                 Ok(line) => seen.push(line),
                 Err(_) => break,
             }
@@ -106,14 +129,29 @@ impl TestServer {
         panic!("no line with {text:?}; seen: {seen:#?}");
     }
 
+    /// The lines on standard error that no other call has read, until the process and those that it has started have ended.
+    pub fn remaining_lines(&mut self) -> Vec<String> {
+        self.earlier.drain(..).chain(self.stderr.iter()).collect()
+    }
+
+    /// The id of the process; with several, that of the supervisor.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Opens a connection.
     pub fn connect(&self) -> Connection {
         Connection::open(self.address)
+    }
+
+    /// Opens a connection with TLS.
+    pub fn connect_secure(&self, client: &TestClient) -> Connection {
+        Connection::secure(self.address, client)
     }
 
     /// The contents of its log file so far.

@@ -77,7 +77,7 @@ async fn plain_text(Path(status): Path<u16>) -> (StatusCode, &'static str) {
     (StatusCode::from_u16(status).unwrap(), "the moon is full")
 }
 
-async fn count(Path(count): Path<u32>) -> Json<u32> {
+async fn count(axum::extract::Path(count): axum::extract::Path<u32>) -> Json<u32> {
     Json(count)
 }
 
@@ -255,7 +255,18 @@ async fn true_false_and_null_are_json() {
 }
 
 #[tokio::test]
-async fn a_number_that_would_change_is_refused() {
+async fn a_decimal_is_the_nearest_double_and_a_byte_order_mark_is_no_part_of_the_body() {
+    let app = app().await;
+    let response = app.post("/echo", "{\"value\": 3.14159265358979323846}").await;
+    assert_eq!((response.status.as_u16(), response.json()), (200, json!({"value": std::f64::consts::PI})));
+    for path in ["/echo", "/checked"] {
+        let response = app.post(path, "\u{feff}{\"a\": 1}").await;
+        assert_eq!((response.status.as_u16(), response.json()), (200, json!({"a": 1})), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_integer_that_would_change_is_refused() {
     let response = app().await.post("/echo", "{\"n\": 123456789012345678901234567890}").await;
     assert_eq!(response.status_line(), "400 Invalid JSON body");
     let message = response.json()["errors"][0]["message"].to_string();

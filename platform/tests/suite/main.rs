@@ -3,24 +3,45 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod axum_world;
+mod batches;
 mod bodies;
+mod both_versions;
+mod closing;
 mod connections;
+mod connector;
+mod damaged;
 mod endings;
 mod errors;
+mod everything;
+mod framing;
+mod gate;
 mod handlers;
+mod health;
+mod https;
+mod jobs;
 mod layers;
+mod limits;
 mod lists;
+mod lock_contract;
 mod methods;
 #[cfg(feature = "redis")]
 mod on_redis;
+mod parameters;
+mod partial_updates;
 mod paths;
 mod preconditions;
+mod proofs;
 mod ranks;
 mod representations;
 mod request_log;
+mod restore;
+#[cfg(feature = "otlp")]
+mod spans;
 mod store_contract;
 mod streams;
+mod stuck;
 mod tasks;
-#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "etcd", feature = "mongodb", feature = "postgres", feature = "redis"))]
 mod tcp_proxy;
+mod unique;
 mod upgrades;

@@ -10,12 +10,25 @@ use crate::paths::{module_of, paths_in};
 /// The modules of the platform by rank, the lowest first. A file imports from lower ranks, and from its own module. Two
 /// modules of one rank do not import each other.
 const RANKS: [&[&str]; 8] = [
-    &["error", "json", "secret", "setting", "shutdown"],
-    &["cache", "cli", "logging", "schema", "store", "views"],
-    &["services"],
+    &["error", "file_name", "json", "new_file", "regular_file", "retry", "secret", "setting", "shutdown"],
+    &[
+        "cache",
+        "cli",
+        "connector",
+        "lock",
+        "logging",
+        "metrics",
+        "process",
+        "schema",
+        "store",
+        "tls",
+        "traces",
+        "views",
+    ],
+    &["scheduler", "services"],
     &["http"],
     &["config"],
-    &["app"],
+    &["app", "doctor"],
     &["lifecycle"],
     &["lib", "testing"],
 ];

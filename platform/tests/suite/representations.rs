@@ -119,6 +119,33 @@ async fn a_compressed_response_has_a_weak_tag_that_matches_as_well() {
 }
 
 #[tokio::test]
+async fn a_304_has_the_tag_of_the_200() {
+    let own = async || ([("etag", "\"7\"")], "a bit of text ".repeat(500));
+    let app = TestApp::with_routes(routes().route(Route::at("/own").get(own)), &[]).await;
+    let mut weak = 0;
+    for path in ["/text/5000", "/text/10", "/picture", "/own"] {
+        for accept in
+            ["gzip", "br", "zstd", "identity", "gzip;q=0", "*", "identity, gzip;q=0.5", "br;q=0.1, *;q=0", ""]
+        {
+            for method in [Method::GET, Method::HEAD] {
+                let accept = ("accept-encoding", accept);
+                let first = app.call(method.clone(), path, &[accept], Body::empty()).await;
+                let tag = first.header("etag").unwrap();
+                weak += u8::from(tag.starts_with("W/"));
+                let headers = [accept, ("if-none-match", tag)];
+                let second = app.call(method.clone(), path, &headers, Body::empty()).await;
+                assert_eq!(second.status, 304, "{path} {accept:?}");
+                for name in ["etag", "vary"] {
+                    assert_eq!(second.header(name), first.header(name), "{method} {path} {accept:?} {name}");
+                }
+            }
+        }
+    }
+    // Of two paths and two methods, those that are compressed: gzip, br, zstd, * and br;q=0.1.
+    assert_eq!(weak, 20);
+}
+
+#[tokio::test]
 async fn a_304_has_the_vary_of_the_200() {
     let app = app().await;
     for (path, vary) in [("/text/5000", Some("accept-encoding")), ("/text/5", None)] {
@@ -147,7 +174,6 @@ async fn every_response_has_the_security_headers_of_helmet() {
             "cross-origin-resource-policy",
             "origin-agent-cluster",
             "referrer-policy",
-            "strict-transport-security",
             "x-content-type-options",
             "x-dns-prefetch-control",
             "x-download-options",
@@ -157,6 +183,8 @@ async fn every_response_has_the_security_headers_of_helmet() {
         ] {
             assert!(response.header(name).is_some(), "{path}: {name}");
         }
+        // Only over TLS (`https.rs`).
+        assert_eq!(response.header("strict-transport-security"), None);
     }
 }
 
@@ -215,7 +243,7 @@ async fn a_static_file_may_be_cached_for_ever_under_its_version_only() {
     assert_eq!(current.header("cache-control"), Some("public, max-age=31536000, immutable"));
     let plain = app.get("/static/site.css").await;
     assert_eq!(plain.status, 200);
-    assert_eq!(plain.header("content-type"), Some("text/css"));
+    assert_eq!(plain.header("content-type"), Some("text/css; charset=utf-8"));
     assert_eq!(plain.header("cache-control"), Some("no-cache"));
     for other in ["v=0000000000000000", "v=a&v=b", "%", "x"] {
         let stale = app.get(&format!("/static/site.css?{other}")).await;
@@ -246,4 +274,64 @@ async fn a_range_or_a_condition_that_a_static_file_does_not_meet_is_416_or_412()
     assert_eq!((beyond.header("content-range"), &beyond.json()["code"]), (Some("bytes */21"), &416.into()));
     let changed = get(&app, "/static/site.css", "if-match", "\"another\"").await;
     assert_eq!(changed.status_line(), "412 Precondition Failed");
+}
+
+#[tokio::test]
+async fn a_range_that_is_none_is_ignored_and_a_part_of_another_version_is_never_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.bin"), "0123456789").unwrap();
+    let app = static_files(dir.path()).await;
+    let tag = app.get("/static/a.bin").await.header("etag").unwrap().to_owned();
+    let date = app.get("/static/a.bin").await.header("last-modified").unwrap().to_owned();
+    for (range, condition, status, body) in [
+        ("bytes=0-3", None, 206, "0123"),
+        ("bytes=0-3", Some(tag.as_str()), 206, "0123"),
+        ("bytes=0-3", Some(date.as_str()), 206, "0123"),
+        ("bytes=0-3", Some("\"stale\""), 200, "0123456789"),
+        ("bytes=0-3", Some("Thu, 01 Jan 1970 00:00:00 GMT"), 200, "0123456789"),
+        ("bytes=-4", None, 206, "6789"),
+        ("bytes=-5000", None, 206, "0123456789"),
+        ("bytes=8-5000", None, 206, "89"),
+        ("items=0-5", None, 200, "0123456789"),
+        ("nonsense", None, 200, "0123456789"),
+        ("bytes=5-2", None, 200, "0123456789"),
+        ("bytes=0-1,4-5", None, 200, "0123456789"),
+    ] {
+        let mut headers = vec![("range", range)];
+        headers.extend(condition.map(|condition| ("if-range", condition)));
+        let response = app.call(Method::GET, "/static/a.bin", &headers, Body::empty()).await;
+        assert_eq!(
+            (response.status.as_u16(), &response.body[..]),
+            (status, body.as_bytes()),
+            "{range} {condition:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_public_file_of_the_folder_is_404() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("static");
+    std::fs::create_dir_all(files.join(".well-known")).unwrap();
+    std::fs::create_dir_all(files.join(".git")).unwrap();
+    std::fs::write(files.join(".well-known/security.txt"), "Contact: a").unwrap();
+    for file in [".env", ".git/config", "page.html"] {
+        std::fs::write(files.join(file), "x").unwrap();
+    }
+    std::fs::write(dir.path().join("secret.txt"), "secret").unwrap();
+    std::os::unix::fs::symlink(dir.path().join("secret.txt"), files.join("out.txt")).unwrap();
+    std::os::unix::fs::symlink("page.html", files.join("in.html")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(files.join("pipe")).status().unwrap().success());
+    let app = static_files(&files).await;
+    let long = "n".repeat(400);
+    for path in [".env", ".git/config", "%2eenv", "out.txt", "pipe", ".well-known", "a%00b", &long] {
+        let response = app.get(&format!("/static/{path}")).await;
+        assert_eq!(response.status_line(), "404 Unknown Endpoint", "{path}");
+    }
+    // The controls. A text of a byte is not made longer by a compression.
+    for path in [".well-known/security.txt", "page.html", "in.html"] {
+        let response = get(&app, &format!("/static/{path}"), "accept-encoding", "gzip").await;
+        assert_eq!((response.status.as_u16(), response.header("content-encoding")), (200, None), "{path}");
+        assert!(response.header("content-type").unwrap().ends_with("; charset=utf-8"), "{path}");
+    }
 }

@@ -3,16 +3,23 @@
 //!
 //! The tests of an engine with a server are ignored: `make test-all` starts the servers and runs them.
 
+mod batches;
 mod concurrency;
 mod documents;
 mod durability;
+mod guarded;
 mod methods;
+mod migrating;
 mod model;
 #[cfg(feature = "mongodb")]
-mod mongodb;
+pub mod mongodb;
+mod moving;
+mod pages;
 #[cfg(feature = "postgres")]
-mod postgres;
+pub mod postgres;
 mod queries;
+mod unique;
+mod unique_batches;
 
 use std::sync::Arc;
 
@@ -78,7 +85,7 @@ impl TestStore {
 }
 
 async fn open(url: &str, processes: u64) -> Result<Arc<dyn DocumentStore>, StartError> {
-    let sqlite = json!({"connections": 4, "queue": 1024, "group": 256});
+    let sqlite = json!({"connections": 4, "queue": 1024, "group": 256, "wal_limit": "16MiB"});
     let servers = json!({"connections": 8});
     let settings =
         json!({"url": url, "timeout": "10s", "sqlite": sqlite, "mongodb": servers, "postgres": servers});
@@ -192,11 +199,17 @@ contract! {
         a_chunk_says_whether_there_is_a_next_one
         a_stream_ends_after_the_last_document
         count_and_exists_agree
+        a_count_stops_at_its_bound
+        documents_are_counted_by_a_value
+        some_fields_are_read
         an_empty_collection_accepts_every_method
     }
     queries {
         a_sort_over_mixed_types_is_the_same_everywhere
         a_filter_over_mixed_types_is_the_same_everywhere
+        an_element_of_an_array_is_found
+        a_text_is_found_in_another
+        documents_are_found_by_the_type_of_a_value
         numbers_are_compared_exactly
         an_integer_above_the_range_of_64_bits_with_sign_counts_as_the_nearest_float
         null_missing_and_present_are_distinct
@@ -209,6 +222,12 @@ contract! {
         a_query_beyond_a_limit_is_refused
         the_largest_allowed_filter_works
     }
+    pages {
+        pages_of_a_sort_are_the_whole_list
+        a_page_begins_in_the_right_place_whatever_is_written_meanwhile
+        values_too_long_for_a_cursor_are_looked_up
+        a_page_without_a_next_one_has_no_cursor
+    }
     concurrency {
         every_write_raises_the_version
         a_write_that_expects_another_version_is_refused
@@ -219,18 +238,107 @@ contract! {
         modify_loses_no_change_and_refuses_none
         patches_of_many_writers_are_all_applied
     }
+    unique {
+        a_value_of_another_document_is_refused_by_every_write
+        an_id_that_exists_goes_before_a_value_that_exists
+        values_that_no_filter_finds_never_clash
+        equality_is_that_of_a_filter
+        texts_of_any_length_are_compared_to_their_end
+        a_value_is_free_again_when_its_document_has_lost_it
+        an_insert_of_many_that_clashes_stores_none
+        one_of_many_writers_of_a_value_wins
+        concurrent_inserts_of_many_store_all_or_none
+        an_upsert_by_a_unique_value_never_clashes_with_it
+        a_path_is_unique_only_when_the_stored_documents_allow_it
+    }
+    guarded {
+        an_older_token_is_refused_by_every_write_and_changes_nothing
+        an_equal_or_newer_token_writes_and_is_kept
+        an_unguarded_write_keeps_the_token
+        a_guarded_delete_all_leaves_what_a_newer_token_has_written
+        a_deleted_document_takes_its_token_with_it
+        of_concurrent_writers_the_token_never_falls
+        without_a_guard_an_older_writer_overwrites_a_newer_one
+        a_guarded_write_of_a_taken_value_is_refused_and_an_older_token_goes_first
+        some_fields_come_with_the_token
+    }
     model {
         random_operations_give_the_same_results_as_memory
     }
 }
 
+/// The tests of batches. On MongoDB, one test: it depends on the server which of the two it is.
+macro_rules! batches {
+    ($($group:ident { $($case:ident)* })*) => {
+        mod with_batches {
+            use super::{TestStore, batches, model, unique_batches};
+
+            engine!(memory, memory, cfg(all()): $($group { $($case)* })* batches { readers_see_both_documents_of_a_batch_or_none });
+            engine!(json_file, json_file, cfg(all()): $($group { $($case)* })* model { random_batches_give_the_same_results_as_memory });
+            #[cfg(feature = "sqlite")]
+            engine!(sqlite, sqlite, cfg(all()):
+                $($group { $($case)* })* batches { readers_see_both_documents_of_a_batch_or_none }
+                model { random_batches_give_the_same_results_as_memory }
+            );
+            #[cfg(feature = "postgres")]
+            engine!(on_postgres, postgres, ignore = "needs PostgreSQL: make test-all":
+                $($group { $($case)* })* batches { readers_see_both_documents_of_a_batch_or_none }
+                model { random_batches_give_the_same_results_as_memory }
+            );
+
+            #[cfg(feature = "mongodb")]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs MongoDB: make test-all"]
+            async fn on_mongodb_batches_work_in_a_replica_set_and_are_refused_by_a_stand_alone_server() {
+                let test_store = TestStore::mongodb();
+                let store = test_store.open().await;
+                if let Err(refusal) = store.check_batches().await {
+                    let url = (test_store.url)(&test_store.folder);
+                    batches::assert_refused(&store, &url, refusal).await;
+                    return test_store.remove().await;
+                }
+                test_store.remove().await;
+                $($(
+                    let test_store = TestStore::mongodb();
+                    $group::$case(test_store.open().await).await;
+                    test_store.remove().await;
+                )*)*
+                let test_store = TestStore::mongodb();
+                batches::readers_see_both_documents_of_a_batch_or_none(test_store.open().await).await;
+                model::random_batches_give_the_same_results_as_memory(test_store.open().await).await;
+                test_store.remove().await;
+            }
+        }
+    };
+}
+
+batches! {
+    batches {
+        a_batch_writes_to_several_collections
+        a_refused_step_is_named_and_undoes_all_others
+        the_steps_of_one_document_happen_in_order
+        a_batch_has_limits_and_a_store
+        a_guarded_step_leaves_its_token
+        a_child_is_stored_only_while_its_parent_is_there
+        batches_in_opposite_order_all_succeed
+        one_of_many_batches_with_the_same_version_wins
+    }
+    unique_batches {
+        a_step_with_the_value_of_a_stored_document_is_refused
+        two_steps_with_the_same_value_are_refused
+        a_value_that_an_earlier_step_has_freed_can_be_taken
+        of_several_reasons_to_refuse_a_step_the_value_is_the_last
+        one_of_many_batches_with_the_same_values_wins
+    }
+}
+
 macro_rules! durable_engine {
-    ($engine:ident, $attribute:meta: $($case:ident)*) => {
+    ($group:ident, $engine:ident, $attribute:meta: $($case:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[$attribute]
             async fn $case() {
-                super::super::durability::$case(super::super::TestStore::$engine()).await;
+                super::super::$group::$case(super::super::TestStore::$engine()).await;
             }
         )*
     };
@@ -240,19 +348,29 @@ macro_rules! durable {
     ($($case:ident)*) => {
         mod durable {
             mod json_file {
-                durable_engine!(json_file, cfg(all()): $($case)* hostile_ids_stay_inside_the_folder);
+                durable_engine!(durability, json_file, cfg(all()):
+                    $($case)* hostile_ids_stay_inside_the_folder batches_over_two_handles_lose_no_write);
             }
             #[cfg(feature = "sqlite")]
             mod sqlite {
-                durable_engine!(sqlite, cfg(all()): $($case)* hostile_ids_stay_inside_the_folder);
+                durable_engine!(durability, sqlite, cfg(all()): $($case)*
+                    hostile_ids_stay_inside_the_folder
+                    a_path_that_is_no_longer_declared_stays_unique
+                    batches_over_two_handles_lose_no_write
+                );
             }
             #[cfg(feature = "mongodb")]
             mod on_mongodb {
-                durable_engine!(mongodb, ignore = "needs MongoDB: make test-all": $($case)*);
+                durable_engine!(durability, mongodb, ignore = "needs MongoDB: make test-all": $($case)*
+                    a_path_that_is_no_longer_declared_stays_unique
+                );
             }
             #[cfg(feature = "postgres")]
             mod on_postgres {
-                durable_engine!(postgres, ignore = "needs PostgreSQL: make test-all": $($case)*);
+                durable_engine!(durability, postgres, ignore = "needs PostgreSQL: make test-all": $($case)*
+                    a_path_that_is_no_longer_declared_stays_unique
+                    batches_over_two_handles_lose_no_write
+                );
             }
         }
     };
@@ -262,6 +380,73 @@ durable! {
     stored_documents_survive_a_restart
     two_handles_see_the_writes_of_each_other
     compare_and_set_over_two_handles_loses_no_write
+    a_value_is_unique_over_two_handles
+    a_start_over_documents_that_clash_fails_and_names_two
+}
+
+macro_rules! copied {
+    ($($case:ident)*) => {
+        mod copied {
+            mod json_file {
+                durable_engine!(moving, json_file, cfg(all()): $($case)*);
+            }
+            #[cfg(feature = "sqlite")]
+            mod sqlite {
+                durable_engine!(moving, sqlite, cfg(all()): $($case)*);
+            }
+            #[cfg(feature = "mongodb")]
+            mod on_mongodb {
+                durable_engine!(moving, mongodb, ignore = "needs MongoDB: make test-all": $($case)*);
+            }
+            #[cfg(feature = "postgres")]
+            mod on_postgres {
+                durable_engine!(moving, postgres, ignore = "needs PostgreSQL: make test-all": $($case)*);
+            }
+        }
+    };
+}
+
+macro_rules! migrated {
+    ($($case:ident)*) => {
+        mod migrated {
+            mod memory {
+                durable_engine!(migrating, memory, cfg(all()): $($case)*);
+            }
+            mod json_file {
+                durable_engine!(migrating, json_file, cfg(all()): $($case)* a_run_that_was_killed_goes_on_when_its_lease_has_ended);
+            }
+            #[cfg(feature = "sqlite")]
+            mod sqlite {
+                durable_engine!(migrating, sqlite, cfg(all()): $($case)* a_run_that_was_killed_goes_on_when_its_lease_has_ended);
+            }
+            #[cfg(feature = "mongodb")]
+            mod on_mongodb {
+                durable_engine!(migrating, mongodb, ignore = "needs MongoDB: make test-all":
+                    $($case)* a_run_that_was_killed_goes_on_when_its_lease_has_ended
+                );
+            }
+            #[cfg(feature = "postgres")]
+            mod on_postgres {
+                durable_engine!(migrating, postgres, ignore = "needs PostgreSQL: make test-all":
+                    $($case)* a_run_that_was_killed_goes_on_when_its_lease_has_ended
+                );
+            }
+        }
+    };
+}
+
+migrated! {
+    a_step_runs_once_on_each_document_and_is_recorded
+    a_document_that_a_step_refuses_is_named_and_the_rest_can_be_done_later
+    a_migration_loses_no_write_of_others
+    of_two_processes_at_once_each_document_is_changed_once
+}
+
+copied! {
+    a_copy_there_and_back_is_equal
+    a_restored_document_replaces_the_one_of_its_id
+    a_target_with_other_documents_is_refused_and_can_be_overwritten
+    a_copy_that_was_stopped_goes_on_where_it_was
 }
 
 #[tokio::test]

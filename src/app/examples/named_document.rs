@@ -10,7 +10,7 @@ use crate::app::AppState;
 
 /// The routes of the example.
 pub fn routes() -> Routes<AppState> {
-    Routes::new().route(Route::at("/documents/{name}").get(read).post(replace_or_insert))
+    Routes::new().entity::<Document>().route(Route::at("/documents/{name}").get(read).post(replace_or_insert))
 }
 
 #[derive(Debug, Deserialize, Serialize)]

@@ -14,6 +14,7 @@ use platform::store::{Dao, Entity, Filter, Patch, Stored};
 /// The routes of the example.
 pub fn routes() -> Routes<AppState> {
     Routes::new()
+        .entity::<Content>()
         .route(Route::at("/resources").get(list).post(create).patch(change_none).delete(remove_none))
         .route(Route::at("/resources/{id}").get(read).patch(change).delete(remove))
 }

@@ -11,7 +11,8 @@ use crate::app::AppState;
 use axum::response::{IntoResponse as _, Response};
 use platform::error::{Error, Result};
 use platform::http::{
-    Changed, Created, Json, NoContent, PageRequest, Paged, Path, Precondition, Route, Routes, Versioned,
+    Changed, Created, Json, MergePatch, NoContent, PageRequest, Paged, Path, Precondition, Route, Routes,
+    Versioned,
 };
 use platform::store::{Dao, Entity, Filter};
 
@@ -20,11 +21,13 @@ const SCHEMA: &str = include_str!("../../../schema/todo-list-v1.0.json");
 /// The routes of the example.
 pub fn routes() -> Routes<AppState> {
     Routes::new()
+        .entity::<Task>()
         .route(Route::at("/tasks").get(list).post(create).schema("todo-list-v1.0.json", SCHEMA))
         .route(
             Route::at("/tasks/{id}")
                 .get(read)
                 .put(update)
+                .patch(change)
                 .delete(remove)
                 .schema("todo-list-v1.0.json", SCHEMA),
         )
@@ -90,6 +93,18 @@ async fn update(
     let replaced = tasks.replace(&id, precondition.expected(), &task).await;
     let version = precondition.apply(replaced)?.ok_or_else(|| no_such_task(&id))?;
     Ok(Changed::to(version).into_response())
+}
+
+/// Changes the fields that are sent, with `If-Match` only in the version that the caller has seen; null removes a field.
+async fn change(
+    tasks: Dao<Task>,
+    Path(id): Path<String>,
+    precondition: Precondition,
+    patch: MergePatch<Task>,
+) -> Result<Changed> {
+    let changed = tasks.modify_if(&id, precondition.expected(), |task| patch.apply(task)).await;
+    let task = precondition.apply(changed)?.ok_or_else(|| no_such_task(&id))?;
+    Ok(Changed::to(task.version))
 }
 
 async fn remove(tasks: Dao<Task>, Path(id): Path<String>, precondition: Precondition) -> Result<NoContent> {

@@ -127,11 +127,11 @@ async fn an_unknown_entry_is_404_for_every_method() {
 
 #[tokio::test]
 async fn stored_entries_survive_a_restart() {
-    let client = reqwest::Client::new();
     let sqlite: &[&str] = if cfg!(feature = "sqlite") { &["sqlite:var/server.sqlite"] } else { &[] };
     for url in [&["file:var/documents"], sqlite].concat() {
         let folder = tempfile::tempdir().unwrap();
         let mut server = PROGRAM.start_in(folder.path(), &["--db_url", url]);
+        let client = reqwest::Client::new();
         let created =
             client.post(server.url("/addresses")).body(r#"{"full_name": "Ada"}"#).send().await.unwrap();
         let location = created.headers()["location"].to_str().unwrap().to_owned();

@@ -14,6 +14,6 @@ async fn the_page_lists_the_routes_and_names_the_version_of_its_stylesheet() {
     let url = link.split('"').next().unwrap();
     let style = app.get(url).await;
     assert_eq!(style.status, 200);
-    assert_eq!(style.header("content-type"), Some("text/css"));
+    assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
     assert_eq!(style.header("cache-control"), Some("public, max-age=31536000, immutable"));
 }

@@ -42,6 +42,24 @@ async fn the_endpoints_work_as_in_the_tutorial() {
 }
 
 #[tokio::test]
+async fn a_patch_changes_the_fields_that_are_sent() {
+    let app = app().await;
+    let created = app.post("/tasks", json!({"title": "t", "priority": "high"})).await;
+    let task = created.header("location").unwrap();
+    let changed = app.patch(task, json!({"completed": true, "priority": null})).await;
+    assert_eq!((changed.status_line().as_str(), changed.header("etag")), ("204 No Content", Some("\"2\"")));
+    assert_eq!(app.get(task).await.json(), json!({"title": "t", "completed": true}));
+    // The schema is that of the whole task.
+    for wrong in [json!({"title": null}), json!({"title": ""}), json!({"colour": "red"}), json!([])] {
+        assert_eq!(app.patch(task, &wrong).await.status, 400, "{wrong}");
+    }
+    let stale = app.call(Method::PATCH, task, &[("if-match", "\"1\"")], "{}").await;
+    assert_eq!(stale.status, 412);
+    assert_eq!(app.patch("/tasks/none", "{}").await.status, 404);
+    assert_eq!(app.get(task).await.header("etag"), Some("\"2\""));
+}
+
+#[tokio::test]
 async fn every_sample_comes_back_as_it_was_sent() {
     let app = app().await;
     for task in samples() {
@@ -76,4 +94,30 @@ async fn a_task_is_changed_in_the_version_that_was_seen_only() {
     assert_eq!(put(("if-match", &seen), "three").await, 412);
     assert_eq!(put(("if-none-match", "*"), "four").await, 412);
     assert_eq!(app.get(&location).await.json(), json!({"title": "two"}));
+}
+
+#[tokio::test]
+async fn all_workers_write_into_one_store() {
+    // A list has them all, also where a fork allows short lists only.
+    const TASKS: usize = 50;
+    for store in ["sqlite:var/tasks.sqlite", "file:var/tasks"] {
+        let server = PROGRAM.start(&["--proc", "4", "--db_url", store]);
+        let all = server.url("/tasks");
+        let writing = (0..TASKS).map(|number| {
+            // A client of its own has a connection of its own, which any worker takes.
+            let request = reqwest::Client::new().post(&all).body(format!(r#"{{"title": "Task{number}"}}"#));
+            tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+        });
+        for status in writing.collect::<Vec<_>>() {
+            assert_eq!(status.await.unwrap(), 201, "{store}");
+        }
+        let read = reqwest::get(&all).await.unwrap().text().await.unwrap();
+        let tasks: serde_json::Map<String, Value> = serde_json::from_str(&read).unwrap();
+        let log = server.log_file();
+        let wrote = |worker: &u32| {
+            log.lines().any(|line| line.contains("status=201") && line.contains(&format!(" worker={worker}")))
+        };
+        assert_eq!(tasks.len(), TASKS, "{store}");
+        assert!((1..=4).filter(wrote).count() > 1, "one worker did it all: {log}");
+    }
 }

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::{new_file, regular_file};
+
 /// What the name of a file ends with until it is complete.
 const UNFINISHED: &str = ".unfinished";
 
@@ -27,7 +29,7 @@ pub(super) struct RealDisk;
 
 impl Disk for RealDisk {
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut file = File::create(path)?;
+        let mut file = regular_file::open(new_file::options().write(true).create(true).truncate(true), path)?;
         file.write_all(content)?;
         file.sync_all()
     }
@@ -99,98 +101,21 @@ pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::simulated_disk::SimulatedDisk;
     use super::*;
-    use std::cell::RefCell;
-    use std::collections::BTreeMap;
 
-    /// A disk that loses what was not synced when the power is cut.
-    #[derive(Default)]
-    struct SimulatedDisk {
-        state: RefCell<State>,
-        /// The two wrong variants: the controls.
-        skips_file_sync: bool,
-        skips_folder_sync: bool,
-    }
-
-    #[derive(Default)]
-    struct State {
-        /// The content of each file, and whether it is on the disk.
-        files: Vec<(Vec<u8>, bool)>,
-        /// Names as programs see them, and as they are on the disk.
-        names: BTreeMap<PathBuf, usize>,
-        names_on_disk: BTreeMap<PathBuf, usize>,
-        /// Steps before the power cut.
-        steps_left: usize,
-    }
-
-    impl SimulatedDisk {
-        fn step(&self) -> io::Result<std::cell::RefMut<'_, State>> {
-            let mut state = self.state.borrow_mut();
-            state.steps_left =
-                state.steps_left.checked_sub(1).ok_or_else(|| io::Error::other("power cut"))?;
-            Ok(state)
-        }
-
-        /// What a start after the power cut may find: at least, and at most.
-        fn found(&self, name: &str) -> [Option<Vec<u8>>; 2] {
-            let state = self.state.borrow();
-            [&state.names_on_disk, &state.names].map(|names| {
-                let (content, synced) = &state.files[*names.get(Path::new(name))?];
-                Some(if *synced { content.clone() } else { Vec::new() })
-            })
-        }
-    }
-
-    impl Disk for SimulatedDisk {
-        fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-            let mut state = self.step()?;
-            state.files.push((content.to_vec(), false));
-            let file = state.files.len() - 1;
-            state.names.insert(path.to_owned(), file);
-            drop(state);
-            if !self.skips_file_sync {
-                self.step()?.files[file].1 = true;
-            }
-            Ok(())
-        }
-
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            let mut state = self.step()?;
-            let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-            state.names.insert(to.to_owned(), file);
-            Ok(())
-        }
-
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.step()?.names.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
-        }
-
-        fn sync_folder(&self, _: &Path) -> io::Result<()> {
-            if !self.skips_folder_sync {
-                let mut state = self.step()?;
-                state.names_on_disk = state.names.clone();
-            }
-            Ok(())
-        }
-    }
-
-    /// Replaces `old` by `new`, cuts the power after each number of steps, and returns what is wrong then.
-    fn power_cuts(skips_file_sync: bool, skips_folder_sync: bool) -> Result<(), String> {
-        let (old, new) = (b"old".to_vec(), b"new".to_vec());
+    /// Replaces a file, cuts the power after each number of steps, and returns what is wrong then.
+    fn power_cuts(new_disk: fn() -> SimulatedDisk) -> Result<(), String> {
         for steps in 0..10 {
-            let disk = SimulatedDisk { skips_file_sync, skips_folder_sync, ..SimulatedDisk::default() };
-            let file = Path::new("a.json").to_owned();
-            let names = BTreeMap::from([(file, 0)]);
-            *disk.state.borrow_mut() = State {
-                files: vec![(old.clone(), true)],
-                names: names.clone(),
-                names_on_disk: names,
-                steps_left: steps,
-            };
-            let returned_ok = put(&disk, Path::new(""), &[("a.json".to_owned(), new.clone())]).is_ok();
-            for found in disk.found("a.json") {
-                let Some(found) = found else { return Err(format!("gone after {steps} steps")) };
-                if found != new && (returned_ok || found != old) {
+            let disk = new_disk();
+            disk.fill(&[("a.json", "old")]);
+            disk.cut_after(steps);
+            let returned_ok = put(&disk, Path::new(""), &[("a.json".to_owned(), b"new".to_vec())]).is_ok();
+            for found in disk.after_power_cut() {
+                let Some(found) = found.files().remove("a.json") else {
+                    return Err(format!("gone after {steps} steps"));
+                };
+                if found != b"new" && (returned_ok || found != b"old") {
                     return Err(format!("{found:?} after {steps} steps, returned ok: {returned_ok}"));
                 }
             }
@@ -200,13 +125,13 @@ mod tests {
 
     #[test]
     fn a_power_cut_leaves_the_old_file_or_the_new_one() {
-        power_cuts(false, false).unwrap();
+        power_cuts(SimulatedDisk::default).unwrap();
     }
 
     #[test]
     fn without_either_sync_a_power_cut_loses_a_file() {
-        assert!(power_cuts(true, false).unwrap_err().starts_with("[] after"));
-        assert!(power_cuts(false, true).unwrap_err().contains("returned ok: true"));
+        assert!(power_cuts(SimulatedDisk::without_file_sync).unwrap_err().starts_with("[] after"));
+        assert!(power_cuts(SimulatedDisk::without_folder_sync).unwrap_err().contains("returned ok: true"));
     }
 
     #[test]

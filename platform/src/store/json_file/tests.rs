@@ -1,10 +1,13 @@
 //! What only this engine has: the content of files, damaged files, unfinished files and the lock.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::json;
 
+use super::super::Action;
+use super::super::write::{Change, Expected};
 use super::*;
 
 const ITEMS: &Collection = &Collection::new("items", &[]);
@@ -40,26 +43,95 @@ async fn a_file_can_be_read_and_edited_by_hand() {
     assert_eq!(document.fields["born"], 1815);
 }
 
+fn everything() -> Query {
+    Query { filter: Filter::All, sort: super::super::Sort::by_id(), page: super::super::Page::all() }
+}
+
+fn delete(id: &str) -> Write {
+    Write::Change { filter: Filter::id(id), expected: Expected::Any, change: Change::Delete }
+}
+
 #[tokio::test]
-async fn a_damaged_file_is_an_error_that_names_it_and_is_never_skipped() {
+async fn a_damaged_file_is_left_out_and_can_be_deleted() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path(), LONG_TIMEOUT).await;
     store.write(ITEMS, insert("ada")).await.unwrap();
     let good = fs::read_to_string(root.path().join("items/ada.json")).unwrap();
-    for (name, content) in [("half.json", &good[..20]), ("empty.json", ""), ("copy.json", &good)] {
-        let path = root.path().join("items").join(name);
+    for (id, content) in
+        [("half", &good[..20]), ("empty", ""), ("copy", &good), ("ada (1)", &good), ("Ada", &good)]
+    {
+        let path = root.path().join(format!("items/{id}.json"));
         fs::write(&path, content).unwrap();
-        let query =
-            Query { filter: Filter::All, sort: super::super::Sort::by_id(), page: super::super::Page::all() };
-        let error = store.find(ITEMS, query).await.unwrap_err();
-        assert_eq!(error.status(), 500);
-        assert!(error.cause().contains(&format!("items/{name} is damaged")), "{}", error.cause());
-        fs::remove_file(path).unwrap();
+        let ids = |found: Vec<Document>| found.into_iter().map(|found| found.id).collect::<Vec<_>>();
+        assert_eq!(ids(store.find(ITEMS, everything()).await.unwrap()), ["ada"], "{id}");
+        let first = Query { page: super::super::Page::first(10), ..everything() };
+        assert_eq!(ids(store.find(ITEMS, first).await.unwrap()), ["ada"], "{id}");
+        assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 1, "{id}");
+        // Who must see all documents learns of it.
+        let named = format!("items/{id}.json is damaged");
+        let error = store.check_readable(ITEMS).await.unwrap_err();
+        assert!(error.status() == 500 && error.cause().contains(&named), "{}", error.cause());
+        if crate::file_name::safe(id) == id {
+            let version = Write::Change {
+                filter: Filter::id(id),
+                expected: Expected::Version(1),
+                change: Change::Delete,
+            };
+            let upsert = Write::Upsert { filter: Filter::id(id), id: id.to_owned(), fields: Arc::default() };
+            for call in [
+                store.get(ITEMS, id).await.map(drop),
+                store.write(ITEMS, version).await.map(drop),
+                store.write(ITEMS, upsert).await.map(drop),
+                store.guarded_write(ITEMS, delete(id), Some(1)).await.map(drop),
+            ] {
+                let error = call.unwrap_err();
+                assert!(error.status() == 500 && error.cause().contains(&named), "{}", error.cause());
+            }
+            assert_eq!(store.write(ITEMS, insert(id)).await.unwrap_err().reason(), "Document Exists");
+        }
+        assert_eq!(store.write(ITEMS, delete(id)).await.unwrap().count, 1, "{id}");
+        assert!(!path.exists(), "{id}");
+        assert_eq!(store.write(ITEMS, delete(id)).await.unwrap().count, 0, "{id}");
+        store.check_readable(ITEMS).await.unwrap();
     }
+    // No other file can be named so.
+    fs::write(root.path().join("items/notes.txt"), "").unwrap();
+    fs::write(root.path().join("outside.json"), "").unwrap();
+    for id in ["../outside", ".lock", "notes.txt", "..", "items/../ada"] {
+        assert_eq!(store.write(ITEMS, delete(id)).await.unwrap().count, 0, "{id}");
+    }
+    assert!(root.path().join("outside.json").exists() && store.get(ITEMS, "ada").await.unwrap().is_some());
+    // A folder or a circle of links in the place of a file cannot be deleted so, but the list is there.
+    fs::create_dir(root.path().join("items/folder.json")).unwrap();
+    std::os::unix::fs::symlink("circle.json", root.path().join("items/circle.json")).unwrap();
     for stray in ["README.txt", "._ada.json", ".#ada.json", ".ada.json.swp"] {
         fs::write(root.path().join("items").join(stray), "not a document").unwrap();
     }
-    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 1);
+    assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 1);
+    store.write(ITEMS, delete("ada")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_files_are_not_for_everybody() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), LONG_TIMEOUT).await;
+    store.write(ITEMS, insert("one")).await.unwrap();
+    // The journal of several, as a killed process leaves it.
+    let several = Write::Insert(["a", "b"].map(|id| (id.to_owned(), Arc::default())).into());
+    store.write(ITEMS, several).await.unwrap();
+    disk::put(&disk::RealDisk, root.path(), &[(".journal".to_owned(), vec![])]).unwrap();
+    let mut seen = Vec::new();
+    for folder in [root.path().to_owned(), root.path().join("items")] {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+            let mode = entry.metadata().unwrap().permissions().mode();
+            if entry.path().is_file() {
+                assert_eq!(mode & 0o137, 0, "{entry:?}: {mode:o}");
+                seen.push(entry.file_name().into_string().unwrap());
+            }
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, [".journal", ".lock", ".lock", "a.json", "b.json", "one.json"]);
 }
 
 #[tokio::test]
@@ -108,7 +180,7 @@ async fn unfinished_files_of_a_killed_writer_are_removed_at_the_start_unless_a_w
     let store = open(root.path(), LONG_TIMEOUT).await;
     assert!(!leftover.exists());
     assert!(foreign.exists(), "a folder without a lock file is not a collection");
-    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 1);
+    assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -128,8 +200,128 @@ async fn a_write_behind_the_lock_of_another_process_fails_after_the_timeout() {
 }
 
 #[tokio::test]
+async fn a_root_that_is_gone_takes_no_write_and_is_not_made_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("documents");
+    let store = open(&root, LONG_TIMEOUT).await;
+    store.write(ITEMS, insert("before")).await.unwrap();
+    let aside = parent.path().join("aside");
+    fs::rename(&root, &aside).unwrap();
+    for write in [insert("lost"), Write::DeleteAll(Filter::All)] {
+        let error = store.write(ITEMS, write).await.unwrap_err();
+        assert!(error.status() == 503 && error.cause().contains("documents"), "{}", error.cause());
+    }
+    assert!(!root.exists());
+    fs::rename(&aside, &root).unwrap();
+    store.write(OTHERS, insert("after")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_root_that_is_a_file_is_an_error_that_names_it() {
     let root = tempfile::NamedTempFile::new().unwrap();
     let error = JsonFileStore::open(root.path().to_owned(), LONG_TIMEOUT).await.err().unwrap();
     assert!(error.to_string().contains(&root.path().display().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn only_a_guarded_document_has_a_token_in_its_file() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), LONG_TIMEOUT).await;
+    store.write(ITEMS, insert("plain")).await.unwrap();
+    store.guarded_write(ITEMS, insert("guarded"), Some(7)).await.unwrap();
+    let text = |id: &str| fs::read_to_string(root.path().join(format!("items/{id}.json"))).unwrap();
+    assert!(text("guarded").contains("\"version\": 1,\n  \"token\": 7,\n"), "{}", text("guarded"));
+    assert!(!text("plain").contains("token"), "{}", text("plain"));
+}
+
+const OTHERS: &Collection = &Collection::new("others", &[]);
+const THIRD: &Collection = &Collection::new("third", &[]);
+
+/// The journal of a killed process that had written one of two new files.
+fn leave_journal(root: &Path) {
+    let text = |id: &str| format!("{{\"id\":\"{id}\",\"version\":1,\"body\":{{}}}}");
+    let journal =
+        json!({"items": {"ada.json": text("ada"), "gone.json": null}, "others": {"bob.json": text("bob")}});
+    fs::write(root.join("items/ada.json"), text("ada")).unwrap();
+    fs::write(root.join(".journal"), journal.to_string()).unwrap();
+}
+
+async fn with_journal(root: &Path) -> JsonFileStore {
+    let store = open(root, LONG_TIMEOUT).await;
+    store.write(ITEMS, insert("gone")).await.unwrap();
+    store.write(OTHERS, insert("before")).await.unwrap();
+    // A write of several files creates the lock of the root.
+    store.write(ITEMS, Write::DeleteAll(Filter::id("none"))).await.unwrap();
+    leave_journal(root);
+    store
+}
+
+async fn assert_completed(store: &JsonFileStore, root: &Path) {
+    assert!(store.get(ITEMS, "ada").await.unwrap().is_some());
+    assert!(store.get(ITEMS, "gone").await.unwrap().is_none());
+    assert!(store.get(OTHERS, "bob").await.unwrap().is_some());
+    assert!(!root.join(".journal").exists());
+}
+
+#[tokio::test]
+async fn the_next_start_completes_what_a_killed_process_has_begun() {
+    let root = tempfile::tempdir().unwrap();
+    let store = with_journal(root.path()).await;
+    fs::write(root.path().join(".journal.unfinished"), "{").unwrap();
+    // A process that is writing: it may complete it itself.
+    let lock = fs::File::open(root.path().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    open(root.path(), LONG_TIMEOUT).await;
+    assert!(store.get(OTHERS, "bob").await.unwrap().is_none());
+    drop(lock);
+    let store = open(root.path(), LONG_TIMEOUT).await;
+    assert_completed(&store, root.path()).await;
+    assert!(!root.path().join(".journal.unfinished").exists());
+    // A copy of the folder without the files that begin with a dot, except the journal.
+    leave_journal(root.path());
+    fs::remove_file(root.path().join(".lock")).unwrap();
+    let store = open(root.path(), LONG_TIMEOUT).await;
+    assert_completed(&store, root.path()).await;
+}
+
+#[tokio::test]
+async fn the_next_write_to_one_of_its_collections_completes_it_first() {
+    for write in [
+        insert("new"),
+        Write::DeleteAll(Filter::id("none")),
+        Write::Change {
+            filter: Filter::id("bob"),
+            expected: Expected::Version(1),
+            change: Change::Replace(Arc::default()),
+        },
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let store = with_journal(root.path()).await;
+        store.write(OTHERS, write).await.unwrap();
+        assert_completed(&store, root.path()).await;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = with_journal(root.path()).await;
+    // A write of one file of another collection does not wait for it, and a batch does.
+    store.write(THIRD, insert("new")).await.unwrap();
+    assert!(root.path().join(".journal").exists());
+    let require =
+        |id: &str| Step { collection: OTHERS, id: id.to_owned(), action: Action::Require, token: None };
+    let outcome = store.batch(vec![require("bob")]).await.unwrap();
+    assert!(matches!(outcome, BatchOutcome::Committed(_)), "{outcome:?}");
+    assert_completed(&store, root.path()).await;
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_an_error_that_names_it() {
+    let root = tempfile::tempdir().unwrap();
+    let store = with_journal(root.path()).await;
+    for damaged in ["{", "", r#"{"items": {"../x.json": null}}"#] {
+        fs::write(root.path().join(".journal"), damaged).unwrap();
+        let error = store.write(ITEMS, insert("x")).await.unwrap_err();
+        assert_eq!(error.status(), 500, "{}", error.cause());
+        assert!(error.cause().contains(".journal is damaged"), "{}", error.cause());
+        let error = JsonFileStore::open(root.path().to_owned(), LONG_TIMEOUT).await.err().unwrap();
+        assert!(error.to_string().contains(".journal is damaged"), "{error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Documents as MongoDB keeps them: `{_id, version, revision, body}`, and back.
+//! Documents as MongoDB keeps them: `{_id, version, revision, body}` and, after a guarded write, `token`; and back.
 //!
 //! `body` has the fields in their order, with two differences, so that every document comes back as it was sent and no
 //! path of a query leads into an array:
@@ -27,11 +27,13 @@ use crate::json;
 /// The fields of a stored document.
 pub(super) const ID: &str = "_id";
 pub(super) const VERSION: &str = "version";
+/// Absent when no guarded write has come.
+pub(super) const TOKEN: &str = "token";
 /// A random value of the last write. A version alone could be that of another document with the same id, which was
 /// created after this one was deleted.
 pub(super) const REVISION: &str = "revision";
 pub(super) const BODY: &str = "body";
-const INTEGERS: &str = "integers";
+pub(super) const INTEGERS: &str = "integers";
 /// The write of which the document is a part, until all of that write is there. Until then the document is not visible.
 pub(super) const PENDING: &str = "pending";
 /// Whether the pending write is an upsert.
@@ -69,6 +71,9 @@ pub(super) fn encode(document: &Document, pending: Option<Pending>) -> Result<Ra
     stored.append(cstr!("_id"), document.id.as_str());
     // No document reaches 2⁶³ writes.
     stored.append(cstr!("version"), i64::try_from(document.version).unwrap_or(i64::MAX));
+    if document.token > 0 {
+        stored.append(cstr!("token"), i64::try_from(document.token).unwrap_or(i64::MAX));
+    }
     stored.append(cstr!("revision"), ObjectId::new());
     stored.append(cstr!("body"), body);
     if !integers.found.is_empty() {
@@ -192,7 +197,7 @@ fn unescape(key: &str) -> Option<Cow<'_, str>> {
 /// The document that MongoDB returned.
 pub(super) fn decode(collection: &Collection, stored: &RawDocument) -> Result<Found> {
     let (mut id, mut version, mut body, mut integers) = (None, None, None, None);
-    let (mut revision, mut pending) = (None, None);
+    let (mut revision, mut pending, mut token) = (None, None, Some(0));
     let unread = |cause: &dyn Display| damaged(format!("a document of {}", collection.name()), cause);
     for element in stored {
         let (key, value) = element.map_err(|cause| unread(&cause))?;
@@ -200,6 +205,8 @@ pub(super) fn decode(collection: &Collection, stored: &RawDocument) -> Result<Fo
             (ID, RawBsonRef::String(text)) => id = Some(text.to_owned()),
             (VERSION, RawBsonRef::Int64(number)) => version = u64::try_from(number).ok(),
             (VERSION, RawBsonRef::Int32(number)) => version = u64::try_from(number).ok(),
+            (TOKEN, RawBsonRef::Int64(number)) => token = u64::try_from(number).ok(),
+            (TOKEN, _) => token = None,
             (REVISION, RawBsonRef::ObjectId(value)) => revision = Some(value),
             (PENDING, RawBsonRef::ObjectId(value)) => pending = Some(value),
             (BODY, RawBsonRef::Document(fields)) => body = Some(fields),
@@ -210,13 +217,14 @@ pub(super) fn decode(collection: &Collection, stored: &RawDocument) -> Result<Fo
     let id = id.ok_or_else(|| unread(&"its _id is not a text"))?;
     let name = || format!("{} {id:?}", collection.name());
     let version = version.ok_or_else(|| damaged(name(), "it has no version"))?;
+    let token = token.ok_or_else(|| damaged(name(), "its token is not one"))?;
     let body = body.ok_or_else(|| damaged(name(), "it has no body"))?;
     let mut fields = Value::Object(object(body).map_err(|cause| damaged(name(), cause))?);
     if let Some(integers) = integers {
         restore(&mut fields, integers).map_err(|cause| damaged(name(), cause))?;
     }
     let Value::Object(fields) = fields else { return Err(damaged(name(), "it is not an object")) };
-    Ok(Found { document: Document { id, version, fields: Arc::new(fields) }, revision, pending })
+    Ok(Found { document: Document { id, version, token, fields: Arc::new(fields) }, revision, pending })
 }
 
 /// The fields of an object of BSON; the error says what is wrong with them.
@@ -243,7 +251,8 @@ fn wrapped(raw: &RawDocument) -> Option<&RawArray> {
     if key.as_str() == ARRAY { value.as_array() } else { None }
 }
 
-fn from_bson(value: RawBsonRef<'_>) -> Result<Value, String> {
+/// The value of JSON; the error says what is wrong with it.
+pub(super) fn from_bson(value: RawBsonRef<'_>) -> Result<Value, String> {
     Ok(match value {
         RawBsonRef::Null => Value::Null,
         RawBsonRef::Boolean(value) => Value::Bool(value),
@@ -292,7 +301,7 @@ mod tests {
 
     fn stored(value: Value) -> RawDocumentBuf {
         let Value::Object(fields) = value else { panic!("not an object") };
-        encode(&Document::first_version("x".to_owned(), Arc::new(fields)), None).unwrap()
+        encode(&Document::first_version("x".to_owned(), Arc::new(fields), None), None).unwrap()
     }
 
     fn read(stored: &RawDocumentBuf) -> Result<String> {
@@ -359,9 +368,9 @@ mod tests {
     fn a_document_beyond_the_limit_of_mongodb_is_refused() {
         let fields =
             |length: usize| Arc::new(Fields::from_iter([("a".to_owned(), "x".repeat(length).into())]));
-        let large = Document::first_version("x".to_owned(), fields(MAX_BYTES));
+        let large = Document::first_version("x".to_owned(), fields(MAX_BYTES), None);
         assert_eq!(encode(&large, None).unwrap_err().reason(), "Document Too Large");
-        let small = Document::first_version("x".to_owned(), fields(MAX_BYTES - 200));
+        let small = Document::first_version("x".to_owned(), fields(MAX_BYTES - 200), None);
         assert!(encode(&small, None).is_ok());
     }
 }

@@ -16,7 +16,7 @@
 //! do that, and may be one of the middle of a write.
 //!
 //! What a killed process has left is finished by the next process that starts, or by a write that needs the same id:
-//! what is committed becomes visible. What is not, and is older than every caller waits, is deleted, with a record that
+//! what is committed becomes visible. (Or by a write that needs a value of it at a unique path.) What is not, and is older than every caller waits, is deleted, with a record that
 //! the write is abandoned: its process, should it be alive, cannot commit any more.
 
 use std::collections::HashSet;
@@ -31,10 +31,12 @@ use mongodb::options::IndexOptions;
 use tokio::runtime::Handle;
 
 use super::super::query::Filter;
+use super::super::unique::{UniqueIndex, values};
 use super::super::write::document_exists;
 use super::super::{Collection, Document};
 use super::convert::{ID, PENDING, Pending, UPSERT, encode};
 use super::server::{is_duplicate, store_error};
+use super::unique::broken;
 use super::writes::Created;
 use super::{Inner, Stored, query};
 use crate::error::{Error, Result};
@@ -114,10 +116,22 @@ impl Drop for Unfinished {
 
 impl Inner {
     /// Inserts all documents, or none.
-    pub(super) async fn insert_many(self: &Arc<Self>, stored: &Stored, new: &[Document]) -> Result<()> {
+    pub(super) async fn insert_many(
+        self: &Arc<Self>,
+        collection: &Collection,
+        stored: &Stored,
+        new: &mut [Document],
+    ) -> Result<()> {
         let ids: HashSet<&str> = new.iter().map(|document| document.id.as_str()).collect();
         if ids.len() < new.len() {
             return Err(document_exists());
+        }
+        // With one order for all, of two inserts that clash one goes on.
+        new.sort_by_cached_key(|document| values(collection, &document.fields));
+        let new = &*new;
+        if let Err(error) = UniqueIndex::new(collection.unique_paths()).check(new) {
+            let exists = self.has_one_of(stored, new).await?;
+            return Err(if exists { document_exists() } else { error });
         }
         loop {
             let mut write = Unfinished::new(self, stored);
@@ -126,15 +140,18 @@ impl Inner {
                 new.iter().map(|document| encode(document, pending)).collect::<Result<Vec<_>>>()?;
             match stored.insert_many(documents).await {
                 Ok(_) => {}
-                Err(error) if is_duplicate(&error) => {
+                Err(error) => {
+                    let Some(broken) = broken(collection, &error) else { return Err(store_error(error)) };
                     // Withdrawn before it waits: two inserts that wait for each other would wait for ever.
                     write.withdraw().await?;
                     if self.has_one_of(stored, new).await? {
                         return Err(document_exists());
                     }
+                    self.refuse_or_wait(stored, broken, new).await?;
+                    // Not all at the same time.
+                    tokio::time::sleep(POLL.mul_f64(fastrand::f64())).await;
                     continue;
                 }
-                Err(error) => return Err(store_error(error)),
             }
             let committed = self.writes().await?.insert_one(doc! { ID: write.id, ABANDONED: false }).await;
             committed.map_err(|error| {
@@ -162,11 +179,13 @@ impl Inner {
         let document = encode(new, Some(Pending { write: write.id, upsert: true }))?;
         match stored.insert_one(document).await {
             Ok(_) => {}
-            Err(error) if is_duplicate(&error) => {
-                write.ended = true;
-                return Ok(Created::IdTaken);
-            }
-            Err(error) => return Err(store_error(error)),
+            Err(error) => match broken(collection, &error) {
+                None => return Err(store_error(error)),
+                Some(broken) => {
+                    write.ended = true;
+                    return Ok(Created::refused(broken));
+                }
+            },
         }
         loop {
             // The other upserts first: one that has ended in between has left a document.
@@ -212,7 +231,7 @@ impl Inner {
     }
 
     /// The writes of the pending documents that match, and whether a visible one matches.
-    async fn pending(&self, stored: &Stored, matching: Bdoc) -> Result<(Vec<ObjectId>, bool)> {
+    pub(super) async fn pending(&self, stored: &Stored, matching: Bdoc) -> Result<(Vec<ObjectId>, bool)> {
         let found = stored.find(matching).projection(doc! { PENDING: 1 });
         let mut cursor = found.await.map_err(store_error)?;
         let (mut writes, mut visible) = (Vec::new(), false);
@@ -227,7 +246,7 @@ impl Inner {
         Ok((writes, visible))
     }
 
-    async fn wait_for(&self, stored: &Stored, writes: Vec<ObjectId>) -> Result<()> {
+    pub(super) async fn wait_for(&self, stored: &Stored, writes: Vec<ObjectId>) -> Result<()> {
         let mut in_progress = false;
         for write in writes {
             in_progress |= !self.settle(stored, write).await?;

@@ -12,8 +12,10 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document as Bdoc, doc};
 
 use super::super::Collection;
-use super::super::query::{Bound, Direction, Filter, Predicate, Query, Scalar, Sort, after_prefix};
-use super::convert::{ARRAY, BODY, ID, PENDING};
+use super::super::query::{
+    Bound, Direction, Filter, Predicate, Query, Scalar, Sort, Type, after_prefix, regex,
+};
+use super::convert::{ARRAY, BODY, ID, INTEGERS, PENDING, REVISION, TOKEN, VERSION};
 
 /// The documents that match and are visible.
 pub(super) fn visible(filter: &Filter) -> Bdoc {
@@ -46,7 +48,8 @@ fn never() -> Bdoc {
     doc! { ID: { "$in": [] } }
 }
 
-fn stored_path(path: &str) -> String {
+/// The path of a field in a stored document.
+pub(super) fn stored_path(path: &str) -> String {
     format!("{BODY}.{path}")
 }
 
@@ -73,6 +76,30 @@ fn predicate(path: &str, predicate: &Predicate) -> Bdoc {
             }
             doc! { path: range }
         }
+        // MongoDB matches texts only; the stand-in of the tests needs to be told.
+        Predicate::Contains(needle) => {
+            doc! { "$and": [{ path: { "$type": "string" } }, { path: { "$regex": regex(needle) } }] }
+        }
+        Predicate::Has(element) => {
+            doc! { format!("{path}.{ARRAY}"): { "$elemMatch": { "$eq": operand(element) } } }
+        }
+        Predicate::Type(types) if types.is_empty() => never(),
+        Predicate::Type(types) => {
+            doc! { "$or": types.iter().map(|of| of_type(path, *of)).collect::<Vec<_>>() }
+        }
+    }
+}
+
+/// The documents with a value of this type. An array is stored as an object.
+fn of_type(path: &str, of: Type) -> Bdoc {
+    let array = format!("{path}.{ARRAY}");
+    match of {
+        Type::Null => doc! { path: Bson::Null },
+        Type::Number => doc! { path: { "$type": ["int", "long", "double"] } },
+        Type::Text => doc! { path: { "$type": "string" } },
+        Type::Object => doc! { path: { "$type": "object" }, array: { "$exists": false } },
+        Type::Array => doc! { array: { "$exists": true } },
+        Type::Bool => doc! { path: { "$type": "bool" } },
     }
 }
 
@@ -132,6 +159,34 @@ pub(super) fn pipeline(query: &Query, condition: Bdoc) -> Vec<Bdoc> {
         pipeline.push(doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX) });
     }
     pipeline
+}
+
+/// What of a document MongoDB returns: the fields at these paths and at those of the sort, and all that is not the body.
+pub(super) fn projection(paths: &[String], sort: &Sort) -> Bdoc {
+    let mut projection = doc! { VERSION: 1, TOKEN: 1, REVISION: 1, INTEGERS: 1, PENDING: 1 };
+    let sort = sort.fields().iter().map(|(path, _)| path);
+    let all: Vec<&String> = paths.iter().chain(sort).collect();
+    for path in &all {
+        // MongoDB refuses a path inside of another one.
+        let inside =
+            |outer: &&String| path.strip_prefix(outer.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        if !all.iter().any(inside) {
+            projection.insert(stored_path(path), 1);
+        }
+    }
+    projection
+}
+
+/// How many of the visible documents that match have each value at a path.
+pub(super) fn count_by(filter: &Filter, path: &str, limit: u64) -> Vec<Bdoc> {
+    let scalars = Predicate::Type(vec![Type::Null, Type::Number, Type::Text, Type::Bool]);
+    let condition = visible(&filter.clone().and(Filter::Field(path.to_owned(), scalars)));
+    vec![
+        doc! { "$match": condition },
+        doc! { "$group": { ID: format!("${}", stored_path(path)), "count": { "$sum": 1_i64 } } },
+        doc! { "$sort": { "count": -1, ID: 1 } },
+        doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX) },
+    ]
 }
 
 /// What MongoDB sorts by in the place of a value: the value itself if it is a scalar, an empty object for an object,

@@ -82,22 +82,30 @@ impl Server {
     }
 }
 
-/// Whether a write failed because another document has its id.
+/// Whether a call failed because of a unique index, of the ids or of values.
 pub(super) fn is_duplicate(error: &DriverError) -> bool {
-    match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
-        ErrorKind::Command(error) => error.code == DUPLICATE_KEY,
+    duplicate_message(error).is_some()
+}
+
+/// What MongoDB says of a unique index that a call has broken; `None` for any other error. It has the value: it must not
+/// be logged.
+pub(super) fn duplicate_message(error: &DriverError) -> Option<&str> {
+    let (code, message) = match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => (error.code, &error.message),
+        ErrorKind::Command(error) => (error.code, &error.message),
         ErrorKind::InsertMany(error) => {
             let errors = error.write_errors.as_deref().unwrap_or_default();
-            errors.iter().any(|error| error.code == DUPLICATE_KEY)
+            let error = errors.iter().find(|error| error.code == DUPLICATE_KEY)?;
+            (error.code, &error.message)
         }
-        _ => false,
-    }
+        _ => return None,
+    };
+    (code == DUPLICATE_KEY).then_some(message)
 }
 
 /// An error of the driver as an error of the store. The driver shows no password in its errors. Its own text has the
 /// whole response of the server, so only the kind is taken.
-pub(super) fn store_error(error: DriverError) -> Error {
+pub(in super::super) fn store_error(error: DriverError) -> Error {
     Error::new(kind_of(&error)).with_source(error.kind.to_string())
 }
 

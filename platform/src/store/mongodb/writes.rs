@@ -11,9 +11,10 @@ use mongodb::bson::{Bson, Document as Bdoc, doc};
 
 use super::super::query::Filter;
 use super::super::write::{Change, Expected, Write, WriteOutcome, document_exists};
-use super::super::{Collection, Document, Fields};
-use super::convert::{Found, ID, PENDING, REVISION, encode};
-use super::server::{is_duplicate, store_error};
+use super::super::{Collection, Document, Token};
+use super::convert::{Found, ID, PENDING, REVISION, TOKEN, encode};
+use super::server::store_error;
+use super::unique::{Broken, broken};
 use super::{Inner, Stored, query};
 use crate::error::Result;
 
@@ -22,8 +23,17 @@ pub(super) enum Created {
     Yes,
     /// Another document has the id.
     IdTaken,
+    /// Another document has the value at a unique path.
+    ValueTaken(Broken),
     /// Another write came between.
     Again,
+}
+
+impl Created {
+    /// What it has done when it has broken a unique index: nothing.
+    pub(super) fn refused(broken: Broken) -> Self {
+        if let Broken::Id = broken { Self::IdTaken } else { Self::ValueTaken(broken) }
+    }
 }
 
 impl Inner {
@@ -31,38 +41,53 @@ impl Inner {
         self: &Arc<Self>,
         collection: &'static Collection,
         write: Write,
+        token: Token,
     ) -> Result<WriteOutcome> {
         let stored = self.prepared(collection).await?;
         match write {
             Write::Insert(new) => {
-                let new: Vec<Document> =
-                    new.into_iter().map(|(id, fields)| Document::first_version(id, fields)).collect();
-                match &new[..] {
+                let mut new: Vec<Document> =
+                    new.into_iter().map(|(id, fields)| Document::first_version(id, fields, token)).collect();
+                match &mut new[..] {
                     [] => {}
-                    [one] => self.insert(&stored, one).await?,
-                    many => self.insert_many(&stored, many).await?,
+                    [one] => self.insert(collection, &stored, one).await?,
+                    many => self.insert_many(collection, &stored, many).await?,
                 }
                 Ok(WriteOutcome::counted(new.len()))
             }
             Write::Change { filter, expected, change } => {
-                self.change(collection, &stored, &filter, expected, &change).await
+                self.change(collection, &stored, &filter, &expected, &change, token).await
             }
             Write::Upsert { filter, id, fields } => {
-                self.upsert(collection, &stored, &filter, &id, &fields).await
+                let new = Document::first_version(id, fields, token);
+                self.upsert(collection, &stored, &filter, &new, token).await
             }
             Write::DeleteAll(filter) => {
-                let deleted = stored.delete_many(query::visible(&filter)).await.map_err(store_error)?;
+                let mut condition = query::visible(&filter);
+                if let Some(token) = token {
+                    // Also where it is missing.
+                    let token = i64::try_from(token).unwrap_or(i64::MAX);
+                    condition.insert(TOKEN, doc! { "$not": { "$gt": token } });
+                }
+                let deleted = stored.delete_many(condition).await.map_err(store_error)?;
                 Ok(WriteOutcome { count: deleted.deleted_count, ..WriteOutcome::default() })
             }
         }
     }
 
-    async fn insert(self: &Arc<Self>, stored: &Stored, new: &Document) -> Result<()> {
+    async fn insert(
+        self: &Arc<Self>,
+        collection: &Collection,
+        stored: &Stored,
+        new: &Document,
+    ) -> Result<()> {
+        let one = slice::from_ref(new);
         loop {
-            match create(stored, new).await? {
-                Created::IdTaken if self.has_one_of(stored, slice::from_ref(new)).await? => {
+            match create(collection, stored, new).await? {
+                Created::IdTaken | Created::ValueTaken(_) if self.has_one_of(stored, one).await? => {
                     return Err(document_exists());
                 }
+                Created::ValueTaken(broken) => self.refuse_or_wait(stored, broken, one).await?,
                 Created::IdTaken | Created::Again => {}
                 Created::Yes => return Ok(()),
             }
@@ -74,15 +99,16 @@ impl Inner {
         collection: &'static Collection,
         stored: &Stored,
         filter: &Filter,
-        expected: Expected,
+        expected: &Expected,
         change: &Change,
+        token: Token,
     ) -> Result<WriteOutcome> {
         loop {
             let Some(before) = self.first(collection, stored, filter).await? else {
                 return Ok(WriteOutcome::default());
             };
-            if let Some(after) = change.clone().apply(&before.document, &expected)? {
-                if replace(stored, &before, &after).await? {
+            if let Some(after) = change.clone().apply(&before.document, expected, token)? {
+                if self.replace(collection, stored, &before, &after).await? {
                     return Ok(WriteOutcome::of(after, false));
                 }
             } else {
@@ -94,37 +120,61 @@ impl Inner {
         }
     }
 
+    /// Replaces a document; false when it must be read again, since another write came between.
+    async fn replace(
+        &self,
+        collection: &Collection,
+        stored: &Stored,
+        before: &Found,
+        after: &Document,
+    ) -> Result<bool> {
+        let error = match stored.replace_one(unchanged(before), encode(after, None)?).await {
+            Ok(replaced) => return Ok(replaced.matched_count > 0),
+            Err(error) => error,
+        };
+        let Some(broken) = broken(collection, &error) else { return Err(store_error(error)) };
+        self.refuse_or_wait(stored, broken, slice::from_ref(after)).await?;
+        Ok(false)
+    }
+
     async fn upsert(
         self: &Arc<Self>,
         collection: &'static Collection,
         stored: &Stored,
         filter: &Filter,
-        id: &str,
-        fields: &Arc<Fields>,
+        new: &Document,
+        token: Token,
     ) -> Result<WriteOutcome> {
-        let new = Document::first_version(id.to_owned(), Arc::clone(fields));
         // MongoDB's index of the ids lets one of several upserts of an id create it.
-        let by_id = matches!(filter, Filter::Ids(ids) if ids[..] == [id]);
+        let by_id = matches!(filter, Filter::Ids(ids) if ids[..] == [new.id.as_str()]);
         loop {
             if let Some(before) = self.first(collection, stored, filter).await? {
-                let after = before.document.next_version(Arc::clone(fields));
-                if replace(stored, &before, &after).await? {
+                let after = before.document.next_version(Arc::clone(&new.fields), token)?;
+                if self.replace(collection, stored, &before, &after).await? {
                     return Ok(WriteOutcome::of(after, false));
                 }
                 continue;
             }
             let created = if by_id {
-                create(stored, &new).await?
+                create(collection, stored, new).await?
             } else {
-                self.create_if_none(collection, stored, filter, &new).await?
+                self.create_if_none(collection, stored, filter, new).await?
             };
             match created {
-                Created::Yes => return Ok(WriteOutcome::of(new, true)),
-                Created::IdTaken => {
-                    if self.has_one_of(stored, slice::from_ref(&new)).await?
+                Created::Yes => return Ok(WriteOutcome::of(new.clone(), true)),
+                refused @ (Created::IdTaken | Created::ValueTaken(_)) => {
+                    let one = slice::from_ref(new);
+                    if self.has_one_of(stored, one).await?
                         && self.first(collection, stored, filter).await?.is_none()
                     {
                         return Err(document_exists());
+                    }
+                    if let Created::ValueTaken(broken) = refused
+                        && let Err(error) = self.refuse_or_wait(stored, broken, one).await
+                        // The other document may be what the upsert has looked for, and came after that.
+                        && self.first(collection, stored, filter).await?.is_none()
+                    {
+                        return Err(error);
                     }
                 }
                 Created::Again => {}
@@ -134,22 +184,15 @@ impl Inner {
 }
 
 /// Creates one document.
-async fn create(stored: &Stored, new: &Document) -> Result<Created> {
+async fn create(collection: &Collection, stored: &Stored, new: &Document) -> Result<Created> {
     match stored.insert_one(encode(new, None)?).await {
         Ok(_) => Ok(Created::Yes),
-        Err(error) if is_duplicate(&error) => Ok(Created::IdTaken),
-        Err(error) => Err(store_error(error)),
+        Err(error) => broken(collection, &error).map(Created::refused).ok_or_else(|| store_error(error)),
     }
 }
 
-/// Replaces a document; false when another write came between.
-async fn replace(stored: &Stored, before: &Found, after: &Document) -> Result<bool> {
-    let replaced = stored.replace_one(unchanged(before), encode(after, None)?).await.map_err(store_error)?;
-    Ok(replaced.matched_count > 0)
-}
-
 /// The document as long as no other write changes it.
-fn unchanged(before: &Found) -> Bdoc {
+pub(super) fn unchanged(before: &Found) -> Bdoc {
     let revision = before.revision.map_or(Bson::Null, Bson::ObjectId);
     doc! { ID: &before.document.id, REVISION: revision, PENDING: Bson::Null }
 }

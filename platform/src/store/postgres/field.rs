@@ -26,6 +26,15 @@ pub(super) fn value(path: &str) -> String {
     })
 }
 
+/// The JSON text of the value at a path, as it was sent, or NULL when it is missing.
+pub(super) fn json(path: &str) -> String {
+    let value = path.split('.').fold(String::from("body::json"), |mut sql, segment| {
+        let _ = write!(sql, " -> {}", literal(segment));
+        sql
+    });
+    format!("({value})::text")
+}
+
 /// The rank of the type.
 pub(super) fn rank(path: &str) -> String {
     format!(
@@ -37,7 +46,11 @@ pub(super) fn rank(path: &str) -> String {
 
 /// The number, or NULL. An integer above 2⁶³−1 counts as the nearest float, a multiple of 2,048.
 pub(super) fn number(path: &str) -> String {
-    let value = value(path);
+    number_of(&value(path))
+}
+
+/// The number of a value of JSON.
+pub(super) fn number_of(value: &str) -> String {
     format!(
         "CASE jsonb_typeof({value}) WHEN 'number' THEN CASE \
          WHEN ({value})::numeric BETWEEN 9223372036854775808 AND 18446744073709551615 \
@@ -56,6 +69,16 @@ pub(super) fn text(path: &str) -> String {
 pub(super) fn key(path: &str) -> String {
     let (value, text) = (value(path), unquoted(path));
     format!("(CASE jsonb_typeof({value}) WHEN 'string' THEN left({text}, {KEY}) END COLLATE \"C\")")
+}
+
+/// The SHA-256 of the text, or NULL. A text becomes bytes by the format `escape`, in which only the backslash needs an
+/// escape: `convert_to` is not immutable, as an index needs it.
+pub(super) fn digest(path: &str) -> String {
+    let (value, text) = (value(path), unquoted(path));
+    format!(
+        "CASE jsonb_typeof({value}) WHEN 'string' THEN \
+         sha256(decode(replace({text} COLLATE \"C\", chr(92), repeat(chr(92), 2)), 'escape')) END"
+    )
 }
 
 /// Whether the key may be shorter than the text; never NULL.

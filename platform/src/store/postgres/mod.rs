@@ -7,11 +7,15 @@
 //! No caller waits longer than `store.timeout`, whatever the server does, and a server that is down does not keep this
 //! one from starting. The pool connects when a connection is wanted, so it recovers by itself.
 
+mod batch;
+mod condition;
 mod field;
 mod lease;
 mod number;
+mod restore;
 mod schema;
 mod sql;
+mod unique;
 mod writes;
 
 use std::collections::{HashMap, HashSet};
@@ -23,13 +27,14 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::calls::Calls;
-use super::query::{Filter, Query};
+use super::collections::of_collections;
+use super::query::{Filter, Groups, Query, Scalar};
 use super::settings::Settings;
 use super::write::{Write, WriteOutcome};
-use super::{Collection, Document, DocumentStore};
+use super::{BatchOutcome, Collection, Document, DocumentStore, Step, Token};
 use crate::error::{Error, Kind, Result};
 use lease::Lease;
-use sql::{Sql, Texts};
+use sql::{Columns, Sql, Texts};
 
 /// A connection that was idle for longer is tested before it is used: the server may have been restarted meanwhile.
 const TESTED_AFTER: Duration = Duration::from_secs(1);
@@ -152,9 +157,14 @@ impl Inner {
         // A task of its own: a large index takes longer than a caller waits.
         let task = tokio::spawn(async move {
             let _guard = guard;
-            let created = tokio::time::timeout(CREATION, schema::create(&mut lease, collection)).await;
-            let result = match created {
-                Ok(created) => created.map_err(store_error),
+            let create = async {
+                match schema::create(&mut lease, collection, &found).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(unique::why_not_created(&mut lease, collection, error).await),
+                }
+            };
+            let result = match tokio::time::timeout(CREATION, create).await {
+                Ok(created) => created,
                 Err(_) => Err(Error::unavailable(format!("not created within {CREATION:?}"))),
             };
             match &result {
@@ -192,19 +202,61 @@ impl Inner {
     }
 
     async fn find(self: &Arc<Self>, collection: &'static Collection, query: &Query) -> Result<Vec<Document>> {
-        // A sort that an index can serve.
-        if query.sort.fields().iter().any(|(path, _)| collection.indexes().contains(&path.as_str())) {
-            let rows = self.rows(collection, Sql::find(collection, query, Texts::ByKey)).await?;
-            if !rows.iter().any(|row| row.try_get("cut").unwrap_or(true)) {
-                return rows.iter().map(|row| decode(collection, row)).collect();
-            }
-        }
-        let rows = self.rows(collection, Sql::find(collection, query, Texts::Whole)).await?;
+        let rows = self.rows_of(collection, query, Columns::Body).await?;
         rows.iter().map(|row| decode(collection, row)).collect()
     }
 
-    async fn count(self: &Arc<Self>, collection: &'static Collection, filter: &Filter) -> Result<u64> {
-        let rows = self.rows(collection, Sql::count(collection, filter)).await?;
+    /// The rows of a query.
+    async fn rows_of(
+        self: &Arc<Self>,
+        collection: &'static Collection,
+        query: &Query,
+        columns: Columns<'_>,
+    ) -> Result<Vec<PgRow>> {
+        // A sort that an index can serve.
+        if query.sort.fields().iter().any(|(path, _)| collection.indexes().contains(&path.as_str())) {
+            let rows = self.rows(collection, Sql::find(collection, query, columns, Texts::ByKey)).await?;
+            if !rows.iter().any(|row| row.try_get("cut").unwrap_or(true)) {
+                return Ok(rows);
+            }
+        }
+        self.rows(collection, Sql::find(collection, query, columns, Texts::Whole)).await
+    }
+
+    async fn find_fields(
+        self: &Arc<Self>,
+        collection: &'static Collection,
+        query: &Query,
+        paths: &[String],
+    ) -> Result<Vec<Document>> {
+        let fields = Columns::Fields(paths);
+        let rows = self.rows_of(collection, query, fields).await?;
+        rows.iter().map(|row| decode_fields(collection, row, paths)).collect()
+    }
+
+    async fn count_by(
+        self: &Arc<Self>,
+        collection: &'static Collection,
+        filter: &Filter,
+        path: &str,
+        limit: u64,
+    ) -> Result<Vec<(Scalar, u64)>> {
+        let mut groups = Groups::default();
+        for row in self.rows(collection, Sql::count_by(collection, filter, path, limit)).await? {
+            let value: Option<String> = row.try_get(0).map_err(store_error)?;
+            let count: i64 = row.try_get(1).map_err(store_error)?;
+            groups.add_text(value.as_deref(), count)?;
+        }
+        Ok(groups.first(limit))
+    }
+
+    async fn count(
+        self: &Arc<Self>,
+        collection: &'static Collection,
+        filter: &Filter,
+        bound: Option<u64>,
+    ) -> Result<u64> {
+        let rows = self.rows(collection, Sql::count(collection, filter, bound)).await?;
         let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0)).map_err(store_error)?;
         u64::try_from(count).map_err(Error::internal)
     }
@@ -218,6 +270,7 @@ impl Inner {
 
 // Codes of PostgreSQL (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 const UNDEFINED_TABLE: &str = "42P01";
+const UNIQUE_VIOLATION: &str = "23505";
 const READ_ONLY: &str = "25006";
 const IDLE_IN_TRANSACTION: &str = "25P03";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -233,7 +286,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
 }
 
 /// An error of the driver as an error of the store.
-fn store_error(error: sqlx::Error) -> Error {
+pub(super) fn store_error(error: sqlx::Error) -> Error {
     let kind = match (&error, code(&error).as_deref()) {
         (_, Some(READ_ONLY | IDLE_IN_TRANSACTION | LOCK_NOT_AVAILABLE)) => Kind::Unavailable,
         (_, Some(code)) if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
@@ -252,15 +305,34 @@ fn store_error(error: sqlx::Error) -> Error {
     Error::new(kind).with_source(error)
 }
 
-/// The document in a row of `id`, `version` and `body`.
+/// The document in a row of `id`, `version`, `token` and `body`.
 fn decode(collection: &Collection, row: &PgRow) -> Result<Document> {
     let id: String = row.try_get("id").map_err(store_error)?;
     let version: i64 = row.try_get("version").map_err(store_error)?;
-    Document::from_row(collection, id, version, row.try_get("body").map_err(store_error)?)
+    let token: i64 = row.try_get("token").map_err(store_error)?;
+    Document::from_row(collection, id, version, token, row.try_get("body").map_err(store_error)?)
+}
+
+/// The document in a row of `id`, `version`, `token`, and the JSON text of the value at each path.
+fn decode_fields(collection: &Collection, row: &PgRow, paths: &[String]) -> Result<Document> {
+    let id: String = row.try_get("id").map_err(store_error)?;
+    let version: i64 = row.try_get("version").map_err(store_error)?;
+    let token: i64 = row.try_get("token").map_err(store_error)?;
+    let value = |(index, path)| Ok((path, row.try_get(index + 3).map_err(store_error)?));
+    let values: Vec<(&String, Option<String>)> =
+        paths.iter().enumerate().map(value).collect::<Result<_>>()?;
+    Document::from_values(collection, id, version, token, values)
 }
 
 #[async_trait]
 impl DocumentStore for PostgresStore {
+    async fn prepare(&self, collection: &'static Collection) -> Result<()> {
+        if self.0.is_prepared(collection) {
+            return Ok(());
+        }
+        self.0.calls.call(self.0.prepare(collection)).await
+    }
+
     async fn get(&self, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
         self.0.calls.call(self.0.get(collection, id)).await
     }
@@ -269,12 +341,57 @@ impl DocumentStore for PostgresStore {
         self.0.calls.call(self.0.find(collection, &query)).await
     }
 
-    async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {
-        self.0.calls.call(self.0.count(collection, &filter)).await
+    async fn find_fields(
+        &self,
+        collection: &'static Collection,
+        query: Query,
+        paths: &[String],
+    ) -> Result<Vec<Document>> {
+        self.0.calls.call(self.0.find_fields(collection, &query, paths)).await
     }
 
-    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
-        self.0.calls.call(self.0.write(collection, &write)).await
+    async fn count(
+        &self,
+        collection: &'static Collection,
+        filter: Filter,
+        bound: Option<u64>,
+    ) -> Result<u64> {
+        self.0.calls.call(self.0.count(collection, &filter, bound)).await
+    }
+
+    async fn count_by(
+        &self,
+        collection: &'static Collection,
+        filter: Filter,
+        path: &str,
+        limit: u64,
+    ) -> Result<Vec<(Scalar, u64)>> {
+        self.0.calls.call(self.0.count_by(collection, &filter, path, limit)).await
+    }
+
+    async fn guarded_write(
+        &self,
+        collection: &'static Collection,
+        write: Write,
+        token: Token,
+    ) -> Result<WriteOutcome> {
+        self.0.calls.call(self.0.write(collection, &write, token)).await
+    }
+
+    async fn batch(&self, steps: Vec<Step>) -> Result<BatchOutcome> {
+        self.0.calls.call(self.0.batch(&steps)).await
+    }
+
+    async fn collections(&self) -> Result<Vec<String>> {
+        self.0.calls.call(self.0.tables()).await.map(of_collections)
+    }
+
+    async fn restore(&self, collection: &'static Collection, documents: Vec<Document>) -> Result<()> {
+        self.0.calls.call(self.0.restore(collection, &documents)).await
+    }
+
+    fn postgres(&self) -> Option<PgPool> {
+        Some(self.0.pool.clone())
     }
 
     async fn ping(&self) -> Result<()> {

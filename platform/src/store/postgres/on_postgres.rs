@@ -32,7 +32,7 @@ impl TestSchema {
 
     fn settings(&self, timeout: &str) -> Settings {
         let one = json!({"connections": 1});
-        let sqlite = json!({"connections": 1, "queue": 1, "group": 1});
+        let sqlite = json!({"connections": 1, "queue": 1, "group": 1, "wal_limit": "16MiB"});
         let postgres = json!({"connections": 8});
         let settings = json!({"url": self.url, "timeout": timeout, "sqlite": sqlite, "mongodb": one, "postgres": postgres});
         serde_json::from_value(settings).unwrap()
@@ -77,7 +77,7 @@ async fn ids(store: &PostgresStore, filter: Filter, sort: Sort, page: Page) -> S
 
 /// The plan of a query, on one line.
 async fn plan(store: &PostgresStore, query: &Query, texts: Texts) -> String {
-    let mut sql = Sql::find(ITEMS, query, texts);
+    let mut sql = Sql::find(ITEMS, query, Columns::Body, texts);
     sql.text.insert_str(0, "EXPLAIN (COSTS OFF) ");
     let rows = store.0.rows(ITEMS, sql).await.unwrap();
     rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("; ")
@@ -130,6 +130,14 @@ async fn a_declared_index_serves_the_filters_and_sorts_of_its_field() {
         sorted.starts_with("Limit;   ->  Index Scan using items_") && !sorted.contains("Sort"),
         "{sorted}"
     );
+    // A page after a cursor begins in the middle of the index.
+    let ascending = Sort::by("city", Direction::Ascending);
+    for (value, id) in [(json!("City 303"), "1303"), (json!(1500), "1500")] {
+        let after = super::super::cursor::parts_after(&ascending, &[value], id).remove(0);
+        let after = plan(&store, &page(after, ascending.clone()), Texts::ByKey).await;
+        assert!(after.contains("Index Cond: ((CASE jsonb_typeof((fields -> 'city'"), "{after}");
+        assert!(after.contains(" >= ") && !after.contains("Seq Scan"), "{after}");
+    }
     let down = page(Filter::All, Sort::by("city", Direction::Descending));
     let sorted = plan(&store, &down, Texts::ByKey).await;
     assert!(sorted.contains("Incremental Sort") && sorted.contains("Index Scan Backward"), "{sorted}");
@@ -187,7 +195,7 @@ async fn texts_longer_than_a_key_are_indexed_found_and_sorted() {
     }
     // The control: the keys alone give another order.
     let query = Query { filter: Filter::All, sort: sort(Direction::Ascending), page: Page::all() };
-    let rows = store.0.rows(ITEMS, Sql::find(ITEMS, &query, Texts::ByKey)).await.unwrap();
+    let rows = store.0.rows(ITEMS, Sql::find(ITEMS, &query, Columns::Body, Texts::ByKey)).await.unwrap();
     let by_key: Vec<String> = rows.iter().map(|row| row.get("id")).collect();
     assert_eq!(by_key[..6], ["5", "4", "0", "1", "2", "3"]);
     schema.remove().await;
@@ -205,7 +213,7 @@ async fn many_processes_can_use_a_new_collection_at_the_same_time() {
     for result in futures_util::future::join_all(writes).await {
         result.unwrap();
     }
-    assert_eq!(stores[0].count(ITEMS, Filter::All).await.unwrap(), 32);
+    assert_eq!(stores[0].count(ITEMS, Filter::All, None).await.unwrap(), 32);
     // The control: `IF NOT EXISTS` without the lock is not enough.
     let create = |n: usize| format!("CREATE TABLE IF NOT EXISTS race_{n} (id text PRIMARY KEY)");
     let mut failed = 0;
@@ -349,10 +357,24 @@ async fn another_constraint_of_a_table_made_elsewhere_is_no_conflict() {
     let schema = TestSchema::new().await;
     let store = schema.open("5s");
     store.write(PLAIN, insert("a")).await.unwrap();
-    schema.execute("CREATE UNIQUE INDEX by_hand ON plain ((fields ->> 'city'))").await;
+    schema.execute("ALTER TABLE plain ADD CONSTRAINT by_hand CHECK (id <> 'b')").await;
     let error = store.write(PLAIN, insert("b")).await.unwrap_err();
     assert_eq!(error.status(), 500);
     assert!(error.cause().contains("by_hand"), "{}", error.cause());
+    schema.remove().await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make test-all"]
+async fn a_unique_index_made_by_hand_is_a_conflict_without_a_pointer() {
+    let schema = TestSchema::new().await;
+    let store = schema.open("5s");
+    store.write(PLAIN, insert("a")).await.unwrap();
+    schema.execute("CREATE UNIQUE INDEX by_hand ON plain ((fields ->> 'city'))").await;
+    let error = store.write(PLAIN, insert("b")).await.unwrap_err();
+    assert_eq!((error.status(), error.reason(), error.errors().len()), (409, "Value Exists", 0));
+    assert!(error.cause().contains("by_hand"), "{}", error.cause());
+    assert_eq!(store.write(PLAIN, insert("a")).await.unwrap_err().reason(), "Document Exists");
     schema.remove().await;
 }
 
@@ -363,7 +385,34 @@ async fn a_table_that_was_dropped_is_created_again() {
     let store = schema.open("5s");
     store.write(ITEMS, insert("a")).await.unwrap();
     schema.execute("DROP TABLE items").await;
-    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap_err().status(), 500);
-    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 0);
+    assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap_err().status(), 500);
+    assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 0);
+    schema.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: make test-all"]
+async fn a_table_of_an_older_version_gets_its_column_also_when_several_start_at_once() {
+    let schema = TestSchema::new().await;
+    let table = r#"CREATE TABLE items (id text COLLATE "C" PRIMARY KEY, version bigint NOT NULL,
+        body text NOT NULL, fields jsonb NOT NULL GENERATED ALWAYS AS (body::jsonb) STORED)"#;
+    schema.execute(table).await;
+    schema.execute("INSERT INTO items (id, version, body) VALUES ('old', 3, '{}')").await;
+    let stores: Vec<PostgresStore> = (0..8).map(|_| schema.open("10s")).collect();
+    for found in futures_util::future::join_all(stores.iter().map(|store| store.get(ITEMS, "old"))).await {
+        let found = found.unwrap().unwrap();
+        assert_eq!((found.version, found.token), (3, 0));
+    }
+    let replace = || Write::Change {
+        filter: Filter::id("old"),
+        expected: Expected::Any,
+        change: Change::Replace(Arc::default()),
+    };
+    stores[0].guarded_write(ITEMS, replace(), Some(5)).await.unwrap();
+    let error = stores[1].guarded_write(ITEMS, replace(), Some(4)).await.unwrap_err();
+    assert_eq!(error.reason(), "Stale");
+    // A process of the older version still runs.
+    schema.execute("INSERT INTO items (id, version, body) VALUES ('new', 1, '{}')").await;
+    assert_eq!(stores[2].get(ITEMS, "new").await.unwrap().unwrap().token, 0);
     schema.remove().await;
 }

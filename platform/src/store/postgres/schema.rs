@@ -9,11 +9,14 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use super::super::Collection;
-use super::field;
+use super::{field, unique};
 use crate::error::{Error, Result};
 
 /// The key of the advisory lock under which tables are created: the bytes of `store`.
 const CREATION: i64 = 0x73_746f_7265;
+
+/// The column of the highest fencing token.
+const TOKEN: &str = "token bigint NOT NULL DEFAULT 0";
 
 /// The table of a collection, as an SQL name.
 pub(super) fn table(collection: &Collection) -> String {
@@ -29,6 +32,8 @@ pub(super) fn primary_key(collection: &Collection) -> String {
 pub(super) struct Found {
     encoding: String,
     relations: i64,
+    /// Whether the table has the column `token`: one of an older version has not.
+    token: bool,
 }
 
 impl Found {
@@ -40,41 +45,61 @@ impl Found {
         Err(Error::internal(format!("the encoding of the database is {}, and must be UTF8", self.encoding)))
     }
 
-    /// Whether the table and all indexes exist.
+    /// Whether the table with all its columns, and all indexes exist.
     pub(super) fn is_complete(&self, collection: &Collection) -> bool {
-        usize::try_from(self.relations) == Ok(names(collection).len())
+        self.token && usize::try_from(self.relations) == Ok(names(collection).len())
     }
 }
 
 /// Looks for the table and the indexes.
 pub(super) async fn find(connection: &mut PgConnection, collection: &Collection) -> sqlx::Result<Found> {
     let query = sqlx::query_as(
-        "SELECT current_setting('server_encoding'), count(*) FROM pg_class \
+        "SELECT current_setting('server_encoding'), count(*), coalesce(bool_or(relname = $2 AND EXISTS ( \
+         SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attname = 'token')), FALSE) FROM pg_class \
          WHERE relname = ANY($1) AND relnamespace = current_schema()::regnamespace",
     );
-    let (encoding, relations) = query.bind(names(collection)).fetch_one(connection).await?;
-    Ok(Found { encoding, relations })
+    let query = query.bind(names(collection)).bind(collection.name());
+    let (encoding, relations, token) = query.fetch_one(connection).await?;
+    Ok(Found { encoding, relations, token })
 }
 
 fn names(collection: &Collection) -> Vec<String> {
     let indexes = indexes(collection).into_iter().map(|(name, _)| name);
-    std::iter::once(collection.name().to_owned()).chain(indexes).collect()
+    let unique = unique::indexes(collection).into_iter().map(|index| index.name);
+    std::iter::once(collection.name().to_owned()).chain(indexes).chain(unique).collect()
 }
 
 /// Creates what is missing of the table and the indexes.
 ///
 /// `CREATE … IF NOT EXISTS` alone fails when two processes execute it at the same time, hence the lock. An index of many
 /// documents takes its time, hence no limit to it.
-pub(super) async fn create(connection: &mut PgConnection, collection: &Collection) -> sqlx::Result<()> {
+///
+/// The column of a table of an older version is added first, in a statement of its own: that locks the table against
+/// everybody, for a moment. It waits for running transactions, but not for longer than any other statement.
+pub(super) async fn create(
+    connection: &mut PgConnection,
+    collection: &Collection,
+    found: &Found,
+) -> sqlx::Result<()> {
     let table = table(collection);
+    if !found.token {
+        let text = format!(
+            "SET client_min_messages = warning; ALTER TABLE IF EXISTS {table} ADD COLUMN IF NOT EXISTS {TOKEN}; \
+             RESET client_min_messages"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut *connection).await?;
+    }
     let mut text = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL client_min_messages = warning; \
          SELECT pg_advisory_xact_lock({CREATION}); \
          CREATE TABLE IF NOT EXISTS {table} (id text COLLATE \"C\" PRIMARY KEY, version bigint NOT NULL, \
-         body text NOT NULL, fields jsonb NOT NULL GENERATED ALWAYS AS (body::jsonb) STORED); "
+         body text NOT NULL, fields jsonb NOT NULL GENERATED ALWAYS AS (body::jsonb) STORED, {TOKEN}); "
     );
     for (name, columns) in indexes(collection) {
         let _ = write!(text, "CREATE INDEX IF NOT EXISTS \"{name}\" ON {table} ({columns}); ");
+    }
+    for index in unique::indexes(collection) {
+        let _ = write!(text, "{}; ", index.create(collection));
     }
     text.push_str("COMMIT");
     sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(connection).await.map(drop)
@@ -88,11 +113,17 @@ fn indexes(collection: &Collection) -> Vec<(String, String)> {
         format!("({rank}), ({number}), {key}, id")
     });
     let named = columns.map(|columns| {
-        let mut name = format!("{}_", collection.name());
-        for byte in Sha256::digest(&columns).iter().take(8) {
-            let _ = write!(name, "{byte:02x}");
-        }
+        let name = format!("{}_{}", collection.name(), hash(&columns));
         (name, columns)
     });
     named.collect()
+}
+
+/// The hash of a definition, as 16 hexadecimal digits.
+pub(super) fn hash(definition: &str) -> String {
+    let mut hash = String::new();
+    for byte in Sha256::digest(definition).iter().take(8) {
+        let _ = write!(hash, "{byte:02x}");
+    }
+    hash
 }

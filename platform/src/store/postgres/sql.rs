@@ -1,8 +1,5 @@
-//! Queries as SQL for PostgreSQL. Their meaning is defined in `query`, the expressions of a field are in `field`.
-//!
-//! A condition is never NULL, so `NOT` is the plain opposite: each tests the rank first, and a value is NULL only with
-//! another rank. It also says that the number of a text is NULL, so that it names all the columns of an index up to the
-//! one that it compares.
+//! Statements for PostgreSQL: queries and writes. The conditions of a filter are in `condition`, the expressions of a field
+//! in `field`.
 //!
 //! Values are parameters. Names and paths have been checked; they are escaped all the same.
 
@@ -12,15 +9,15 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query as SqlQuery;
 
-use super::super::query::{Bound, Direction, Filter, Predicate, Query, Scalar, Sort, after_prefix};
-use super::super::{Collection, Fields};
+use super::super::query::{Direction, Filter, Query, Sort};
+use super::super::{Collection, Document, Fields, Token};
 use super::field::{self, BOOL, NULL, NUMBER, TEXT};
 use super::number;
 use super::schema::table;
 use crate::error::Result;
 
 /// The columns of a document.
-const COLUMNS: &str = "id, version, body";
+const COLUMNS: &str = "id, version, token, body";
 
 /// A statement and its parameters.
 #[derive(Debug, Default)]
@@ -37,6 +34,15 @@ enum Parameter {
     Ints(Vec<i64>),
 }
 
+/// What of a document is read, besides its id and its version.
+#[derive(Clone, Copy)]
+pub(super) enum Columns<'a> {
+    /// The body.
+    Body,
+    /// The JSON text of the value at each path.
+    Fields(&'a [String]),
+}
+
 /// How texts are sorted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Texts {
@@ -48,7 +54,30 @@ pub(super) enum Texts {
     Whole,
 }
 
+/// What others may do with a row until the end of the transaction. The weakest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RowLock {
+    /// Change it, and not delete it.
+    Exists,
+    /// Rely on its existence.
+    Changes,
+    /// Nothing.
+    Deletes,
+}
+
 impl Sql {
+    /// The documents of these ids, locked in the order of the ids.
+    pub(super) fn lock(collection: &Collection, ids: Vec<String>, lock: RowLock) -> Self {
+        let mut sql = Self::of(&format!("SELECT {COLUMNS} FROM "), collection);
+        sql.filter(&Filter::Ids(ids));
+        sql.text.push_str(match lock {
+            RowLock::Exists => " ORDER BY id FOR KEY SHARE",
+            RowLock::Changes => " ORDER BY id FOR NO KEY UPDATE",
+            RowLock::Deletes => " ORDER BY id FOR UPDATE",
+        });
+        sql
+    }
+
     /// The document of an id.
     pub(super) fn get(collection: &Collection, id: &str) -> Self {
         let mut sql = Self::of(&format!("SELECT {COLUMNS} FROM "), collection);
@@ -58,13 +87,18 @@ impl Sql {
     }
 
     /// The documents of a query. With [`Texts::ByKey`], the last column is `cut`.
-    pub(super) fn find(collection: &Collection, query: &Query, texts: Texts) -> Self {
-        let cut: Vec<String> = match texts {
-            Texts::ByKey => query.sort.fields().iter().map(|(path, _)| field::is_cut(path)).collect(),
-            Texts::Whole => Vec::new(),
+    pub(super) fn find(collection: &Collection, query: &Query, columns: Columns<'_>, texts: Texts) -> Self {
+        let mut selected = match columns {
+            Columns::Body => COLUMNS.to_owned(),
+            Columns::Fields(paths) => paths
+                .iter()
+                .fold("id, version, token".to_owned(), |all, path| all + ", " + &field::json(path)),
         };
-        let cut = if cut.is_empty() { String::new() } else { format!(", {} AS cut", cut.join(" OR ")) };
-        let mut sql = Self::of(&format!("SELECT {COLUMNS}{cut} FROM "), collection);
+        if texts == Texts::ByKey {
+            let cut: Vec<String> = query.sort.fields().iter().map(|(path, _)| field::is_cut(path)).collect();
+            let _ = write!(selected, ", {} AS cut", cut.join(" OR "));
+        }
+        let mut sql = Self::of(&format!("SELECT {selected} FROM "), collection);
         sql.filter(&query.filter);
         sql.order(&query.sort, texts);
         if query.page.limit.is_some() || query.page.offset > 0 {
@@ -85,10 +119,29 @@ impl Sql {
         sql
     }
 
-    /// The number of documents that match.
-    pub(super) fn count(collection: &Collection, filter: &Filter) -> Self {
-        let mut sql = Self::of("SELECT count(*) FROM ", collection);
+    /// The number of documents that match, up to a bound.
+    pub(super) fn count(collection: &Collection, filter: &Filter, bound: Option<u64>) -> Self {
+        let mut sql = Self::of("SELECT count(*) FROM (SELECT 1 FROM ", collection);
         sql.filter(filter);
+        // NULL is no limit.
+        sql.text.push_str(" LIMIT ");
+        sql.int(bound.map(|bound| i64::try_from(bound).unwrap_or(i64::MAX)));
+        sql.text.push_str(") AS counted");
+        sql
+    }
+
+    /// The JSON text of one value of each group at a path, and the number of documents that match with it.
+    pub(super) fn count_by(collection: &Collection, filter: &Filter, path: &str, limit: u64) -> Self {
+        let mut sql = Self::of(&format!("SELECT max({}), count(*) FROM ", field::json(path)), collection);
+        sql.text.push_str(" WHERE ");
+        sql.condition(filter);
+        let (rank, number, text) = (field::rank(path), field::number(path), field::text(path));
+        let _ = write!(
+            sql.text,
+            " AND {rank} IN ({NULL}, {NUMBER}, {TEXT}, {BOOL}) GROUP BY {rank}, {number}, {text} \
+             ORDER BY count(*) DESC, {rank}, {number}, {text} LIMIT "
+        );
+        sql.int(Some(i64::try_from(limit).unwrap_or(i64::MAX)));
         sql
     }
 
@@ -96,6 +149,7 @@ impl Sql {
     pub(super) fn insert<'a>(
         collection: &Collection,
         new: impl IntoIterator<Item = (&'a String, &'a Fields)>,
+        token: Token,
     ) -> Result<Self> {
         let (mut ids, mut bodies) = (Vec::new(), Vec::new());
         for (id, fields) in new {
@@ -103,7 +157,9 @@ impl Sql {
             bodies.push(number::json(fields)?);
         }
         let mut sql = Self::of("INSERT INTO ", collection);
-        sql.text.push_str(" (id, version, body) SELECT id, 1, body FROM unnest(");
+        sql.text.push_str(" (id, version, token, body) SELECT id, 1, ");
+        sql.token(token);
+        sql.text.push_str("::bigint, body FROM unnest(");
         sql.texts(ids);
         sql.text.push_str(", ");
         sql.texts(bodies);
@@ -111,46 +167,89 @@ impl Sql {
         Ok(sql)
     }
 
-    /// Inserts a document, or replaces the one of this id. Returns the version.
-    pub(super) fn upsert(collection: &Collection, id: &str, fields: &Fields) -> Result<Self> {
+    /// Inserts documents as they are, or replaces those of their ids.
+    pub(super) fn restore(collection: &Collection, documents: &[Document]) -> Result<Self> {
+        let (mut ids, mut versions, mut tokens, mut bodies) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for document in documents {
+            ids.push(document.id.clone());
+            versions.push(stored(document.version));
+            tokens.push(stored(document.token));
+            bodies.push(number::json(&document.fields)?);
+        }
         let mut sql = Self::of("INSERT INTO ", collection);
-        sql.text.push_str(" AS old (id, version, body) VALUES (");
-        sql.value(id);
-        sql.text.push_str(", 1, ");
-        sql.parameter(Parameter::Text(number::json(fields)?));
+        sql.text.push_str(" (id, version, token, body) SELECT id, version, token, body FROM unnest(");
+        sql.texts(ids);
+        sql.text.push_str(", ");
+        sql.parameter(Parameter::Ints(versions));
+        sql.text.push_str(", ");
+        sql.parameter(Parameter::Ints(tokens));
+        sql.text.push_str(", ");
+        sql.texts(bodies);
         sql.text.push_str(
-            ") ON CONFLICT (id) DO UPDATE SET version = old.version + 1, body = excluded.body RETURNING version",
+            ") AS new (id, version, token, body) ON CONFLICT (id) DO UPDATE \
+             SET version = excluded.version, token = excluded.token, body = excluded.body",
         );
         Ok(sql)
     }
 
-    /// Replaces the documents that match, and have one of these versions, if some are given. Returns id and version.
+    /// Inserts a document, or replaces the one of this id. Returns version and token, or nothing when the document has a
+    /// higher token.
+    pub(super) fn upsert(collection: &Collection, id: &str, fields: &Fields, token: Token) -> Result<Self> {
+        let mut sql = Self::of("INSERT INTO ", collection);
+        sql.text.push_str(" AS old (id, version, token, body) VALUES (");
+        sql.value(id);
+        sql.text.push_str(", 1, ");
+        sql.token(token);
+        sql.text.push_str(", ");
+        sql.parameter(Parameter::Text(number::json(fields)?));
+        sql.text.push_str(
+            ") ON CONFLICT (id) DO UPDATE SET version = old.version + 1, \
+             token = greatest(old.token, excluded.token), body = excluded.body",
+        );
+        if token.is_some() {
+            sql.text.push_str(" WHERE old.token <= excluded.token");
+        }
+        sql.text.push_str(" RETURNING version, token");
+        Ok(sql)
+    }
+
+    /// Replaces the documents that match, have one of these versions, if some are given, and no higher token. Returns id,
+    /// version and token.
     pub(super) fn replace(
         collection: &Collection,
         filter: &Filter,
         versions: Option<&[u64]>,
         fields: &Fields,
+        token: Token,
     ) -> Result<Self> {
         let mut sql = Self::of("UPDATE ", collection);
-        sql.text.push_str(" SET version = version + 1, body = ");
+        sql.text.push_str(" SET version = version + 1, token = greatest(token, ");
+        sql.token(token);
+        sql.text.push_str("), body = ");
         sql.parameter(Parameter::Text(number::json(fields)?));
-        sql.versioned(filter, versions);
-        sql.text.push_str(" RETURNING id, version");
+        sql.versioned(filter, versions, token);
+        sql.text.push_str(" RETURNING id, version, token");
         Ok(sql)
     }
 
-    /// Deletes the documents that match, and have one of these versions, if some are given. Returns them.
-    pub(super) fn delete_one(collection: &Collection, filter: &Filter, versions: Option<&[u64]>) -> Self {
+    /// Deletes the documents that match, have one of these versions, if some are given, and no higher token. Returns them.
+    pub(super) fn delete_one(
+        collection: &Collection,
+        filter: &Filter,
+        versions: Option<&[u64]>,
+        token: Token,
+    ) -> Self {
         let mut sql = Self::of("DELETE FROM ", collection);
-        sql.versioned(filter, versions);
+        sql.versioned(filter, versions, token);
         let _ = write!(sql.text, " RETURNING {COLUMNS}");
         sql
     }
 
-    /// Deletes all documents that match.
-    pub(super) fn delete(collection: &Collection, filter: &Filter) -> Self {
+    /// Deletes all documents that match, except those with a higher token.
+    pub(super) fn delete(collection: &Collection, filter: &Filter, token: Token) -> Self {
         let mut sql = Self::of("DELETE FROM ", collection);
-        sql.filter(filter);
+        sql.versioned(filter, None, token);
         sql
     }
 
@@ -178,15 +277,15 @@ impl Sql {
         self.parameter(Parameter::Int(number));
     }
 
-    fn value(&mut self, text: &str) {
+    pub(super) fn value(&mut self, text: &str) {
         self.parameter(Parameter::Text(text.to_owned()));
     }
 
-    fn texts(&mut self, texts: Vec<String>) {
+    pub(super) fn texts(&mut self, texts: Vec<String>) {
         self.parameter(Parameter::Texts(texts));
     }
 
-    fn versioned(&mut self, filter: &Filter, versions: Option<&[u64]>) {
+    fn versioned(&mut self, filter: &Filter, versions: Option<&[u64]>, token: Token) {
         self.text.push_str(" WHERE ");
         self.condition(filter);
         if let Some(versions) = versions {
@@ -196,6 +295,15 @@ impl Sql {
             self.parameter(Parameter::Ints(versions));
             self.text.push(')');
         }
+        if token.is_some() {
+            self.text.push_str(" AND token <= ");
+            self.token(token);
+        }
+    }
+
+    /// Adds a token, 0 if there is none.
+    fn token(&mut self, token: Token) {
+        self.int(Some(stored(token.unwrap_or(0))));
     }
 
     fn filter(&mut self, filter: &Filter) {
@@ -203,159 +311,6 @@ impl Sql {
             self.text.push_str(" WHERE ");
             self.condition(filter);
         }
-    }
-
-    fn condition(&mut self, filter: &Filter) {
-        match filter {
-            Filter::All => self.text.push_str("TRUE"),
-            Filter::Ids(ids) if ids.len() == 1 => {
-                self.text.push_str("id = ");
-                self.value(&ids[0]);
-            }
-            // One parameter, whatever their number: PostgreSQL has at most 65,535.
-            Filter::Ids(ids) => {
-                self.text.push_str("id = ANY(");
-                self.texts(ids.clone());
-                self.text.push(')');
-            }
-            Filter::After(id) => {
-                self.text.push_str("id > ");
-                self.value(id);
-            }
-            Filter::Field(path, predicate) => self.predicate(path, predicate),
-            Filter::And(filters) if filters.is_empty() => self.text.push_str("TRUE"),
-            Filter::Or(filters) if filters.is_empty() => self.text.push_str("FALSE"),
-            Filter::And(filters) => self.group(filters, " AND "),
-            Filter::Or(filters) => self.group(filters, " OR "),
-            Filter::Not(filter) => {
-                self.text.push_str("NOT (");
-                self.condition(filter);
-                self.text.push(')');
-            }
-        }
-    }
-
-    fn group(&mut self, filters: &[Filter], between: &str) {
-        self.text.push('(');
-        for (index, filter) in filters.iter().enumerate() {
-            if index > 0 {
-                self.text.push_str(between);
-            }
-            self.condition(filter);
-        }
-        self.text.push(')');
-    }
-
-    fn predicate(&mut self, path: &str, predicate: &Predicate) {
-        match predicate {
-            Predicate::Exists => {
-                let _ = write!(self.text, "({}) IS NOT NULL", field::value(path));
-            }
-            Predicate::StartsWith(prefix) => {
-                self.of_type(path, TEXT);
-                self.compare_text(path, ">=", prefix);
-                if let Some(end) = after_prefix(prefix) {
-                    self.compare_text(path, "<", &end);
-                }
-                self.text.push(')');
-            }
-            Predicate::In(values) => self.in_list(path, values),
-            Predicate::Below(scalar, bound) => {
-                self.compare(path, scalar, if *bound == Bound::Included { "<=" } else { "<" });
-            }
-            Predicate::Above(scalar, bound) => {
-                self.compare(path, scalar, if *bound == Bound::Included { ">=" } else { ">" });
-            }
-        }
-    }
-
-    /// Opens a condition on values of one type.
-    fn of_type(&mut self, path: &str, rank: u8) {
-        let _ = write!(self.text, "({} = {rank}", field::rank(path));
-        if rank == TEXT {
-            let _ = write!(self.text, " AND {} IS NULL", field::number(path));
-        }
-    }
-
-    /// One condition for each type in the list, with all values of that type.
-    fn in_list(&mut self, path: &str, values: &[Scalar]) {
-        let (mut numbers, mut bools, mut texts, mut long) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut null = false;
-        for value in values {
-            match value {
-                Scalar::Null => null = true,
-                Scalar::Text(text) if field::cut(text).is_some() => long.push(text),
-                Scalar::Text(text) => texts.push(text.clone()),
-                Scalar::Bool(_) => bools.push(numeric(value)),
-                Scalar::Int(_) | Scalar::Float(_) => numbers.push(numeric(value)),
-            }
-        }
-        self.text.push_str("(FALSE");
-        if null {
-            let _ = write!(self.text, " OR {} = {NULL}", field::rank(path));
-        }
-        for (rank, numbers) in [(NUMBER, numbers), (BOOL, bools)] {
-            if !numbers.is_empty() {
-                self.text.push_str(" OR ");
-                self.of_type(path, rank);
-                let _ = write!(self.text, " AND {} = ANY(", field::number(path));
-                self.texts(numbers);
-                self.text.push_str("::numeric[]))");
-            }
-        }
-        if !texts.is_empty() {
-            self.text.push_str(" OR ");
-            self.of_type(path, TEXT);
-            let _ = write!(self.text, " AND {} = ANY(", field::key(path));
-            self.texts(texts);
-            self.text.push_str("))");
-        }
-        for text in long {
-            self.text.push_str(" OR ");
-            self.of_type(path, TEXT);
-            self.compare_text(path, "=", text);
-            self.text.push(')');
-        }
-        self.text.push(')');
-    }
-
-    fn compare(&mut self, path: &str, scalar: &Scalar, operator: &str) {
-        match scalar {
-            // No value is less or greater than null. Null and missing are equal to it.
-            Scalar::Null if operator.ends_with('=') => {
-                let _ = write!(self.text, "{} = {NULL}", field::rank(path));
-            }
-            Scalar::Null => self.text.push_str("FALSE"),
-            Scalar::Text(text) => {
-                self.of_type(path, TEXT);
-                self.compare_text(path, operator, text);
-                self.text.push(')');
-            }
-            Scalar::Bool(_) | Scalar::Int(_) | Scalar::Float(_) => {
-                self.of_type(path, if matches!(scalar, Scalar::Bool(_)) { BOOL } else { NUMBER });
-                let _ = write!(self.text, " AND {} {operator} ", field::number(path));
-                self.value(&numeric(scalar));
-                self.text.push_str("::numeric)");
-            }
-        }
-    }
-
-    /// Adds a comparison of the text. The key alone decides when the operand is shorter than a key can be; else it only
-    /// narrows the search.
-    fn compare_text(&mut self, path: &str, operator: &str, operand: &str) {
-        let Some(cut) = field::cut(operand) else {
-            let _ = write!(self.text, " AND {} {operator} ", field::key(path));
-            return self.value(operand);
-        };
-        let narrowing = match operator {
-            "<" => "<=",
-            ">" => ">=",
-            other => other,
-        };
-        let _ = write!(self.text, " AND {} {narrowing} ", field::key(path));
-        self.value(cut);
-        let _ = write!(self.text, " AND {} {operator} ", field::text(path));
-        self.value(operand);
     }
 
     fn order(&mut self, sort: &Sort, texts: Texts) {
@@ -370,13 +325,7 @@ impl Sql {
     }
 }
 
-/// The text of a number, or of a boolean as a number.
-fn numeric(scalar: &Scalar) -> String {
-    match scalar {
-        Scalar::Bool(value) => i64::from(*value).to_string(),
-        Scalar::Int(value) => value.to_string(),
-        Scalar::Float(value) => number::float(*value),
-        // Neither is compared as a number.
-        Scalar::Null | Scalar::Text(_) => String::new(),
-    }
+/// A version or a token as PostgreSQL stores it: no document reaches 2⁶³ writes, and no token is higher.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

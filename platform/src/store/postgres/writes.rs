@@ -13,13 +13,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
 
+use super::super::document::stale;
+use super::super::unique::values;
 use super::super::write::{Change, Expected, Write, WriteOutcome, document_exists};
-use super::super::{Collection, Document, Filter};
+use super::super::{Collection, Document, Fields, Filter, Token};
 use super::lease::Lease;
 use super::sql::Sql;
-use super::{DEADLOCK, Inner, SERIALIZATION, code, decode, schema, store_error};
+use super::{DEADLOCK, Inner, SERIALIZATION, code, decode, schema, store_error, unique};
 use crate::error::Error;
 
 /// How often a write is executed before a deadlock is an error.
@@ -28,10 +31,30 @@ const ATTEMPTS: u32 = 5;
 /// The upper half of the key of a collection's advisory lock; the lower half is the number of its table.
 const SEARCH: i64 = 0x73_746f;
 
+/// How often a write was executed.
+#[derive(Default)]
+pub(super) struct Attempts(u32);
+
+impl Attempts {
+    /// Whether a write that has failed so is executed again; after a moment, then.
+    pub(super) async fn again(&mut self, error: &sqlx::Error) -> bool {
+        self.0 += 1;
+        let resolved = code(error).is_some_and(|code| [DEADLOCK, SERIALIZATION].contains(&&*code));
+        if !resolved || self.0 == ATTEMPTS {
+            return false;
+        }
+        // Not all at the same time.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=10) * u64::from(self.0))).await;
+        true
+    }
+}
+
 /// Why a write was not executed.
-enum Failure {
+pub(super) enum Failure {
     /// It was refused, and changed nothing.
     Refused(Error),
+    /// The document that it would have created has the value of another one at a unique path. It changed nothing.
+    Clash(Error),
     /// A statement failed, and was undone.
     Sql(sqlx::Error),
     /// A transaction failed to begin, or its lock was not granted: the connection may be inside of it.
@@ -47,6 +70,18 @@ impl From<Error> for Failure {
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)
+    }
+}
+
+impl Failure {
+    /// The failure of a statement that creates documents.
+    fn of_create(collection: &Collection, error: sqlx::Error) -> Self {
+        unique::refusal(collection, &error).map_or(Self::Sql(error), Self::Clash)
+    }
+
+    /// The failure of a statement that changes documents.
+    pub(super) fn of_change(collection: &Collection, error: sqlx::Error) -> Self {
+        unique::refusal(collection, &error).map_or(Self::Sql(error), Self::Refused)
     }
 }
 
@@ -66,11 +101,12 @@ impl Inner {
         self: &Arc<Self>,
         collection: &'static Collection,
         write: &Write,
+        token: Token,
     ) -> Result<WriteOutcome, Error> {
-        let mut attempt = 1;
+        let (mut attempts, mut clashed) = (Attempts::default(), false);
         loop {
             let mut lease = self.lease_for(collection).await?;
-            match execute(&mut lease, collection, write).await {
+            match execute(&mut lease, collection, write, token).await {
                 Ok(outcome) => {
                     lease.done();
                     return Ok(outcome);
@@ -79,21 +115,30 @@ impl Inner {
                     lease.done();
                     return Err(error);
                 }
+                Err(Failure::Clash(_)) if matches!(write, Write::Upsert { .. }) && !clashed => {
+                    // The other document may be the one that the upsert has looked for, and came after that: then it is
+                    // found now, and replaced.
+                    lease.done();
+                    clashed = true;
+                }
+                Err(Failure::Clash(error)) => {
+                    // PostgreSQL may look at the values before the id.
+                    let exists = unique::has_id_of(&mut lease, collection, write).await;
+                    let exists = lease.ended(exists).map_err(|error| self.failed(collection, error))?;
+                    return Err(if exists { document_exists() } else { error });
+                }
                 Err(Failure::Begin(error)) => {
                     drop(lease);
                     return Err(self.failed(collection, error));
                 }
                 Err(Failure::Sql(error)) => {
-                    let again = code(&error).is_some_and(|code| [DEADLOCK, SERIALIZATION].contains(&&*code));
-                    let error = lease.ended(Err::<WriteOutcome, _>(error));
-                    if !again || attempt == ATTEMPTS {
-                        return error.map_err(|error| self.failed(collection, error));
+                    let failed = lease.ended(Err(error));
+                    match failed {
+                        Err(error) if attempts.again(&error).await => {}
+                        failed => return failed.map_err(|error| self.failed(collection, error)),
                     }
                 }
             }
-            // Not all at the same time.
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=10) * u64::from(attempt))).await;
-            attempt += 1;
         }
     }
 }
@@ -102,33 +147,41 @@ async fn execute(
     connection: &mut Lease,
     collection: &'static Collection,
     write: &Write,
+    token: Token,
 ) -> Result<WriteOutcome, Failure> {
     match write {
         Write::Insert(new) => {
-            insert(connection, collection, new.iter().map(|(id, fields)| (id, &**fields))).await?;
+            let mut ordered: Vec<_> = new.iter().map(|(id, fields)| (id, &**fields)).collect();
+            ordered.sort_by_cached_key(|(_, fields)| values(collection, fields));
+            insert(connection, collection, ordered, token).await?;
             Ok(WriteOutcome::counted(new.len()))
         }
         Write::Change { filter, expected, change } => {
             let one_id = filter.ids().is_some_and(|ids| ids.len() == 1);
             if !one_id {
-                return read_and_write(connection, collection, write, Lock::Search).await;
+                return read_and_write(connection, collection, write, token, Lock::Search).await;
             }
-            if let Some(outcome) = change_at_once(connection, collection, filter, expected, change).await? {
+            let at_once = change_at_once(connection, collection, filter, expected, change, token);
+            if let Some(outcome) = at_once.await? {
                 return Ok(outcome);
             }
-            read_and_write(connection, collection, write, Lock::Nothing).await
+            read_and_write(connection, collection, write, token, Lock::Nothing).await
         }
         Write::Upsert { filter, id, fields } => {
             if !matches!(filter, Filter::Ids(ids) if *ids == [id.as_str()]) {
-                return read_and_write(connection, collection, write, Lock::Search).await;
+                return read_and_write(connection, collection, write, token, Lock::Search).await;
             }
-            let row = Sql::upsert(collection, id, fields)?.query().fetch_one(&mut **connection).await?;
-            let version = version(&row)?;
-            let document = Document { id: id.clone(), version, fields: fields.clone() };
-            Ok(WriteOutcome::of(document, version == 1))
+            let row =
+                Sql::upsert(collection, id, fields, token)?.query().fetch_optional(&mut **connection).await;
+            let Some(row) = row.map_err(|error| Failure::of_create(collection, error))? else {
+                return Err(Failure::Refused(stale()));
+            };
+            let document = written(&row, id.clone(), fields)?;
+            let created = document.version == 1;
+            Ok(WriteOutcome::of(document, created))
         }
         Write::DeleteAll(filter) => {
-            let done = Sql::delete(collection, filter).query().execute(&mut **connection).await?;
+            let done = Sql::delete(collection, filter, token).query().execute(&mut **connection).await?;
             Ok(WriteOutcome { count: done.rows_affected(), ..WriteOutcome::default() })
         }
     }
@@ -141,6 +194,7 @@ async fn change_at_once(
     filter: &Filter,
     expected: &Expected,
     change: &Change,
+    token: Token,
 ) -> Result<Option<WriteOutcome>, Failure> {
     let wanted = match expected {
         Expected::Any => None,
@@ -150,23 +204,24 @@ async fn change_at_once(
     let document = match change {
         Change::Merge(_) => return Ok(None),
         Change::Replace(fields) => {
-            let sql = Sql::replace(collection, filter, wanted, fields)?;
-            let row = sql.query().fetch_optional(connection).await?;
+            let sql = Sql::replace(collection, filter, wanted, fields, token)?;
+            let row = sql.query().fetch_optional(connection).await;
+            let row = row.map_err(|error| Failure::of_change(collection, error))?;
             row.map(|row| {
                 let id = row.try_get("id").map_err(store_error)?;
-                Ok::<_, Error>(Document { id, version: version(&row)?, fields: fields.clone() })
+                written(&row, id, fields)
             })
         }
         Change::Delete => {
-            let sql = Sql::delete_one(collection, filter, wanted);
+            let sql = Sql::delete_one(collection, filter, wanted, token);
             let row = sql.query().fetch_optional(connection).await?;
             row.map(|row| decode(collection, &row))
         }
     };
     match document.transpose()? {
         Some(document) => Ok(Some(WriteOutcome::of(document, false))),
-        None if wanted.is_none() => Ok(Some(WriteOutcome::default())),
-        // There is none, or it has another version.
+        None if wanted.is_none() && token.is_none() => Ok(Some(WriteOutcome::default())),
+        // There is none, or it has another version or a higher token.
         None => Ok(None),
     }
 }
@@ -176,10 +231,11 @@ async fn read_and_write(
     connection: &mut Lease,
     collection: &'static Collection,
     write: &Write,
+    token: Token,
     mut lock: Lock,
 ) -> Result<WriteOutcome, Failure> {
     if let Lock::Nothing = lock {
-        if let Some(outcome) = try_write(connection, collection, write, lock).await? {
+        if let Some(outcome) = try_write(connection, collection, write, token, lock).await? {
             return Ok(outcome);
         }
         lock = Lock::Row;
@@ -194,7 +250,7 @@ async fn read_and_write(
     };
     let mut transaction = connection.begin_with(sqlx::AssertSqlSafe(begin)).await.map_err(Failure::Begin)?;
     let outcome = loop {
-        match try_write(&mut transaction, collection, write, lock).await {
+        match try_write(&mut transaction, collection, write, token, lock).await {
             Ok(Some(outcome)) => break Ok(outcome),
             // The next read sees what came between.
             Ok(None) => {}
@@ -206,9 +262,9 @@ async fn read_and_write(
             transaction.commit().await?;
             Ok(outcome)
         }
-        Err(Failure::Refused(error)) => {
+        Err(failure @ (Failure::Refused(_) | Failure::Clash(_))) => {
             transaction.rollback().await?;
-            Err(Failure::Refused(error))
+            Err(failure)
         }
         Err(failure) => {
             // The first error tells more.
@@ -223,6 +279,7 @@ async fn try_write(
     connection: &mut PgConnection,
     collection: &'static Collection,
     write: &Write,
+    token: Token,
     lock: Lock,
 ) -> Result<Option<WriteOutcome>, Failure> {
     let (Write::Change { filter, .. } | Write::Upsert { filter, .. }) = write else {
@@ -236,46 +293,53 @@ async fn try_write(
     let before = row.map(|row| decode(collection, &row)).transpose()?;
     let (before, after) = match (write, before) {
         (Write::Upsert { id, fields, .. }, None) => {
-            insert(connection, collection, [(id, &**fields)]).await?;
-            return Ok(Some(WriteOutcome::of(Document::first_version(id.clone(), fields.clone()), true)));
+            insert(connection, collection, [(id, &**fields)], token).await?;
+            let new = Document::first_version(id.clone(), fields.clone(), token);
+            return Ok(Some(WriteOutcome::of(new, true)));
         }
         (Write::Upsert { fields, .. }, Some(before)) => {
-            let after = before.next_version(fields.clone());
+            let after = before.next_version(fields.clone(), token)?;
             (before, Some(after))
         }
         (Write::Change { expected, change, .. }, Some(before)) => {
-            let after = change.clone().apply(&before, expected)?;
+            let after = change.clone().apply(&before, expected, token)?;
             (before, after)
         }
         _ => return Ok(Some(WriteOutcome::default())),
     };
     let same = Filter::id(before.id.as_str());
     let sql = match &after {
-        Some(after) => Sql::replace(collection, &same, Some(&[before.version]), &after.fields)?,
-        None => Sql::delete_one(collection, &same, Some(&[before.version])),
+        Some(after) => Sql::replace(collection, &same, Some(&[before.version]), &after.fields, token)?,
+        None => Sql::delete_one(collection, &same, Some(&[before.version]), token),
     };
-    let written = sql.query().fetch_optional(connection).await?;
+    let written = sql.query().fetch_optional(connection).await;
+    let written = written.map_err(|error| Failure::of_change(collection, error))?;
     Ok(written.map(|_| WriteOutcome::of(after.unwrap_or(before), false)))
 }
 
-async fn insert<'a>(
+pub(super) async fn insert<'a>(
     connection: &mut PgConnection,
     collection: &Collection,
-    new: impl IntoIterator<Item = (&'a String, &'a super::super::Fields)>,
+    new: impl IntoIterator<Item = (&'a String, &'a Fields)>,
+    token: Token,
 ) -> Result<(), Failure> {
-    match Sql::insert(collection, new)?.query().execute(connection).await {
+    match Sql::insert(collection, new, token)?.query().execute(connection).await {
         Ok(_) => Ok(()),
         Err(error) => {
             let broken = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
             if broken == Some(&schema::primary_key(collection)) {
                 return Err(Failure::Refused(document_exists()));
             }
-            Err(Failure::Sql(error))
+            Err(Failure::of_create(collection, error))
         }
     }
 }
 
-fn version(row: &sqlx::postgres::PgRow) -> Result<u64, Error> {
-    let version: i64 = row.try_get("version").map_err(store_error)?;
-    u64::try_from(version).map_err(Error::internal)
+/// The document that a statement has written, in a row of `version` and `token`.
+fn written(row: &PgRow, id: String, fields: &Arc<Fields>) -> Result<Document, Error> {
+    let number = |column: &str| {
+        let number: i64 = row.try_get(column).map_err(store_error)?;
+        u64::try_from(number).map_err(Error::internal)
+    };
+    Ok(Document { id, version: number("version")?, token: number("token")?, fields: Arc::clone(fields) })
 }

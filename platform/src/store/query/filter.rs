@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::super::Document;
+use super::needle::Needle;
 use super::path::check_path;
 use super::scalar::Scalar;
-use super::sort_key::{SortKey, lookup};
+use super::sort_key::{SortKey, Type, lookup};
 use crate::error::{Error, Result};
 
 /// The deepest nesting of a filter. Each level is a level of recursion here, and of parentheses in SQL.
@@ -49,6 +50,12 @@ pub enum Predicate {
     Exists,
     /// It is a text with this prefix.
     StartsWith(String),
+    /// It is a text with this one somewhere in it.
+    Contains(Needle),
+    /// It is an array with an element that equals this value.
+    Has(Scalar),
+    /// It is of one of these types; a missing field is null.
+    Type(Vec<Type>),
 }
 
 /// Whether a comparison includes the operand itself.
@@ -113,6 +120,27 @@ impl Field {
     /// The value is a text with this prefix, compared byte by byte.
     pub fn starts_with(self, prefix: impl Into<String>) -> Filter {
         Filter::Field(self.0, Predicate::StartsWith(prefix.into()))
+    }
+
+    /// The value is a text that contains this one. No index helps: it reads every document that the rest of the filter
+    /// leaves.
+    pub fn contains(self, text: impl Into<String>) -> Filter {
+        Filter::Field(self.0, Predicate::Contains(Needle::exact(text)))
+    }
+
+    /// The value is a text that contains this one, in lower or upper case: see [`Needle::ignoring_case`].
+    pub fn contains_ignoring_case(self, text: impl Into<String>) -> Filter {
+        Filter::Field(self.0, Predicate::Contains(Needle::ignoring_case(text)))
+    }
+
+    /// The value is an array, and one of its elements equals this value. No index helps, see [`Field::contains`].
+    pub fn has(self, element: impl Into<Scalar>) -> Filter {
+        Filter::Field(self.0, Predicate::Has(element.into()))
+    }
+
+    /// The value is of one of these types; a missing field is null.
+    pub fn is_of(self, types: impl IntoIterator<Item = Type>) -> Filter {
+        Filter::Field(self.0, Predicate::Type(types.into_iter().collect()))
     }
 }
 
@@ -183,9 +211,17 @@ impl Filter {
             Self::Field(path, predicate) => {
                 let values: &[Scalar] = match predicate {
                     Predicate::In(values) => values,
-                    Predicate::Below(value, _) | Predicate::Above(value, _) => std::slice::from_ref(value),
-                    Predicate::Exists | Predicate::StartsWith(_) => &[],
+                    Predicate::Below(value, _) | Predicate::Above(value, _) | Predicate::Has(value) => {
+                        std::slice::from_ref(value)
+                    }
+                    Predicate::Exists
+                    | Predicate::StartsWith(_)
+                    | Predicate::Contains(_)
+                    | Predicate::Type(_) => &[],
                 };
+                if let Predicate::Contains(needle) = predicate {
+                    needle.check()?;
+                }
                 *operands += values.len();
                 if values.iter().any(|value| matches!(value, Scalar::Float(number) if !number.is_finite())) {
                     return Err(Error::bad_request("Number Out Of Range"));
@@ -221,6 +257,19 @@ impl Filter {
         }
     }
 
+    /// Whether all documents that match have values of one type at a path.
+    #[cfg(feature = "sqlite")]
+    pub(in super::super) fn leaves_one_type(&self, path: &str) -> bool {
+        match self {
+            Self::Field(of, Predicate::Below(value, _) | Predicate::Above(value, _)) => {
+                of == path && *value != Scalar::Null
+            }
+            Self::Field(of, Predicate::Type(types)) => of == path && types.len() == 1,
+            Self::And(filters) => filters.iter().any(|filter| filter.leaves_one_type(path)),
+            _ => false,
+        }
+    }
+
     /// An id that is less than every id that can match, if the filter names one.
     pub(in super::super) fn after(&self) -> Option<&str> {
         match self {
@@ -252,6 +301,15 @@ impl Predicate {
             Self::StartsWith(prefix) => {
                 matches!(key, SortKey::Text(text) if text.starts_with(prefix.as_str()))
             }
+            Self::Contains(needle) => matches!(key, SortKey::Text(text) if needle.is_in(text)),
+            Self::Has(element) => {
+                let element = SortKey::from(element);
+                value.and_then(Value::as_array).is_some_and(|elements| {
+                    let equal = |value| SortKey::of(Some(value)).compare(&element) == Some(Ordering::Equal);
+                    elements.iter().any(equal)
+                })
+            }
+            Self::Type(types) => types.contains(&key.type_of()),
         }
     }
 }

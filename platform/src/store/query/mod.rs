@@ -14,17 +14,22 @@
 //!   with an error of up to two units in the last place, so two floats next to each other may be equal there.)
 //! * **Texts** are compared byte by byte in UTF-8: letter case counts, languages and Unicode forms do not. No stored
 //!   text holds NUL (U+0000); an operand may, and then equals nothing.
+//! * `contains` looks for a text in a text, byte by byte or ignoring the case of letters ([`Needle`]). `has` looks for an
+//!   element of an array, with the equality of a comparison. `is_of` asks for the type.
 //! * A **sort** puts null and missing first, then numbers, texts, objects, arrays, `false`, `true`: MongoDB's order
 //!   of types. Two objects are equal in it, and two arrays. Equal documents, and the documents of a query without sort,
 //!   are in the order of their ids, bytewise.
 
 mod filter;
+mod groups;
+mod needle;
 mod nul;
 mod path;
 #[cfg(any(feature = "mongodb", feature = "postgres", feature = "sqlite"))]
 mod prefix;
 mod scalar;
 mod sort_key;
+mod value_key;
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -34,11 +39,18 @@ use crate::error::{Error, Result};
 use sort_key::{SortKey, lookup};
 
 pub use filter::{Bound, Field, Filter, MAX_DEPTH, MAX_NODES, MAX_OPERANDS, Predicate, field};
+pub(super) use groups::Groups;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+pub(super) use needle::regex;
+pub use needle::{MAX_NEEDLE, Needle};
 pub use path::MAX_PATH;
-pub(super) use path::{check_path, is_path};
+pub(super) use path::{check_disjoint, check_path, is_path};
 #[cfg(any(feature = "mongodb", feature = "postgres", feature = "sqlite"))]
 pub(super) use prefix::after_prefix;
 pub use scalar::Scalar;
+pub use sort_key::Type;
+pub(super) use sort_key::lookup as value_at;
+pub(super) use value_key::ValueKey;
 
 /// The most fields in a sort: MongoDB's limit is 32, and the id is the last one.
 pub const MAX_SORT: usize = 31;

@@ -30,6 +30,8 @@ impl Predicate {
                 Self::In(values)
             }
             Self::StartsWith(prefix) if prefix.contains('\0') => Self::In(Vec::new()),
+            Self::Contains(needle) if needle.text().contains('\0') => Self::In(Vec::new()),
+            Self::Has(Scalar::Text(text)) if text.contains('\0') => Self::In(Vec::new()),
             // NUL is the least character. So a text without NUL is less than `a\0b` when it is less than or equal to
             // `a`, and else greater.
             Self::Below(Scalar::Text(text), bound) => match before_nul(&text) {
@@ -40,7 +42,13 @@ impl Predicate {
                 Some(start) => Self::Above(start.into(), Bound::Excluded),
                 None => Self::Above(Scalar::Text(text), bound),
             },
-            Self::Below(..) | Self::Above(..) | Self::Exists | Self::StartsWith(_) => self,
+            Self::Below(..)
+            | Self::Above(..)
+            | Self::Exists
+            | Self::StartsWith(_)
+            | Self::Contains(_)
+            | Self::Has(_)
+            | Self::Type(_) => self,
         }
     }
 }
@@ -74,6 +82,9 @@ mod tests {
                 field("a").gt(operand),
                 field("a").gte(operand),
                 field("a").starts_with(operand),
+                field("a").contains(operand),
+                field("a").contains_ignoring_case(operand),
+                field("a").has(operand),
                 !field("a").starts_with(operand),
                 Filter::id(operand),
                 !Filter::Ids(vec![operand.to_owned(), "b".to_owned()]),
@@ -84,7 +95,7 @@ mod tests {
                 assert!(!format!("{replaced:?}").contains(r"\0"), "{replaced:?}");
                 for text in texts {
                     let fields = Arc::new(serde_json::from_value(json!({ "a": text })).unwrap());
-                    let document = Document { id: text.to_owned(), version: 1, fields };
+                    let document = Document { id: text.to_owned(), version: 1, token: 0, fields };
                     assert_eq!(replaced.matches(&document), filter.matches(&document), "{text:?} {filter:?}");
                 }
             }

@@ -27,3 +27,15 @@ pub(in super::super) const fn is_path(path: &str) -> bool {
 pub(in super::super) fn check_path(path: &str) -> Result<()> {
     if is_path(path) { Ok(()) } else { Err(Error::bad_request("Invalid Field Path")) }
 }
+
+/// `BadRequest` when one of these paths contains another.
+pub(in super::super) fn check_disjoint<'a>(paths: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut paths: Vec<Vec<&str>> = paths.map(|path| path.split('.').collect()).collect();
+    // Sorted by segments, a path comes directly before the paths that it contains.
+    paths.sort();
+    if paths.windows(2).any(|pair| pair[1].starts_with(&pair[0])) {
+        Err(Error::bad_request("Overlapping Field Paths"))
+    } else {
+        Ok(())
+    }
+}

@@ -9,13 +9,40 @@ use super::super::Fields;
 use super::scalar::Scalar;
 
 /// The value at a path.
-pub(super) fn lookup<'a>(fields: &'a Fields, path: &str) -> Option<&'a Value> {
+pub(in super::super) fn lookup<'a>(fields: &'a Fields, path: &str) -> Option<&'a Value> {
     let mut segments = path.split('.');
     let first = fields.get(segments.next()?)?;
     segments.try_fold(first, |value, segment| value.as_object()?.get(segment))
 }
 
-/// The part of a value that is compared. The variants are in the order of a sort.
+/// The type of a value. The variants are in the order of a sort, and their numbers are its ranks in SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Type {
+    /// Null, or a missing field.
+    Null,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+    /// An object.
+    Object,
+    /// An array.
+    Array,
+    /// `false` or `true`.
+    Bool,
+}
+
+impl Type {
+    /// All types, in the order of a sort.
+    pub const ALL: [Self; 6] = [Self::Null, Self::Number, Self::Text, Self::Object, Self::Array, Self::Bool];
+
+    /// The type of a value.
+    pub fn of(value: &Value) -> Self {
+        SortKey::of(Some(value)).type_of()
+    }
+}
+
+/// The part of a value that is compared.
 pub(super) enum SortKey<'a> {
     Null,
     Number(Cow<'a, Number>),
@@ -37,14 +64,14 @@ impl<'a> SortKey<'a> {
         }
     }
 
-    fn rank(&self) -> u8 {
+    pub(super) fn type_of(&self) -> Type {
         match self {
-            Self::Null => 0,
-            Self::Number(_) => 1,
-            Self::Text(_) => 2,
-            Self::Object => 3,
-            Self::Array => 4,
-            Self::Bool(_) => 5,
+            Self::Null => Type::Null,
+            Self::Number(_) => Type::Number,
+            Self::Text(_) => Type::Text,
+            Self::Object => Type::Object,
+            Self::Array => Type::Array,
+            Self::Bool(_) => Type::Bool,
         }
     }
 
@@ -54,13 +81,13 @@ impl<'a> SortKey<'a> {
             (Self::Number(left), SortKey::Number(right)) => compare_numbers(left, right),
             (Self::Text(left), SortKey::Text(right)) => left.cmp(right),
             (Self::Bool(left), SortKey::Bool(right)) => left.cmp(right),
-            _ => self.rank().cmp(&other.rank()),
+            _ => self.type_of().cmp(&other.type_of()),
         }
     }
 
     /// The order in a filter: `None` between types. (No operand is an object or an array.)
     pub(super) fn compare(&self, other: &SortKey<'_>) -> Option<Ordering> {
-        (self.rank() == other.rank()).then(|| self.order(other))
+        (self.type_of() == other.type_of()).then(|| self.order(other))
     }
 }
 

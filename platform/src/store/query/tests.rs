@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 use super::*;
 
 fn document(id: &str, fields: Value) -> Document {
-    Document { id: id.to_owned(), version: 1, fields: Arc::new(serde_json::from_value(fields).unwrap()) }
+    Document {
+        id: id.to_owned(),
+        version: 1,
+        token: 0,
+        fields: Arc::new(serde_json::from_value(fields).unwrap()),
+    }
 }
 
 fn holds(filter: Filter, fields: Value) -> bool {

@@ -5,15 +5,18 @@
 //! commit, which the writes that wait at the same time share (`writer`). SQLite itself filters, sorts and pages
 //! (`sql`).
 
+mod batch;
 mod database_file;
+mod field;
+mod restore;
+mod schema;
 mod sql;
+mod unique;
 mod writer;
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -23,13 +26,14 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Row, SqliteConnection};
 
-use super::query::{Filter, Query};
+use super::collections::of_collections;
+use super::query::{Filter, Groups, Query, Scalar};
 use super::write::{Write, WriteOutcome};
-use super::{Collection, Document, DocumentStore, Settings};
+use super::{BatchOutcome, Collection, Document, DocumentStore, Settings, Step, Token};
 use crate::error::{Error, Kind, Result, StartError};
 use database_file::DatabaseFile;
 use sql::Sql;
-use writer::{Command, Writer};
+use writer::{Command, Done, Writer};
 
 /// How often the start tries again while another process has the file for itself.
 const POLL: Duration = Duration::from_millis(20);
@@ -47,10 +51,7 @@ impl SqliteStore {
     /// Opens the file, and creates it and its folder if they are missing.
     pub(super) async fn open(path: PathBuf, settings: &Settings) -> Result<Self, StartError> {
         let name = format!("store file {}", path.display());
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            tokio::fs::create_dir_all(folder).await.map_err(|error| unopened(&name, error))?;
-        }
-        check_writable(&path).map_err(|error| unopened(&name, error))?;
+        database_file::make_ready(&path).map_err(|error| unopened(&name, error))?;
         let timeout = settings.timeout.get();
         let options = SqliteConnectOptions::new()
             .filename(&path)
@@ -58,8 +59,10 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(timeout)
+            .pragma("journal_size_limit", settings.sqlite.wal_limit.get().to_string())
             .disable_statement_logging();
         let first = connect(&name, &options, timeout).await?;
+        let anchor = connect(&name, &options, timeout).await?;
         let file = DatabaseFile::of(path).map_err(|error| unopened(&name, error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(u32::try_from(settings.sqlite.connections.get()).unwrap_or(u32::MAX))
@@ -67,7 +70,7 @@ impl SqliteStore {
             // A connection to a file does not break while it is idle.
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        let writer = Writer::start(first, options, file.clone(), settings);
+        let writer = Writer::start([first, anchor], options, file.clone(), settings);
         Ok(Self { file, readers, writer, prepared: RwLock::default() })
     }
 
@@ -77,7 +80,7 @@ impl SqliteStore {
             return Ok(());
         }
         // A read comes first: it does not wait for the writer of another process.
-        let (text, expected) = sql::count_schema(collection);
+        let (text, expected) = schema::count_schema(collection);
         let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
             .fetch_one(&self.readers)
             .await
@@ -89,7 +92,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    async fn execute(&self, task: Command) -> Result<WriteOutcome> {
+    async fn execute(&self, task: Command) -> Result<Done> {
         self.writer.execute(task).await.map_err(|error| error.with_context(&self.file))
     }
 
@@ -104,17 +107,7 @@ fn unopened(name: &str, cause: impl Display) -> StartError {
     StartError::failed(format!("{name}: {cause}"))
 }
 
-/// Fails when the file may not be written. SQLite would open it for reading, and fail at the first write. Call this
-/// before any connection is open: closing a file drops all locks of the process on it
-/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
-fn check_writable(path: &Path) -> io::Result<()> {
-    match File::options().write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        opened => opened.map(drop),
-    }
-}
-
-/// Opens the connection of the writer. `name` is the file's name in messages.
+/// Opens a connection, and reads. `name` is the file's name in messages.
 async fn connect(
     name: &str,
     options: &SqliteConnectOptions,
@@ -141,19 +134,24 @@ async fn connect(
             format!("its file system does not support WAL (journal mode is {mode}); is it a network share?");
         return Err(unopened(name, why));
     }
+    // From the first read on, the two files beside it are there.
+    let read = sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await;
+    read.map_err(|error| unopened(name, error))?;
     Ok(connection)
 }
 
 /// Primary result codes of SQLite (<https://www.sqlite.org/rescode.html>).
 const BUSY: u32 = 5;
 const NO_MEMORY: u32 = 7;
+const READ_ONLY: u32 = 8;
 const INTERRUPTED: u32 = 9;
 const IO_ERROR: u32 = 10;
 const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NOT_A_DATABASE: u32 = 26;
 /// Extended result codes of the same list: `SQLITE_CONSTRAINT_PRIMARYKEY` and `SQLITE_CONSTRAINT_UNIQUE`.
-const DUPLICATE_KEY: [u32; 2] = [1555, 2067];
+const PRIMARY_KEY: u32 = 1555;
+const UNIQUE: u32 = 2067;
 
 /// The extended result code of an error of SQLite itself.
 fn extended_code(error: &sqlx::Error) -> Option<u32> {
@@ -166,7 +164,7 @@ fn code(error: &sqlx::Error) -> Option<u32> {
 }
 
 /// An error of the driver as an error of the store.
-fn store_error(error: sqlx::Error) -> Error {
+pub(super) fn store_error(error: sqlx::Error) -> Error {
     Error::new(kind_of(&error)).with_source(error)
 }
 
@@ -180,18 +178,34 @@ fn kind_of(error: &sqlx::Error) -> Kind {
     }
 }
 
-/// The document in a row of `id`, `version` and `body`, the JSON text of the fields.
+/// The document in a row of the columns `sql::COLUMNS`.
 fn decode(collection: &Collection, row: &SqliteRow) -> Result<Document> {
     let id: String = row.try_get("id").map_err(store_error)?;
     let version: i64 = row.try_get("version").map_err(store_error)?;
-    Document::from_row(collection, id, version, row.try_get("body").map_err(store_error)?)
+    let token: i64 = row.try_get("token").map_err(store_error)?;
+    Document::from_row(collection, id, version, token, row.try_get("body").map_err(store_error)?)
+}
+
+/// The document in a row of `id`, `version`, `token`, and the JSON text of the value at each path.
+fn decode_fields(collection: &Collection, row: &SqliteRow, paths: &[String]) -> Result<Document> {
+    let id: String = row.try_get("id").map_err(store_error)?;
+    let version: i64 = row.try_get("version").map_err(store_error)?;
+    let token: i64 = row.try_get("token").map_err(store_error)?;
+    let value = |(index, path)| Ok((path, row.try_get(index + 3).map_err(store_error)?));
+    let values: Vec<(&String, Option<String>)> =
+        paths.iter().enumerate().map(value).collect::<Result<_>>()?;
+    Document::from_values(collection, id, version, token, values)
 }
 
 #[async_trait]
 impl DocumentStore for SqliteStore {
+    async fn prepare(&self, collection: &'static Collection) -> Result<()> {
+        self.prepare(collection).await
+    }
+
     async fn get(&self, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
         self.prepare(collection).await?;
-        let text = format!("SELECT id, version, body FROM {} WHERE id = ?", sql::table(collection));
+        let text = format!("SELECT {} FROM {} WHERE id = ?", sql::COLUMNS, schema::table(collection));
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(|error| self.failed(error))?;
         row.map(|row| decode(collection, &row)).transpose()
@@ -204,17 +218,85 @@ impl DocumentStore for SqliteStore {
         rows.iter().map(|row| decode(collection, row)).collect()
     }
 
-    async fn count(&self, collection: &'static Collection, filter: Filter) -> Result<u64> {
+    async fn find_fields(
+        &self,
+        collection: &'static Collection,
+        query: Query,
+        paths: &[String],
+    ) -> Result<Vec<Document>> {
         self.prepare(collection).await?;
-        let sql = Sql::count(collection, &filter);
+        let sql = Sql::find_fields(collection, &query, paths);
+        let rows = sql.query().fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
+        rows.iter().map(|row| decode_fields(collection, row, paths)).collect()
+    }
+
+    async fn count_by(
+        &self,
+        collection: &'static Collection,
+        filter: Filter,
+        path: &str,
+        limit: u64,
+    ) -> Result<Vec<(Scalar, u64)>> {
+        self.prepare(collection).await?;
+        let sql = Sql::count_by(collection, &filter, path, limit);
+        let rows = sql.query().fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
+        let mut groups = Groups::default();
+        for row in rows {
+            let value: Option<String> = row.try_get(0).map_err(store_error)?;
+            let count: i64 = row.try_get(1).map_err(store_error)?;
+            groups.add_text(value.as_deref(), count)?;
+        }
+        Ok(groups.first(limit))
+    }
+
+    async fn count(
+        &self,
+        collection: &'static Collection,
+        filter: Filter,
+        bound: Option<u64>,
+    ) -> Result<u64> {
+        self.prepare(collection).await?;
+        let sql = Sql::count(collection, &filter, bound);
         let row = sql.query().fetch_one(&self.readers).await.map_err(|error| self.failed(error))?;
         let count: i64 = row.try_get(0).map_err(store_error)?;
         u64::try_from(count).map_err(Error::internal)
     }
 
-    async fn write(&self, collection: &'static Collection, write: Write) -> Result<WriteOutcome> {
+    async fn guarded_write(
+        &self,
+        collection: &'static Collection,
+        write: Write,
+        token: Token,
+    ) -> Result<WriteOutcome> {
         self.prepare(collection).await?;
-        self.execute(Command::Write(collection, write)).await
+        match self.execute(Command::Write(collection, write, token)).await? {
+            Done::Write(outcome) => Ok(outcome),
+            Done::Prepare | Done::Batch(_) => Err(Error::internal("the writer has done something else")),
+        }
+    }
+
+    async fn batch(&self, steps: Vec<Step>) -> Result<BatchOutcome> {
+        for step in &steps {
+            self.prepare(step.collection).await?;
+        }
+        match self.execute(Command::Batch(steps)).await? {
+            Done::Batch(outcome) => Ok(outcome),
+            Done::Prepare | Done::Write(_) => Err(Error::internal("the writer has done something else")),
+        }
+    }
+
+    async fn collections(&self) -> Result<Vec<String>> {
+        let names = sqlx::query_scalar(restore::TABLES).fetch_all(&self.readers).await;
+        names.map(of_collections).map_err(|error| self.failed(error))
+    }
+
+    async fn restore(&self, collection: &'static Collection, documents: Vec<Document>) -> Result<()> {
+        self.prepare(collection).await?;
+        self.execute(Command::Restore(collection, documents)).await.map(drop)
+    }
+
+    fn sqlite(&self) -> Option<SqlitePool> {
+        Some(self.readers.clone())
     }
 
     async fn ping(&self) -> Result<()> {

@@ -1,9 +1,6 @@
-//! Queries as SQL for SQLite. Their meaning is defined in `query`.
+//! Queries as SQL for SQLite. Their meaning is defined in `query`, the expressions of a field are in `field`.
 //!
-//! A field is two SQL expressions: the rank of its type in a sort, and its value if that is a scalar. A condition tests
-//! the rank and compares the value, a sort orders by both, and an index holds both and the id. So one index serves
-//! every filter and every sort by its field. SQLite uses the index only if an expression has exactly the text that the
-//! index was made of, so `rank` and `value` are the only sources of these texts.
+//! A condition tests the rank of a field and compares its value (`field`).
 //!
 //! A condition is never NULL, so `NOT` is the plain opposite: a value is NULL only with the ranks 0, 3 and 4, and no
 //! condition compares it there.
@@ -16,14 +13,13 @@ use sqlx::Sqlite;
 use sqlx::query::Query as SqlQuery;
 use sqlx::sqlite::SqliteArguments;
 
-use super::super::query::{Bound, Direction, Filter, Predicate, Query, Scalar, Sort, after_prefix};
-use super::super::{Collection, Document};
+use super::super::query::{Bound, Direction, Filter, Needle, Predicate, Query, Scalar, after_prefix};
+use super::super::{Collection, Document, Token};
+use super::field::{ARRAY, BOOL, NULL, NUMBER, TEXT, json_path, rank, rank_of, text, value};
+use super::schema::table;
 
-/// The ranks of types in the order of `query`.
-const NULL: u8 = 0;
-const NUMBER: u8 = 1;
-const TEXT: u8 = 2;
-const BOOL: u8 = 5;
+/// The columns of a document; `body` is the JSON text of its fields.
+pub(super) const COLUMNS: &str = "id, version, token, body";
 
 /// A statement and its parameters.
 #[derive(Debug, Default)]
@@ -41,9 +37,19 @@ enum Parameter {
 impl Sql {
     /// The documents of a query.
     pub(super) fn find(collection: &Collection, query: &Query) -> Self {
-        let mut sql = Self::of("SELECT id, version, body FROM ", collection);
+        Self::select("body", collection, query)
+    }
+
+    /// The documents of a query: instead of the body, the JSON text of the value at each path.
+    pub(super) fn find_fields(collection: &Collection, query: &Query, paths: &[String]) -> Self {
+        let columns: Vec<String> = paths.iter().map(|path| text(path)).collect();
+        Self::select(&columns.join(", "), collection, query)
+    }
+
+    fn select(columns: &str, collection: &Collection, query: &Query) -> Self {
+        let mut sql = Self::of(&format!("SELECT id, version, token, {columns} FROM "), collection);
         sql.filter(&query.filter);
-        sql.order(&query.sort);
+        sql.order(query);
         // SQLite needs a LIMIT before an OFFSET; -1 is no limit.
         if query.page.limit.is_some() || query.page.offset > 0 {
             sql.text.push_str(" LIMIT ");
@@ -56,29 +62,61 @@ impl Sql {
 
     /// The first document, by id, that matches.
     pub(super) fn find_first(collection: &Collection, filter: &Filter) -> Self {
-        let mut sql = Self::of("SELECT id, version, body FROM ", collection);
+        let mut sql = Self::of(&format!("SELECT {COLUMNS} FROM "), collection);
         sql.filter(filter);
         sql.text.push_str(" ORDER BY id LIMIT 1");
         sql
     }
 
-    /// The number of documents that match.
-    pub(super) fn count(collection: &Collection, filter: &Filter) -> Self {
-        let mut sql = Self::of("SELECT count(*) FROM ", collection);
+    /// The number of documents that match, up to a bound.
+    pub(super) fn count(collection: &Collection, filter: &Filter, bound: Option<u64>) -> Self {
+        let Some(bound) = bound else {
+            let mut sql = Self::of("SELECT count(*) FROM ", collection);
+            sql.filter(filter);
+            return sql;
+        };
+        let mut sql = Self::of("SELECT count(*) FROM (SELECT 1 FROM ", collection);
         sql.filter(filter);
+        sql.text.push_str(" LIMIT ");
+        sql.int(i64::try_from(bound).unwrap_or(i64::MAX));
+        sql.text.push(')');
+        sql
+    }
+
+    /// The JSON text of one value of each group at a path, and the number of documents that match with it.
+    pub(super) fn count_by(collection: &Collection, filter: &Filter, path: &str, limit: u64) -> Self {
+        let mut sql = Self::of(&format!("SELECT max({}), count(*) FROM ", text(path)), collection);
+        sql.text.push_str(" WHERE ");
+        sql.condition(filter);
+        let (rank, value) = (rank(path), value(path));
+        let _ = write!(
+            sql.text,
+            " AND {rank} IN ({NULL}, {NUMBER}, {TEXT}, {BOOL}) GROUP BY {rank}, {value} \
+             ORDER BY count(*) DESC, {rank}, {value} LIMIT "
+        );
+        sql.int(i64::try_from(limit).unwrap_or(i64::MAX));
         sql
     }
 
     /// Inserts a document; `body` is the JSON text of its fields.
     pub(super) fn insert(collection: &Collection, document: &Document, body: String) -> Self {
         let mut sql = Self::of("INSERT INTO ", collection);
-        sql.text.push_str(" (id, version, body) VALUES (");
+        sql.text.push_str(" (id, version, token, body) VALUES (");
         sql.value(&document.id);
         sql.text.push_str(", ");
-        sql.int(stored_version(document.version));
+        sql.int(stored(document.version));
+        sql.text.push_str(", ");
+        sql.int(stored(document.token));
         sql.text.push_str(", ");
         sql.parameter(Parameter::Text(body));
         sql.text.push(')');
+        sql
+    }
+
+    /// Inserts a document as it is, or replaces the one of its id.
+    pub(super) fn restore(collection: &Collection, document: &Document, body: String) -> Self {
+        let mut sql = Self::insert(collection, document, body);
+        sql.text.push_str(" ON CONFLICT (id) DO UPDATE SET version = excluded.version, token = excluded.token, body = excluded.body");
         sql
     }
 
@@ -86,7 +124,9 @@ impl Sql {
     pub(super) fn update(collection: &Collection, document: &Document, body: String) -> Self {
         let mut sql = Self::of("UPDATE ", collection);
         sql.text.push_str(" SET version = ");
-        sql.int(stored_version(document.version));
+        sql.int(stored(document.version));
+        sql.text.push_str(", token = ");
+        sql.int(stored(document.token));
         sql.text.push_str(", body = ");
         sql.parameter(Parameter::Text(body));
         sql.text.push_str(" WHERE id = ");
@@ -94,10 +134,18 @@ impl Sql {
         sql
     }
 
-    /// Deletes all documents that match.
-    pub(super) fn delete(collection: &Collection, filter: &Filter) -> Self {
+    /// Deletes all documents that match, except those with a higher token.
+    pub(super) fn delete(collection: &Collection, filter: &Filter, token: Token) -> Self {
         let mut sql = Self::of("DELETE FROM ", collection);
-        sql.filter(filter);
+        match token {
+            None => sql.filter(filter),
+            Some(token) => {
+                sql.text.push_str(" WHERE token <= ");
+                sql.int(stored(token));
+                sql.text.push_str(" AND ");
+                sql.condition(filter);
+            }
+        }
         sql
     }
 
@@ -194,6 +242,12 @@ impl Sql {
                 self.text.push(')');
             }
             Predicate::In(values) => self.in_list(path, values),
+            Predicate::Contains(needle) => self.contains(path, needle),
+            Predicate::Has(element) => self.has(path, element),
+            Predicate::Type(types) => {
+                let ranks: Vec<String> = types.iter().map(|of| (*of as u8).to_string()).collect();
+                let _ = write!(self.text, "{} IN ({})", rank(path), ranks.join(", "));
+            }
             Predicate::Below(scalar, bound) => {
                 self.compare(path, scalar, if *bound == Bound::Included { "<=" } else { "<" });
             }
@@ -248,6 +302,41 @@ impl Sql {
         }
     }
 
+    fn contains(&mut self, path: &str, needle: &Needle) {
+        let _ = write!(self.text, "({} = {TEXT} AND ", rank(path));
+        if needle.ignores_case() {
+            let _ = write!(self.text, "{} GLOB ", value(path));
+            self.value(&glob(needle));
+        } else {
+            let _ = write!(self.text, "instr({}, ", value(path));
+            self.value(needle.text());
+            self.text.push_str(") > 0");
+        }
+        self.text.push(')');
+    }
+
+    /// `json_each` gives the elements of an array, and the values of an object too.
+    fn has(&mut self, path: &str, element: &Scalar) {
+        let types = match element {
+            Scalar::Null => "'null'",
+            Scalar::Bool(true) => "'true'",
+            Scalar::Bool(false) => "'false'",
+            Scalar::Int(_) | Scalar::Float(_) => "'integer', 'real'",
+            Scalar::Text(_) => "'text'",
+        };
+        let _ = write!(
+            self.text,
+            "({} = {ARRAY} AND EXISTS (SELECT 1 FROM json_each(body, {}) AS element WHERE element.type IN ({types})",
+            rank(path),
+            json_path(path)
+        );
+        if rank_of(element) == NUMBER || rank_of(element) == TEXT {
+            self.text.push_str(" AND element.atom = ");
+            self.operand(element);
+        }
+        self.text.push_str("))");
+    }
+
     fn operand(&mut self, scalar: &Scalar) {
         match scalar {
             Scalar::Null => self.text.push_str("NULL"),
@@ -264,104 +353,38 @@ impl Sql {
         }
     }
 
-    fn order(&mut self, sort: &Sort) {
+    /// Where the filter leaves one type, its rank is left out: SQLite would take it for a part of the order, and not use
+    /// the index.
+    fn order(&mut self, query: &Query) {
         self.text.push_str(" ORDER BY ");
-        for (path, direction) in sort.fields() {
+        for (path, direction) in query.sort.fields() {
             let direction = if *direction == Direction::Descending { " DESC" } else { "" };
-            let _ = write!(self.text, "{}{direction}, {}{direction}, ", rank(path), value(path));
+            if !query.filter.leaves_one_type(path) {
+                let _ = write!(self.text, "{}{direction}, ", rank(path));
+            }
+            let _ = write!(self.text, "{}{direction}, ", value(path));
         }
         self.text.push_str("id");
     }
 }
 
-/// The statements that create the table and the indexes of a collection if they are missing.
-///
-/// The table keeps its rowid: SQLite recommends `WITHOUT ROWID` only for rows smaller than a twentieth of a page, and
-/// documents are larger.
-pub(super) fn schema(collection: &Collection) -> Vec<String> {
-    let name = table(collection);
-    let mut statements = vec![format!(
-        "CREATE TABLE IF NOT EXISTS {name} (id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, body TEXT NOT NULL)"
-    )];
-    for path in collection.indexes() {
-        let index = quoted(&index(collection, path));
-        statements.push(format!(
-            "CREATE INDEX IF NOT EXISTS {index} ON {name} ({}, {}, id)",
-            rank(path),
-            value(path)
-        ));
-    }
-    statements
-}
-
-/// A statement that counts the table and indexes of a collection that exist, and the number that there must be.
-pub(super) fn count_schema(collection: &Collection) -> (String, usize) {
-    let indexes = collection.indexes().iter().map(|path| index(collection, path));
-    let names: Vec<String> = std::iter::once(collection.name().to_owned()).chain(indexes).collect();
-    let texts: Vec<String> = names.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
-    (format!("SELECT count(*) FROM sqlite_schema WHERE name IN ({})", texts.join(", ")), names.len())
-}
-
-fn index(collection: &Collection, path: &str) -> String {
-    format!("{} by {path}", collection.name())
-}
-
-/// The table of a collection.
-pub(super) fn table(collection: &Collection) -> String {
-    quoted(collection.name())
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A version as SQLite stores it: no document reaches 2⁶³ writes.
-fn stored_version(version: u64) -> i64 {
+/// A version or a token as SQLite stores it: no document reaches 2⁶³ writes, and no token is higher.
+fn stored(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
-/// The path as an SQL literal, such as `'$."address"."city"'`. With a parameter, SQLite could not use the index.
-fn json_path(path: &str) -> String {
-    let mut text = String::from("'$");
-    for segment in path.split('.') {
-        let _ = write!(text, ".{}", serde_json::Value::from(segment).to_string().replace('\'', "''"));
+/// The pattern of `GLOB` that finds a text: classes of letters, and in a class what has a meaning.
+fn glob(needle: &Needle) -> String {
+    let mut pattern = String::from("*");
+    for cases in needle.letters() {
+        match cases[..] {
+            [letter] if !matches!(letter, '*' | '?' | '[') => pattern.push(letter),
+            _ => {
+                pattern.push('[');
+                pattern.extend(cases);
+                pattern.push(']');
+            }
+        }
     }
-    text + "'"
-}
-
-/// The rank of a field's type in a sort.
-fn rank(path: &str) -> String {
-    format!(
-        "CASE json_type(body, {}) WHEN 'integer' THEN 1 WHEN 'real' THEN 1 WHEN 'text' THEN 2 WHEN 'object' THEN 3 \
-         WHEN 'array' THEN 4 WHEN 'true' THEN 5 WHEN 'false' THEN 5 ELSE 0 END",
-        json_path(path)
-    )
-}
-
-/// The value of a field if it is a scalar, else NULL.
-fn value(path: &str) -> String {
-    let path = json_path(path);
-    format!(
-        "CASE WHEN json_type(body, {path}) IN ('object', 'array') THEN NULL ELSE json_extract(body, {path}) END"
-    )
-}
-
-fn rank_of(scalar: &Scalar) -> u8 {
-    match scalar {
-        Scalar::Null => NULL,
-        Scalar::Int(_) | Scalar::Float(_) => NUMBER,
-        Scalar::Text(_) => TEXT,
-        Scalar::Bool(_) => BOOL,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_cannot_end_its_quotes() {
-        assert_eq!(json_path("a.b"), r#"'$."a"."b"'"#);
-        assert_eq!(json_path(r#"x' OR "1"#), r#"'$."x'' OR \"1"'"#);
-    }
+    pattern + "*"
 }

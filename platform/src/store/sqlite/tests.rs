@@ -1,5 +1,8 @@
 //! What only this engine has: group commit, the use of indexes, and errors of its file.
 
+mod files;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -17,7 +20,7 @@ const OTHERS: &Collection = &Collection::new("others", &[]);
 
 fn settings(path: &Path, group: u64, timeout: &str) -> Settings {
     let url = format!("sqlite:{}", path.display());
-    let sqlite = json!({"connections": 2, "queue": 1000, "group": group});
+    let sqlite = json!({"connections": 2, "queue": 1000, "group": group, "wal_limit": "1MiB"});
     let (mongodb, postgres) = (json!({"connections": 1}), json!({"connections": 1}));
     let settings =
         json!({"url": url, "timeout": timeout, "sqlite": sqlite, "mongodb": mongodb, "postgres": postgres});
@@ -55,7 +58,7 @@ async fn commits_of_200_concurrent_inserts(group: u64) -> u64 {
     for result in join_all(inserts).await {
         result.unwrap();
     }
-    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 200);
+    assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 200);
     store.writer.commits() - before
 }
 
@@ -94,6 +97,38 @@ async fn a_write_that_is_refused_does_not_affect_the_others_of_its_group() {
     assert_eq!(ids, ["a", "b", "c", "exists"]);
 }
 
+#[tokio::test]
+async fn a_batch_that_is_refused_does_not_affect_the_others_of_its_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 256).await;
+    store.write(ITEMS, insert("exists")).await.unwrap();
+    let batch = |ids: [&str; 2]| {
+        let steps = ids.map(|id| {
+            let (_, fields) = new(id, json!({}));
+            Step {
+                collection: ITEMS,
+                id: id.to_owned(),
+                action: super::super::Action::Insert(fields),
+                token: None,
+            }
+        });
+        store.batch(steps.into())
+    };
+    let before = store.writer.commits();
+    let (first, refused, second, done, third) = tokio::join!(
+        store.write(ITEMS, insert("a")),
+        batch(["half", "exists"]),
+        store.write(ITEMS, insert("b")),
+        batch(["c", "d"]),
+        store.write(ITEMS, insert("exists")),
+    );
+    assert!(matches!(refused.unwrap(), BatchOutcome::Refused(1, _)));
+    assert!(matches!(done.unwrap(), BatchOutcome::Committed(_)));
+    assert!(first.is_ok() && second.is_ok() && third.is_err());
+    assert!(store.writer.commits() - before < 5, "they were not in one group");
+    assert_eq!(ids(&store, Filter::All, Sort::by_id()).await, ["a", "b", "c", "d", "exists"]);
+}
+
 async fn ids(store: &SqliteStore, filter: Filter, sort: Sort) -> Vec<String> {
     let query = Query { filter, sort, page: Page::all() };
     store.find(ITEMS, query).await.unwrap().into_iter().map(|document| document.id).collect()
@@ -127,6 +162,12 @@ async fn a_declared_index_serves_the_filters_and_sorts_of_its_field() {
     }
     let nested = plan(&store, field("address.zip").eq("75001"), Sort::by_id()).await;
     assert!(nested.contains("items by address.zip"), "{nested}");
+    // A page after a cursor begins in the middle of the index.
+    let ascending = Sort::by("city", Direction::Ascending);
+    let after = super::super::cursor::parts_after(&ascending, &[json!("Paris")], "x").remove(0);
+    let after = plan(&store, after, ascending).await;
+    assert!(after.starts_with("SEARCH items USING INDEX items by city (<expr>=? AND <expr>>?)"), "{after}");
+    assert!(!after.contains("TEMP B-TREE"), "{after}");
     let sorted = plan(&store, Filter::All, Sort::by("city", Direction::Ascending)).await;
     assert_eq!(sorted, "SCAN items USING INDEX items by city");
     let both = plan(&store, field("city").eq("Paris"), Sort::by_id()).await;
@@ -154,6 +195,9 @@ async fn a_file_that_is_no_database_is_an_error_that_names_it() {
     std::fs::write(&path, "Dear diary, today I did not write a database. ".repeat(50)).unwrap();
     let error = SqliteStore::open(path.clone(), &settings(&path, 1, "1s")).await.err().unwrap();
     assert_eq!(error.to_string(), format!("store file {} is not an SQLite database", path.display()));
+    let error =
+        SqliteStore::open(folder.path().to_owned(), &settings(folder.path(), 1, "1s")).await.err().unwrap();
+    assert!(error.to_string().ends_with(": it is a folder"), "{error}");
     let below = path.join("x.sqlite");
     let error = SqliteStore::open(below.clone(), &settings(&below, 1, "1s")).await.err().unwrap();
     assert!(error.to_string().contains("notes.txt/x.sqlite"), "{error}");
@@ -167,7 +211,7 @@ async fn several_stores_can_open_a_new_file_at_the_same_time() {
     for result in join_all(writes).await {
         result.unwrap();
     }
-    assert_eq!(stores[0].count(ITEMS, Filter::All).await.unwrap(), 8);
+    assert_eq!(stores[0].count(ITEMS, Filter::All, None).await.unwrap(), 8);
 }
 
 #[tokio::test]
@@ -213,17 +257,18 @@ async fn a_full_file_fails_the_whole_group_and_the_writer_goes_on() {
     let options = SqliteConnectOptions::new()
         .filename(folder.path().join("made/here/test.sqlite"))
         .pragma("max_page_count", "40");
-    let first = options.connect().await.unwrap();
-    let writer = Writer::start(first, options, store.file.clone(), &settings(folder.path(), 256, "5s"));
+    let both = [options.connect().await.unwrap(), options.connect().await.unwrap()];
+    let writer = Writer::start(both, options, store.file.clone(), &settings(folder.path(), 256, "5s"));
     let large = Write::Insert(vec![new("large", json!({"text": "x".repeat(1_000_000)}))]);
-    let group = [insert("a"), large, insert("b")].map(|write| writer.execute(Command::Write(ITEMS, write)));
+    let group =
+        [insert("a"), large, insert("b")].map(|write| writer.execute(Command::Write(ITEMS, write, None)));
     for result in join_all(group).await {
         let error = result.unwrap_err();
         assert_eq!(error.status(), 503);
         assert!(error.cause().contains("full"), "{}", error.cause());
     }
-    assert_eq!(store.count(ITEMS, Filter::All).await.unwrap(), 0);
-    writer.execute(Command::Write(ITEMS, insert("after"))).await.unwrap();
+    assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 0);
+    writer.execute(Command::Write(ITEMS, insert("after"), None)).await.unwrap();
     assert_eq!(ids(&store, Filter::All, Sort::by_id()).await, ["after"]);
 }
 
@@ -255,7 +300,7 @@ async fn a_damaged_document_is_an_error_that_names_it_and_affects_no_other() {
     let store = open(&folder, 256).await;
     store.write(ITEMS, insert("good")).await.unwrap();
     let mut hand = by_hand(&file(&folder)).await;
-    let insert = "INSERT INTO items VALUES ('bad', 1, '[\"not an object\"]')";
+    let insert = "INSERT INTO items (id, version, body) VALUES ('bad', 1, '[\"not an object\"]')";
     sqlx::query(insert).execute(&mut hand).await.unwrap();
     let error = store.get(ITEMS, "bad").await.unwrap_err();
     assert_eq!(error.status(), 500);
@@ -278,7 +323,11 @@ async fn a_document_written_by_hand_is_read_and_never_interpreted() {
         (r#"{"a":1,"a":2}"#, Some("/a: duplicate field `a`")),
         (reserved, Some("/a/$serde_json::private::RawValue: a key must not begin with")),
     ] {
-        sqlx::query("REPLACE INTO items VALUES ('x', 1, ?)").bind(body).execute(&mut hand).await.unwrap();
+        sqlx::query("REPLACE INTO items (id, version, body) VALUES ('x', 1, ?)")
+            .bind(body)
+            .execute(&mut hand)
+            .await
+            .unwrap();
         match (store.get(ITEMS, "x").await, damage) {
             (Ok(found), None) => assert!(found.is_some(), "{body}"),
             (Err(error), Some(damage)) => {
@@ -289,25 +338,6 @@ async fn a_document_written_by_hand_is_read_and_never_interpreted() {
             (read, _) => panic!("{body}: {read:?}"),
         }
     }
-}
-
-#[tokio::test]
-async fn a_file_that_was_deleted_or_replaced_takes_no_write_that_would_be_lost() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder, 256).await;
-    store.write(ITEMS, insert("kept")).await.unwrap();
-    let path = file(&folder);
-    let aside = folder.path().join("aside.sqlite");
-    std::fs::rename(&path, &aside).unwrap();
-    let error = store.write(ITEMS, insert("lost")).await.unwrap_err();
-    assert_eq!(error.status(), 503);
-    assert!(error.cause().contains("test.sqlite: it was deleted"), "{}", error.cause());
-    std::fs::copy(&aside, &path).unwrap();
-    let error = store.write(ITEMS, insert("lost")).await.unwrap_err();
-    assert!(error.cause().contains("its path names another file now"), "{}", error.cause());
-    assert!(store.get(ITEMS, "kept").await.unwrap().is_some(), "an open file can be read");
-    std::fs::rename(&aside, &path).unwrap();
-    store.write(ITEMS, insert("kept too")).await.unwrap();
 }
 
 #[tokio::test]
@@ -334,4 +364,36 @@ async fn another_constraint_of_a_table_made_elsewhere_is_no_conflict() {
     let error = store.write(ITEMS, insert("a")).await.unwrap_err();
     assert_eq!(error.status(), 500);
     assert!(error.cause().contains("NOT NULL constraint failed: items.extra"), "{}", error.cause());
+}
+
+#[tokio::test]
+async fn a_table_of_an_older_version_gets_its_column_also_when_several_start_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    drop(open(&folder, 256).await);
+    let mut hand = by_hand(&path).await;
+    let table =
+        "CREATE TABLE items (id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, body TEXT NOT NULL)";
+    sqlx::query(table).execute(&mut hand).await.unwrap();
+    let insert_by_hand =
+        |id: &str| format!("INSERT INTO items (id, version, body) VALUES ('{id}', 3, '{{}}')");
+    sqlx::query(sqlx::AssertSqlSafe(insert_by_hand("old"))).execute(&mut hand).await.unwrap();
+    let settings = settings(&path, 256, "5s");
+    let stores = join_all((0..8).map(|_| SqliteStore::open(path.clone(), &settings))).await;
+    let stores: Vec<SqliteStore> = stores.into_iter().map(Result::unwrap).collect();
+    for found in join_all(stores.iter().map(|store| store.get(ITEMS, "old"))).await {
+        let found = found.unwrap().unwrap();
+        assert_eq!((found.version, found.token), (3, 0));
+    }
+    let replace = || Write::Change {
+        filter: Filter::id("old"),
+        expected: Expected::Any,
+        change: Change::Replace(Arc::default()),
+    };
+    stores[0].guarded_write(ITEMS, replace(), Some(5)).await.unwrap();
+    let error = stores[1].guarded_write(ITEMS, replace(), Some(4)).await.unwrap_err();
+    assert_eq!(error.reason(), "Stale");
+    // A process of the older version still runs.
+    sqlx::query(sqlx::AssertSqlSafe(insert_by_hand("new"))).execute(&mut hand).await.unwrap();
+    assert_eq!(stores[2].get(ITEMS, "new").await.unwrap().unwrap().token, 0);
 }

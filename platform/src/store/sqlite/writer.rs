@@ -6,19 +6,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::write::{Write, WriteOutcome, document_exists};
-use super::super::{Collection, Document, Fields, Settings};
+use super::super::{BatchOutcome, Collection, Document, Fields, Settings, Step, Token};
 use super::database_file::DatabaseFile;
-use super::sql::{self, Sql};
+use super::restore::restore;
+use super::schema;
+use super::sql::Sql;
 use super::{
-    BUSY, DUPLICATE_KEY, FULL, INTERRUPTED, IO_ERROR, NO_MEMORY, code, decode, extended_code, kind_of,
-    store_error,
+    BUSY, FULL, INTERRUPTED, IO_ERROR, NO_MEMORY, PRIMARY_KEY, READ_ONLY, UNIQUE, batch, code, decode,
+    extended_code, kind_of, store_error, unique,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -27,10 +29,22 @@ pub(super) enum Command {
     /// Create the table and the indexes of a collection.
     Prepare(&'static Collection),
     /// Change documents.
-    Write(&'static Collection, Write),
+    Write(&'static Collection, Write, Token),
+    /// Change several documents, or none.
+    Batch(Vec<Step>),
+    /// Store documents as they are.
+    Restore(&'static Collection, Vec<Document>),
 }
 
-type Reply = oneshot::Sender<Result<WriteOutcome>>;
+/// What the writer has done.
+#[derive(Debug)]
+pub(super) enum Done {
+    Prepare,
+    Write(WriteOutcome),
+    Batch(BatchOutcome),
+}
+
+type Reply = oneshot::Sender<Result<Done>>;
 
 enum Message {
     Command(Command, Reply),
@@ -45,9 +59,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the task. It ends when it is closed, or when this handle is dropped.
+    /// Starts the task. It ends when it is closed, or when this handle is dropped. Two connections that have read: one
+    /// writes, the other one only keeps SQLite from deleting the log of the file while the first one is renewed.
     pub(super) fn start(
-        connection: SqliteConnection,
+        [connection, anchor]: [SqliteConnection; 2],
         options: SqliteConnectOptions,
         file: DatabaseFile,
         settings: &Settings,
@@ -55,15 +70,25 @@ impl Writer {
         let (queue, messages) = mpsc::channel(settings.sqlite.queue.as_usize());
         let commits = Arc::new(AtomicU64::new(0));
         let group = settings.sqlite.group.as_usize();
+        let log =
+            Log { limit: settings.sqlite.wal_limit.get(), tried: None, timeout: settings.timeout.get() };
         let connection = Some(connection);
-        let work = WriterTask { connection, options, file, group, commits: Arc::clone(&commits) };
+        let work = WriterTask {
+            log,
+            connection,
+            anchor: Some(anchor),
+            options,
+            file,
+            group,
+            commits: Arc::clone(&commits),
+        };
         tokio::spawn(work.run(messages));
         Self { queue, timeout: settings.timeout.get(), commits }
     }
 
     /// Executes a command, and returns when it is on the disk. After a timeout, a command that had begun may still be
     /// executed; one that had not is dropped.
-    pub(super) async fn execute(&self, command: Command) -> Result<WriteOutcome> {
+    pub(super) async fn execute(&self, command: Command) -> Result<Done> {
         let (reply, result) = oneshot::channel();
         let done = async {
             self.queue.send(Message::Command(command, reply)).await.map_err(|_| closed())?;
@@ -98,16 +123,41 @@ fn closed() -> Error {
 struct WriterTask {
     /// `None` after an error that leaves its state unknown.
     connection: Option<SqliteConnection>,
+    /// Open until the task ends.
+    anchor: Option<SqliteConnection>,
     options: SqliteConnectOptions,
     file: DatabaseFile,
     group: usize,
+    log: Log,
     commits: Arc<AtomicU64>,
 }
+
+/// The log beside the file, and when it was tried to empty it.
+struct Log {
+    limit: u64,
+    tried: Option<Instant>,
+    timeout: Duration,
+}
+
+/// How long the writer waits after it has tried to empty the log. A reader that stays open makes every try useless.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl WriterTask {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut waiting = Vec::new();
-        while messages.recv_many(&mut waiting, self.group).await > 0 {
+        loop {
+            let received = if self.file.wal_size() > self.log.limit {
+                self.empty_log().await;
+                tokio::time::timeout(PAUSE, messages.recv_many(&mut waiting, self.group)).await
+            } else {
+                Ok(messages.recv_many(&mut waiting, self.group).await)
+            };
+            match received {
+                Ok(0) => break,
+                Ok(_) => {}
+                // Nothing is asked for: another try.
+                Err(_) => continue,
+            }
             let (mut group, mut closing) = (Vec::new(), Vec::new());
             for message in waiting.drain(..) {
                 match message {
@@ -130,11 +180,30 @@ impl WriterTask {
     }
 
     async fn close(&mut self) {
+        if let Some(anchor) = self.anchor.take() {
+            let _ = anchor.close().await;
+        }
         if let Some(mut connection) = self.connection.take() {
             // With a checkpoint, the next start needs no recovery; without one, it recovers.
             let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
             let _ = connection.close().await;
         }
+    }
+
+    /// Moves what is in the log into the file, and empties the log, unless a reader still needs it. It waits for nobody:
+    /// the writes that come meanwhile would wait too.
+    async fn empty_log(&mut self) {
+        if self.log.tried.is_some_and(|tried| tried.elapsed() < PAUSE) {
+            return;
+        }
+        self.log.tried = Some(Instant::now());
+        let Some(connection) = &mut self.connection else { return };
+        let timeout = self.log.timeout.as_millis();
+        let waits = |milliseconds| sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {milliseconds}"));
+        // An error is the reader's lock, or one that the next write meets too.
+        let _ = sqlx::query(waits(0_u128)).execute(&mut *connection).await;
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await;
+        let _ = sqlx::query(waits(timeout)).execute(&mut *connection).await;
     }
 
     async fn execute(&mut self, group: Vec<(Command, Reply)>) {
@@ -149,15 +218,12 @@ impl WriterTask {
                     let _ = reply.send(outcome);
                 }
             }
-            Err(error) => fail_all(replies, kind_of(&error), &error.to_string()),
+            Err(error) => fail_all(replies, kind_of_write(&error), &error.to_string()),
         }
     }
 
     /// One transaction. An error means that none of the commands was executed.
-    async fn transaction(
-        &mut self,
-        commands: Vec<Command>,
-    ) -> Result<Vec<Result<WriteOutcome>>, sqlx::Error> {
+    async fn transaction(&mut self, commands: Vec<Command>) -> Result<Vec<Result<Done>>, sqlx::Error> {
         // Taken, and put back only in a known state.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -184,11 +250,18 @@ impl WriterTask {
             }
             Err(error) => {
                 let undone = sqlx::query("ROLLBACK").execute(&mut connection).await;
-                self.connection = undone.is_ok().then_some(connection);
+                // One that may only read stays so: the next one may write, when somebody has mended that.
+                let usable = undone.is_ok() && code(&error) != Some(READ_ONLY);
+                self.connection = usable.then_some(connection);
                 Err(error)
             }
         }
     }
+}
+
+/// A file that may not be written any more is no mistake of the caller, nor of the program.
+fn kind_of_write(error: &sqlx::Error) -> Kind {
+    if code(error) == Some(READ_ONLY) { Kind::Unavailable } else { kind_of(error) }
 }
 
 fn fail_all(replies: Vec<Reply>, kind: Kind, cause: &str) {
@@ -202,12 +275,18 @@ fn fail_all(replies: Vec<Reply>, kind: Kind, cause: &str) {
 async fn execute_all(
     connection: &mut SqliteConnection,
     commands: Vec<Command>,
-) -> Result<Vec<Result<WriteOutcome>>, sqlx::Error> {
+) -> Result<Vec<Result<Done>>, sqlx::Error> {
     let mut outcomes = Vec::with_capacity(commands.len());
     for command in commands {
         let outcome = match command {
-            Command::Prepare(collection) => prepare(connection, collection).await,
-            Command::Write(collection, write) => execute(connection, collection, write).await,
+            Command::Prepare(collection) => prepare(connection, collection).await.map(|()| Done::Prepare),
+            Command::Write(collection, write, token) => {
+                execute(connection, collection, write, token).await.map(Done::Write)
+            }
+            Command::Batch(steps) => batch::execute(connection, steps).await.map(Done::Batch),
+            Command::Restore(collection, documents) => {
+                restore(connection, collection, &documents).await.map(Done::Write)
+            }
         };
         outcomes.push(match outcome {
             Ok(written) => Ok(written),
@@ -220,11 +299,17 @@ async fn execute_all(
 }
 
 /// Why a command was not executed.
-enum Failure {
+pub(super) enum Failure {
     /// It was refused, and changed nothing.
     Refused(Error),
     /// A statement failed, and was undone.
     Sql(sqlx::Error),
+}
+
+impl Failure {
+    pub(super) fn ends_transaction(&self) -> bool {
+        matches!(self, Self::Sql(error) if ends_transaction(error))
+    }
 }
 
 impl From<Error> for Failure {
@@ -240,54 +325,64 @@ impl From<sqlx::Error> for Failure {
 }
 
 /// Whether SQLite may have rolled back the transaction (<https://www.sqlite.org/lang_transaction.html>,
-/// "Response To Errors Within A Transaction"), or the connection is gone.
+/// "Response To Errors Within A Transaction"), no other command will fare better, or the connection is gone.
 fn ends_transaction(error: &sqlx::Error) -> bool {
     match code(error) {
-        Some(code) => matches!(code, BUSY | NO_MEMORY | INTERRUPTED | IO_ERROR | FULL),
+        Some(code) => matches!(code, BUSY | NO_MEMORY | READ_ONLY | INTERRUPTED | IO_ERROR | FULL),
         None => true,
     }
 }
 
-async fn prepare(
-    connection: &mut SqliteConnection,
-    collection: &Collection,
-) -> Result<WriteOutcome, Failure> {
-    for statement in sql::schema(collection) {
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await?;
+async fn prepare(connection: &mut SqliteConnection, collection: &Collection) -> Result<(), Failure> {
+    for statement in schema::schema(collection) {
+        if let Err(error) = sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await {
+            let clash = unique::why_not_created(connection, collection, &error).await;
+            return Err(clash.map_or(Failure::Sql(error), Failure::Refused));
+        }
     }
-    Ok(WriteOutcome::default())
+    // No other process is between these two: the transaction has begun as a write.
+    let statement = sqlx::AssertSqlSafe(schema::count_token(collection));
+    let has_token: i64 = sqlx::query_scalar(statement).fetch_one(&mut *connection).await?;
+    if has_token == 0 {
+        sqlx::query(sqlx::AssertSqlSafe(schema::add_token(collection))).execute(connection).await?;
+    }
+    Ok(())
 }
 
 /// Executes one write. Only an insert of several documents needs a savepoint: a single statement that fails is undone
 /// by SQLite.
-async fn execute(
+pub(super) async fn execute(
     connection: &mut SqliteConnection,
     collection: &Collection,
     write: Write,
+    token: Token,
 ) -> Result<WriteOutcome, Failure> {
     match write {
         Write::Insert(new) if new.len() > 1 => {
             sqlx::query("SAVEPOINT write").execute(&mut *connection).await?;
-            let written = insert(connection, collection, new).await;
+            let written = insert(connection, collection, new, token).await;
+            if written.as_ref().is_err_and(Failure::ends_transaction) {
+                // There is no savepoint any more.
+                return written;
+            }
             if written.is_err() {
                 sqlx::query("ROLLBACK TO write").execute(&mut *connection).await?;
             }
             sqlx::query("RELEASE write").execute(&mut *connection).await?;
             written
         }
-        Write::Insert(new) => insert(connection, collection, new).await,
+        Write::Insert(new) => insert(connection, collection, new, token).await,
         Write::Change { filter, expected, change } => {
             let sql = Sql::find_first(collection, &filter);
             let Some(row) = sql.query().fetch_optional(&mut *connection).await? else {
                 return Ok(WriteOutcome::default());
             };
             let before = decode(collection, &row)?;
-            if let Some(after) = change.apply(&before, &expected)? {
-                let sql = Sql::update(collection, &after, encoded(&after.fields)?);
-                sql.query().execute(connection).await?;
+            if let Some(after) = change.apply(&before, &expected, token)? {
+                update(connection, collection, &after).await?;
                 Ok(WriteOutcome::of(after, false))
             } else {
-                let sql = Sql::delete(collection, &super::Filter::id(before.id.as_str()));
+                let sql = Sql::delete(collection, &super::Filter::id(before.id.as_str()), None);
                 sql.query().execute(connection).await?;
                 Ok(WriteOutcome::of(before, false))
             }
@@ -296,18 +391,17 @@ async fn execute(
             let sql = Sql::find_first(collection, &filter);
             if let Some(row) = sql.query().fetch_optional(&mut *connection).await? {
                 let before = decode(collection, &row)?;
-                let after = before.next_version(fields);
-                let sql = Sql::update(collection, &after, encoded(&after.fields)?);
-                sql.query().execute(connection).await?;
+                let after = before.next_version(fields, token)?;
+                update(connection, collection, &after).await?;
                 Ok(WriteOutcome::of(after, false))
             } else {
-                let new = Document::first_version(id, fields);
-                insert_one(connection, collection, &new).await?;
+                let new = Document::first_version(id, fields, token);
+                insert_all(connection, collection, std::slice::from_ref(&new)).await?;
                 Ok(WriteOutcome::of(new, true))
             }
         }
         Write::DeleteAll(filter) => {
-            let sql = Sql::delete(collection, &filter);
+            let sql = Sql::delete(collection, &filter, token);
             let deleted = sql.query().execute(connection).await?.rows_affected();
             Ok(WriteOutcome { count: deleted, ..WriteOutcome::default() })
         }
@@ -318,30 +412,47 @@ async fn insert(
     connection: &mut SqliteConnection,
     collection: &Collection,
     new: Vec<(String, Arc<Fields>)>,
+    token: Token,
 ) -> Result<WriteOutcome, Failure> {
-    let count = new.len();
-    for (id, fields) in new {
-        insert_one(connection, collection, &Document::first_version(id, fields)).await?;
-    }
-    Ok(WriteOutcome::counted(count))
+    let new: Vec<Document> =
+        new.into_iter().map(|(id, fields)| Document::first_version(id, fields, token)).collect();
+    insert_all(connection, collection, &new).await?;
+    Ok(WriteOutcome::counted(new.len()))
 }
 
-async fn insert_one(
+async fn insert_all(
     connection: &mut SqliteConnection,
     collection: &Collection,
-    document: &Document,
+    new: &[Document],
 ) -> Result<(), Failure> {
-    let sql = Sql::insert(collection, document, encoded(&document.fields)?);
+    for (index, document) in new.iter().enumerate() {
+        let sql = Sql::insert(collection, document, encoded(&document.fields)?);
+        let Err(error) = sql.query().execute(&mut *connection).await else { continue };
+        let exists = match unique::refusal(collection, &error) {
+            // SQLite may look at the values before the id. Those before this one are in the table already.
+            Some(refusal) if !unique::has_id_of(connection, collection, &new[index..]).await? => refusal,
+            Some(_) => document_exists(),
+            // Other codes are other constraints, of a table that this program did not create.
+            None if matches!(extended_code(&error), Some(PRIMARY_KEY | UNIQUE)) => document_exists(),
+            None => return Err(Failure::Sql(error)),
+        };
+        return Err(Failure::Refused(exists));
+    }
+    Ok(())
+}
+
+async fn update(
+    connection: &mut SqliteConnection,
+    collection: &Collection,
+    after: &Document,
+) -> Result<(), Failure> {
+    let sql = Sql::update(collection, after, encoded(&after.fields)?);
     match sql.query().execute(connection).await {
         Ok(_) => Ok(()),
-        // Other codes are other constraints, of a table that this program did not create.
-        Err(error) if extended_code(&error).is_some_and(|code| DUPLICATE_KEY.contains(&code)) => {
-            Err(Failure::Refused(document_exists()))
-        }
-        Err(error) => Err(Failure::Sql(error)),
+        Err(error) => Err(unique::refusal(collection, &error).map_or(Failure::Sql(error), Failure::Refused)),
     }
 }
 
-fn encoded(fields: &Fields) -> Result<String, Error> {
+pub(super) fn encoded(fields: &Fields) -> Result<String, Error> {
     serde_json::to_string(fields).map_err(Error::internal)
 }

@@ -7,8 +7,12 @@ use platform::error::Kind;
 use platform::store::query::Direction::{Ascending, Descending};
 use platform::store::query::MAX_DEPTH;
 use platform::store::{
-    Collection, Dao, DocumentStore, Expected, Filter, Page, Patch, Query, Sort, Stored, Write, field,
+    Collection, Dao, DocumentStore, Expected, Filter, Page, Patch, Query, Scalar, Sort, Stored, Total, Write,
+    field,
 };
+
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Person, anything, people, person, things};
 
@@ -246,6 +250,102 @@ pub(super) async fn count_and_exists_agree(store: Arc<dyn DocumentStore>) {
         assert_eq!(people.count(filter.clone()).await.unwrap(), count);
         assert_eq!(people.exists(filter).await.unwrap(), count > 0);
     }
+}
+
+pub(super) async fn a_count_stops_at_its_bound(store: Arc<dyn DocumentStore>) {
+    let (people, _) = three(&store).await;
+    for (bound, total) in [
+        (0, Total::AtLeast(0)),
+        (2, Total::AtLeast(2)),
+        (3, Total::Exactly(3)),
+        (u64::MAX, Total::Exactly(3)),
+    ] {
+        assert_eq!(people.count_up_to(Filter::all(), bound).await.unwrap(), total);
+    }
+    assert_eq!(people.count_up_to(field("age").eq(99), 0).await.unwrap(), Total::Exactly(0));
+}
+
+pub(super) async fn documents_are_counted_by_a_value(store: Arc<dyn DocumentStore>) {
+    let things = things(&store);
+    let values = [
+        json!({"a": "bug"}),
+        json!({"a": 1}),
+        json!({"a": "bug"}),
+        json!({"a": 1.0}),
+        json!({"a": null}),
+        json!({}),
+        json!({"a": "bug"}),
+        json!({"a": [1]}),
+        json!({"a": {"x": 1}}),
+        json!({"a": true}),
+        json!({"a": 0.1}),
+        json!({"a": 1e40}),
+        json!({"a": i64::MAX}),
+        json!({"a": "Bug"}),
+    ];
+    things.insert_many(&values.map(anything)).await.unwrap();
+    let all: Vec<(Scalar, u64)> = vec![
+        ("bug".into(), 3),
+        (Scalar::Null, 2),
+        (1.into(), 2),
+        (0.1.into(), 1),
+        (i64::MAX.into(), 1),
+        (1e40.into(), 1),
+        ("Bug".into(), 1),
+        (true.into(), 1),
+    ];
+    assert_eq!(things.count_by(Filter::all(), "a", 99).await.unwrap(), all);
+    assert_eq!(things.count_by(Filter::all(), "a", 4).await.unwrap(), all[..4]);
+    assert_eq!(things.count_by(field("a").gt(0), "a", 1).await.unwrap(), [(1.into(), 2)]);
+    assert_eq!(things.count_by(Filter::all(), "a.x", 9).await.unwrap(), [(Scalar::Null, 13), (1.into(), 1)]);
+    assert_eq!(things.count_by(Filter::all(), "a", 0).await.unwrap(), []);
+    assert_eq!(things.count_by(Filter::all(), "$a", 9).await.unwrap_err().reason(), "Invalid Field Path");
+}
+
+pub(super) async fn some_fields_are_read(store: Arc<dyn DocumentStore>) {
+    let things = things(&store);
+    let text =
+        r#"{"z": {"k": 1.0, "j": [1, {"q": 2}], "n": null}, "a": 18446744073709551615, "b": "x", "e": {}}"#;
+    things.insert_with_id("1", &anything(serde_json::from_str(text).unwrap())).await.unwrap();
+    things.insert_with_id("2", &anything(json!({"z": 7, "a": -0.0}))).await.unwrap();
+    let read = async |paths: &[&str], sort: Sort, page: Page| {
+        let found = things.find_fields::<Value>(paths, Filter::all(), sort, page).await.unwrap();
+        let texts =
+            found.into_iter().map(|stored| format!("{} {} {}", stored.id, stored.version, stored.value));
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        read(&["a", "z.n", "z.k", "nothing.here"], Sort::by_id(), Page::all()).await,
+        [r#"1 1 {"a":18446744073709551615,"z":{"n":null,"k":1.0}}"#, r#"2 1 {"a":-0.0}"#]
+    );
+    // An object and a number at the path of the sort, which is not read.
+    assert_eq!(read(&["b"], Sort::by("z", Descending), Page::all()).await, [r#"1 1 {"b":"x"}"#, "2 1 {}"]);
+    assert_eq!(
+        read(&["z.j"], Sort::by("z.k", Descending), Page::first(1)).await,
+        [r#"1 1 {"z":{"j":[1,{"q":2}]}}"#]
+    );
+    assert_eq!(read(&["e"], Sort::by_id(), Page { offset: 1, limit: None }).await, ["2 1 {}"]);
+    let people = people(&store);
+    people.insert(&person("Ada", 36)).await.unwrap();
+    let names = people
+        .find_fields::<Name>(&["name"], field("age").eq(36), Sort::by("age", Ascending), Page::all())
+        .await
+        .unwrap();
+    assert_eq!(names[0].value, Name { name: "Ada".to_owned() });
+    for (paths, reason) in [
+        (vec![], "No Fields Or Too Many"),
+        (vec!["a", "a.b"], "Overlapping Field Paths"),
+        (vec!["a..b"], "Invalid Field Path"),
+    ] {
+        let refused = things.find_fields::<Value>(&paths, Filter::all(), Sort::by_id(), Page::all()).await;
+        assert_eq!(refused.unwrap_err().reason(), reason);
+    }
+}
+
+/// A part of a person.
+#[derive(Debug, Deserialize, PartialEq)]
+struct Name {
+    name: String,
 }
 
 pub(super) async fn an_empty_collection_accepts_every_method(store: Arc<dyn DocumentStore>) {

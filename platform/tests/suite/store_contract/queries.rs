@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use platform::store::query::Direction::{self, Ascending, Descending};
-use platform::store::query::{MAX_NODES, MAX_OPERANDS};
+use platform::store::query::{MAX_NEEDLE, MAX_NODES, MAX_OPERANDS, Type};
 use platform::store::{DocumentStore, Filter, Page, Sort, field};
 use serde_json::{Value, json};
 
 use super::{anything, things};
 
 /// Stores documents with the ids `00`, `01` and so on.
-async fn insert_all(store: &Arc<dyn DocumentStore>, values: impl IntoIterator<Item = Value>) {
+pub(super) async fn insert_all(store: &Arc<dyn DocumentStore>, values: impl IntoIterator<Item = Value>) {
     for (n, value) in values.into_iter().enumerate() {
         things(store).insert_with_id(&format!("{n:02}"), &anything(value)).await.unwrap();
     }
@@ -27,7 +27,7 @@ async fn sorted(store: &Arc<dyn DocumentStore>, filter: Filter, sort: Sort) -> S
     found.into_iter().map(|stored| stored.id).collect::<Vec<_>>().join(" ")
 }
 
-fn one_of_each() -> [Value; 14] {
+pub(super) fn one_of_each() -> [Value; 14] {
     [
         json!({}),
         json!({"a": null}),
@@ -84,6 +84,89 @@ pub(super) async fn a_filter_over_mixed_types_is_the_same_everywhere(store: Arc<
         (!field("a").gt(0), "00 01 02 06 07 08 09 10 11 12 13"),
     ] {
         assert_eq!(ids(&store, filter.clone()).await, expected, "{filter:?}");
+    }
+}
+
+pub(super) async fn an_element_of_an_array_is_found(store: Arc<dyn DocumentStore>) {
+    let values = [
+        json!({"a": ["bug", "ui", 1, null, true]}),
+        json!({"a": [1.0, ["bug"], {"x": "bug"}, u64::MAX]}),
+        json!({"a": "bug"}),
+        json!({"a": {"x": "bug", "0": 1}}),
+        json!({"a": []}),
+        json!({}),
+        json!({"a": [false, 9_007_199_254_740_993_i64]}),
+    ];
+    insert_all(&store, values).await;
+    for (filter, expected) in [
+        (field("a").has("bug"), "00"),
+        (field("a").has("BUG"), ""),
+        (field("a").has(1), "00 01"),
+        (field("a").has(1.0), "00 01"),
+        (field("a").has("1"), ""),
+        (field("a").has(true), "00"),
+        (field("a").has(false), "06"),
+        (field("a").has(None::<i64>), "00"),
+        (field("a").has(18_446_744_073_709_551_615.0), "01"),
+        (field("a").has(9_007_199_254_740_992_i64), ""),
+        (field("a").has(9_007_199_254_740_993_i64), "06"),
+        (field("a").has("bug\0"), ""),
+        (!field("a").has(1), "02 03 04 05 06"),
+    ] {
+        assert_eq!(ids(&store, filter.clone()).await, expected, "{filter:?}");
+    }
+}
+
+pub(super) async fn a_text_is_found_in_another(store: Arc<dyn DocumentStore>) {
+    let values = [
+        json!({"a": "Rust in Action"}),
+        json!({"a": "trust"}),
+        json!({"a": ["rust"]}),
+        json!({"a": "100 % *sure* [a-z] \\d \"q\" ^$ (x|y) {1}"}),
+        json!({"a": "CAFÉ\nΛΌΓΟΣ"}),
+        json!({"a": 1}),
+        json!({"a": ""}),
+        json!({"a": "😀 it's 😀"}),
+    ];
+    insert_all(&store, values).await;
+    for (text, exact, ignoring_case) in [
+        ("rust", "01", "00 01"),
+        ("Rust", "00", "00 01"),
+        ("", "00 01 03 04 06 07", "00 01 03 04 06 07"),
+        ("%", "03", "03"),
+        ("*", "03", "03"),
+        ("_", "", ""),
+        ("?", "", ""),
+        ("[a-z]", "03", "03"),
+        ("\\d \"q\" ^$ (X|y) {1}", "", "03"),
+        ("café", "", "04"),
+        ("É\n", "04", "04"),
+        ("λόγος", "", "04"),
+        ("IT'S 😀", "", "07"),
+        ("it's 😀", "07", "07"),
+        ("t\0", "", ""),
+    ] {
+        assert_eq!(ids(&store, field("a").contains(text)).await, exact, "{text}");
+        assert_eq!(ids(&store, field("a").contains_ignoring_case(text)).await, ignoring_case, "{text}");
+    }
+    let longest = "éÉkKſ*[\\]abcd".repeat(MAX_NEEDLE / 16);
+    assert_eq!(longest.len(), MAX_NEEDLE);
+    assert_eq!(ids(&store, field("a").contains_ignoring_case(&longest)).await, "");
+    let error = things(&store).count(field("a").contains(format!("{longest}x"))).await.unwrap_err();
+    assert_eq!(error.reason(), "Text To Find Too Long");
+}
+
+pub(super) async fn documents_are_found_by_the_type_of_a_value(store: Arc<dyn DocumentStore>) {
+    insert_all(&store, one_of_each()).await;
+    for (types, expected) in [
+        (vec![Type::Null], "00 01"),
+        (vec![Type::Number], "02 03 04 05"),
+        (vec![Type::Text, Type::Bool], "06 07 08 12 13"),
+        (vec![Type::Object], "09 10"),
+        (vec![Type::Array], "11"),
+        (vec![], ""),
+    ] {
+        assert_eq!(ids(&store, field("a").is_of(types.clone())).await, expected, "{types:?}");
     }
 }
 

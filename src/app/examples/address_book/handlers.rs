@@ -21,6 +21,7 @@ pub fn routes() -> Routes<AppState> {
     let all = Route::at("/addresses").get(list).post(create);
     let one = Route::at("/addresses/{id}").get(read).put(update).delete(remove);
     Routes::new()
+        .entity::<Entry>()
         .route(all.schema("address-book-v1.0.json", SCHEMA))
         .route(one.schema("address-book-v1.0.json", SCHEMA))
 }

@@ -1,6 +1,7 @@
 //! What the tests on MongoDB have beside the contract: the server, and a database for each test.
 
 mod on_mongodb;
+mod unique;
 
 use mongodb::Client;
 use tempfile::TempDir;
@@ -9,18 +10,18 @@ use tempfile::TempDir;
 ///
 /// # Panics
 /// When the variable is missing: a test that did not run must not count as passed.
-pub(super) fn server() -> String {
+pub fn server() -> String {
     std::env::var("TEST_MONGODB_URI").expect("TEST_MONGODB_URI names no server; `make test-all` starts one")
 }
 
 /// The name of a database for one test.
-pub(super) fn database(folder: &TempDir) -> String {
+pub fn database(folder: &TempDir) -> String {
     let name = folder.path().file_name().unwrap().to_str().unwrap();
     format!("test_{}", name.trim_start_matches('.'))
 }
 
 /// The URL of a database. The one that the server's URL names, if any, stays the one that has its users.
-pub(super) fn url(server: &str, database: &str) -> String {
+pub fn url(server: &str, database: &str) -> String {
     let (address, options) = server.split_once('?').unwrap_or((server, ""));
     let (scheme, rest) = address.split_once("://").unwrap();
     let (hosts, users) = rest.split_once('/').unwrap_or((rest, ""));
@@ -33,7 +34,7 @@ pub(super) fn url(server: &str, database: &str) -> String {
 }
 
 /// Deletes the database of a URL of MongoDB.
-pub(super) async fn remove(url: &str) {
+pub async fn remove(url: &str) {
     if url.starts_with("mongodb") {
         let client = Client::with_uri_str(url).await.unwrap();
         client.default_database().unwrap().drop().await.unwrap();

@@ -43,7 +43,7 @@ fn through(proxy: &TcpProxy, database: &str) -> String {
 async fn open(url: &str) -> Arc<dyn DocumentStore> {
     let settings = json!({
         "url": url, "timeout": "1s", "mongodb": {"connections": 8}, "postgres": {"connections": 1},
-        "sqlite": {"connections": 1, "queue": 1, "group": 1},
+        "sqlite": {"connections": 1, "queue": 1, "group": 1, "wal_limit": "16MiB"},
     });
     store::open(&serde_json::from_value(settings).unwrap(), 1).await.unwrap()
 }

@@ -9,12 +9,12 @@ use tempfile::TempDir;
 ///
 /// # Panics
 /// When the variable is missing: a test that did not run must not count as passed.
-pub(super) fn server() -> String {
+pub fn server() -> String {
     std::env::var("TEST_POSTGRES_URL").expect("TEST_POSTGRES_URL names no server; `make test-all` starts one")
 }
 
 /// The name of a schema for one test.
-pub(super) fn schema(folder: &TempDir) -> String {
+pub fn schema(folder: &TempDir) -> String {
     let name = folder.path().file_name().unwrap().to_str().unwrap();
     format!("test_{}", name.trim_start_matches('.').to_ascii_lowercase())
 }
@@ -22,17 +22,17 @@ pub(super) fn schema(folder: &TempDir) -> String {
 const SCHEMA: &str = "options[search_path]=";
 
 /// The URL of a schema.
-pub(super) fn url(server: &str, schema: &str) -> String {
+pub fn url(server: &str, schema: &str) -> String {
     format!("{server}{}{SCHEMA}{schema}", if server.contains('?') { "&" } else { "?" })
 }
 
 /// Creates the schema of a URL of PostgreSQL.
-pub(super) async fn create(url: &str) {
+pub async fn create(url: &str) {
     execute(url, "CREATE SCHEMA IF NOT EXISTS").await;
 }
 
 /// Deletes the schema of a URL of PostgreSQL.
-pub(super) async fn remove(url: &str) {
+pub async fn remove(url: &str) {
     execute(url, "SET client_min_messages = warning; DROP SCHEMA").await;
 }
 

@@ -1,0 +1,336 @@
+//! Forwards a request to an upstream as it came: bytes of the path, bodies in both directions while they arrive, WebSockets.
+//! It goes through the same breaker, budget and limit of concurrency as a call. What it must not do: change a body.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context as Task, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use axum::http::uri::{Authority, PathAndQuery, Scheme};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::call::{MARGIN, TIMEOUT_HEADER};
+use super::error::{CallError, Cause};
+use super::hop_by_hop;
+use super::upload::Upload;
+use super::upstream::{Connector, Recorder};
+
+/// What is sent with each attempt.
+struct Outgoing {
+    head: Request<()>,
+    upload: Arc<Upload>,
+    /// The client's side of a WebSocket that the request asks for.
+    upgrade: Option<OnUpgrade>,
+}
+
+impl Connector {
+    /// Forwards a request, and gives the response while its body still comes. `path` is appended to that of the upstream's
+    /// URL as it is; that it does not lead out of it is up to the caller. The headers of the connection are taken away in
+    /// both directions, `Host` becomes that of the upstream, and the headers of the request at hand are set.
+    ///
+    /// A silence of the upstream of `attempt_timeout` ends it, before the response and in its body. It is repeated only
+    /// where the method is idempotent, no response has come, and nothing of the body has been sent. Every status is a
+    /// response, and no error.
+    pub async fn forward(
+        &self,
+        request: Request<Body>,
+        path: &PathAndQuery,
+    ) -> Result<Response<Body>, CallError> {
+        let upstream = &*self.upstream;
+        let mut recorder = self.recorder();
+        let method = request.method().clone();
+        let result = async {
+            let Ok(permit) = Arc::clone(&upstream.permits).try_acquire_owned() else {
+                return Err(CallError::new(&upstream.name, Cause::Overloaded, ""));
+            };
+            let outgoing = self.outgoing(request, path)?;
+            upstream.budget.deposit();
+            let response = self.forward_attempts(&outgoing, &mut recorder).await?;
+            self.relay(response, outgoing.upgrade, permit)
+        };
+        let result = result.await;
+        self.log_forwarded(
+            &method,
+            path,
+            &recorder,
+            result.as_ref().map(|response| response.status().as_u16()),
+        );
+        result
+    }
+
+    fn outgoing(&self, request: Request<Body>, path: &PathAndQuery) -> Result<Outgoing, CallError> {
+        let (mut head, body) = request.into_parts();
+        let websocket = hop_by_hop::asks_for_websocket(&head.headers);
+        let upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| websocket);
+        head.uri = self.forwarded_uri(path)?;
+        hop_by_hop::remove(&mut head.headers);
+        // The client sets it by the URL.
+        head.headers.remove(HOST);
+        if let Some(origin) = &self.origin {
+            // A trace of the request itself stays as it is.
+            for (name, value) in &origin.headers {
+                head.headers.insert(name, value.clone());
+            }
+        }
+        if let Some(authorization) = &self.upstream.authorization {
+            head.headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if upgrade.is_some() {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        let mut bare = Request::new(());
+        *bare.method_mut() = head.method;
+        *bare.uri_mut() = head.uri;
+        *bare.headers_mut() = head.headers;
+        Ok(Outgoing { head: bare, upload: Upload::new(body), upgrade })
+    }
+
+    fn forwarded_uri(&self, path: &PathAndQuery) -> Result<Uri, CallError> {
+        let wrong = |why: String| CallError::new(&self.upstream.name, Cause::InvalidCall, why);
+        let Some(base) = &self.upstream.base else {
+            return Err(wrong("only an upstream of the configuration can be forwarded to".to_owned()));
+        };
+        let scheme = if base.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let host = base.host_str().unwrap_or_default();
+        let authority = base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let authority: Authority = authority.parse().map_err(|error| wrong(format!("{error}")))?;
+        let prefix = base.path().trim_end_matches('/');
+        let path = if prefix.is_empty() {
+            path.clone()
+        } else {
+            format!("{prefix}{path}").parse().map_err(|error| wrong(format!("{error}")))?
+        };
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+        uri.map_err(|error| wrong(error.to_string()))
+    }
+
+    async fn forward_attempts(
+        &self,
+        outgoing: &Outgoing,
+        recorder: &mut Recorder,
+    ) -> Result<Response<Incoming>, CallError> {
+        let upstream = &*self.upstream;
+        loop {
+            let number = recorder.retries + 1;
+            let error = match self.forward_guarded(outgoing, number).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let repeatable = outgoing.head.method().is_idempotent()
+                && outgoing.upload.is_untouched()
+                && matches!(error.cause(), Cause::Refused | Cause::Broken);
+            if !repeatable || number >= upstream.policy.attempts() {
+                return Err(error);
+            }
+            let wait = upstream.policy.wait(number);
+            let too_late = self.request_deadline().is_some_and(|(end, _)| Instant::now() + wait >= end);
+            if too_late || !upstream.budget.withdraw() {
+                return Err(error);
+            }
+            tracing::info!(
+                target: "server.outbound", request_id = self.request_id(), upstream = &*upstream.name,
+                attempt = number, error = error.to_string(), "attempt failed"
+            );
+            sleep(wait).await;
+            recorder.retries += 1;
+        }
+    }
+
+    /// One attempt, if the breaker lets it through.
+    async fn forward_guarded(
+        &self,
+        outgoing: &Outgoing,
+        number: u32,
+    ) -> Result<Response<Incoming>, CallError> {
+        let upstream = &*self.upstream;
+        let pass = upstream.breaker.as_ref().map(super::breaker::Breaker::pass).transpose();
+        let pass = pass
+            .map_err(|retry_after| CallError::new(&upstream.name, Cause::BreakerOpen { retry_after }, ""))?;
+        let result = self.forward_once(outgoing, number).await;
+        let failed = match &result {
+            Ok(response) => Some(matches!(response.status().as_u16(), 500 | 502..=504)),
+            // A client that breaks off its body says nothing about the upstream.
+            Err(_) if outgoing.upload.has_failed() => None,
+            Err(error) => error.counts(),
+        };
+        let opened = match (pass, failed) {
+            (Some(pass), Some(true)) => pass.failed(),
+            (Some(pass), Some(false)) => {
+                pass.succeeded();
+                false
+            }
+            _ => false,
+        };
+        if opened {
+            tracing::warn!(target: "server.outbound", upstream = &*upstream.name, "the breaker opens");
+        }
+        result
+    }
+
+    async fn forward_once(&self, outgoing: &Outgoing, number: u32) -> Result<Response<Incoming>, CallError> {
+        let upstream = &*self.upstream;
+        let failed = |cause, detail: String| CallError::new(&upstream.name, cause, detail);
+        let client = LazyLock::force(&upstream.forwarder).as_ref();
+        let client = client.map_err(|why| failed(Cause::InvalidCall, why.clone()))?;
+        let mut request = Request::new(outgoing.upload.for_attempt(number));
+        *request.method_mut() = outgoing.head.method().clone();
+        *request.uri_mut() = outgoing.head.uri().clone();
+        *request.headers_mut() = outgoing.head.headers().clone();
+        let deadline = self.request_deadline();
+        if let Some((_, left)) = deadline {
+            request.headers_mut().insert(TIMEOUT_HEADER, HeaderValue::from(left));
+        }
+        let silent = outgoing.upload.silence(upstream.settings.attempt_timeout.get());
+        let over = async {
+            match deadline {
+                Some((end, _)) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            response = client.request(request) => response.map_err(|error| {
+                let cause = if error.is_connect() { Cause::Refused } else { Cause::Broken };
+                failed(cause, chain(&error))
+            }),
+            () = silent => Err(failed(Cause::TimedOut { by_request: false }, String::new())),
+            () = over => Err(failed(Cause::TimedOut { by_request: true }, String::new())),
+        }
+    }
+
+    /// When the handler has to respond, so that it still can, and in how many milliseconds that is.
+    fn request_deadline(&self) -> Option<(Instant, u64)> {
+        let deadline = self.origin.as_ref()?.deadline?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = left.saturating_sub(MARGIN.min(left / 10));
+        Some((Instant::now() + left, u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Makes the response of the upstream one of this server.
+    fn relay(
+        &self,
+        response: Response<Incoming>,
+        upgrade: Option<OnUpgrade>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, CallError> {
+        let (mut head, body) = response.into_parts();
+        let websocket = hop_by_hop::asks_for_websocket(&head.headers);
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            // RFC 9112, section 6.3: it counts for nothing then, and would not be true.
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        hop_by_hop::remove(&mut head.headers);
+        let mut relayed = Response::new(Body::empty());
+        *relayed.status_mut() = head.status;
+        *relayed.headers_mut() = head.headers;
+        if let Some(reason) = head.extensions.remove::<ReasonPhrase>() {
+            relayed.extensions_mut().insert(reason);
+        }
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            let limit = self.upstream.settings.attempt_timeout.get();
+            *relayed.body_mut() = Body::new(Relayed { body, limit, silent: None, _permit: permit });
+            return Ok(relayed);
+        }
+        let (Some(client), true, Some(server)) = (upgrade, websocket, head.extensions.remove::<OnUpgrade>())
+        else {
+            let error = "it switches to a protocol that it was not asked for";
+            return Err(CallError::new(&self.upstream.name, Cause::Broken, error));
+        };
+        relayed.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        relayed.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        // The deadlines of the client's connection end it.
+        tokio::spawn(async move {
+            let (Ok(client), Ok(server)) = tokio::join!(client, server) else { return };
+            let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+            // Either side may just go away.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            drop(permit);
+        });
+        Ok(relayed)
+    }
+
+    fn log_forwarded(
+        &self,
+        method: &Method,
+        path: &PathAndQuery,
+        recorder: &Recorder,
+        result: Result<u16, &CallError>,
+    ) {
+        let (request_id, upstream) = (self.request_id(), &*self.upstream.name);
+        // The query may hold secrets.
+        let (method, path, retries) = (method.as_str(), path.path(), recorder.retries);
+        let ms = u64::try_from(recorder.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match result {
+            Ok(status) => {
+                tracing::debug!(target: "server.outbound", request_id, upstream, method, path, status, retries, ms, "forwarded");
+            }
+            Err(error) => {
+                let error = error.to_string();
+                tracing::warn!(target: "server.outbound", request_id, upstream, method, path, error, retries, ms, "not forwarded");
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+/// The body of a response that is passed on. An upstream that is silent for too long breaks it off. Its size is not told:
+/// the framing goes by `Content-Length`, and a response to HEAD has one without a body.
+struct Relayed {
+    body: Incoming,
+    limit: Duration,
+    /// Runs while the upstream is waited for.
+    silent: Option<Pin<Box<Sleep>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Relayed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
+            self.silent = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
+        }
+        let limit = self.limit;
+        let silent = self.silent.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if silent.as_mut().poll(task).is_pending() {
+            return Poll::Pending;
+        }
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the upstream is silent");
+        Poll::Ready(Some(Err(axum::Error::new(error))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

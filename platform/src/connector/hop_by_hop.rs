@@ -1,0 +1,95 @@
+//! The headers that hold for one connection only, and are not passed on (RFC 9110, section 7.6.1).
+
+use axum::http::header::{
+    CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderName};
+
+/// Of one connection whether `Connection` names them or not. `Expect` is here because this server has answered it itself
+/// (100 Continue), the two of a proxy because they are between the client and this server.
+const OF_THE_CONNECTION: [HeaderName; 11] = [
+    CONNECTION,
+    EXPECT,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Removes them, with those that `Connection` names.
+pub(super) fn remove(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> =
+        options(headers).filter_map(|name| HeaderName::try_from(name).ok()).collect();
+    for name in named.iter().chain(&OF_THE_CONNECTION) {
+        headers.remove(name);
+    }
+}
+
+/// The protocol that a message asks for or switches to, where it is a WebSocket. No other one is passed on: `h2c` would
+/// lead requests past all that this server checks.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let mut upgrades = headers.get_all(UPGRADE).iter();
+    let websocket = upgrades.next().is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    websocket
+        && upgrades.next().is_none()
+        && options(headers).any(|name| name.eq_ignore_ascii_case("upgrade"))
+}
+
+/// The names in all lines of `Connection`.
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_headers_of_the_connection_go_and_the_others_stay_in_their_order() {
+        let mut message = headers(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "keep-alive ,, x-other"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("trailer", "x-sum"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "Basic x"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+        ]);
+        remove(&mut message);
+        assert_eq!(message, headers(&[("trailer", "x-sum"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]));
+    }
+
+    #[test]
+    fn only_a_websocket_is_an_upgrade() {
+        for (connection, upgrade, expected) in [
+            ("Upgrade", "websocket", true),
+            ("keep-alive, Upgrade", "WebSocket", true),
+            ("keep-alive", "websocket", false),
+            ("upgrade, http2-settings", "h2c", false),
+            ("upgrade", "websocket, h2c", false),
+        ] {
+            let message = headers(&[("connection", connection), ("upgrade", upgrade)]);
+            assert_eq!(asks_for_websocket(&message), expected, "{connection}: {upgrade}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Calls to other services (docs/CONNECTOR.md): they end in time, are repeated only where that does no harm, and leave an
+//! upstream alone that fails.
+//!
+//! A handler takes a [`ConnectorTo`](crate::http::ConnectorTo) and says `.get("/path").send().await?`.
+
+mod breaker;
+mod budget;
+mod call;
+mod error;
+mod forward;
+mod forwarder;
+mod guard;
+mod hop_by_hop;
+mod response;
+mod retry_after;
+mod settings;
+mod upload;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use reqwest::redirect;
+
+use crate::error::StartError;
+
+pub use call::{Call, TIMEOUT_HEADER};
+pub use error::{CallError, Cause};
+pub use response::{Response, Streamed};
+pub use settings::{BaseUrl, Breaker, Settings, UpstreamBreaker, UpstreamSettings};
+pub use upstream::{Connector, Origin, Tally};
+
+/// A service that this one calls, as a type: so that a handler can say which one it takes.
+pub trait Upstream: Send + Sync + 'static {
+    /// Its key in the section `upstreams` of the configuration.
+    const NAME: &'static str;
+}
+
+/// The name of what reaches any public URL, in logs and errors.
+const PUBLIC: &str = "public";
+
+/// The connectors of all upstreams.
+pub struct Connectors {
+    upstreams: BTreeMap<String, Connector>,
+    public: Connector,
+}
+
+impl Connectors {
+    /// Makes a connector for each upstream, and connects to none. `name` is that of the server.
+    pub fn open(
+        all: &Settings,
+        upstreams: &BTreeMap<String, UpstreamSettings>,
+        name: &str,
+    ) -> Result<Self, StartError> {
+        let (client, forwarder) = (client(name, None), forwarder::forwarder());
+        let mut opened = BTreeMap::new();
+        for (name, settings) in upstreams {
+            // What the environment can name too.
+            if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) {
+                let message = format!("upstreams.{name}: a name has lower-case letters, digits and '_'");
+                return Err(StartError::config(message));
+            }
+            let url = settings.url.url().clone();
+            let health = settings.health.as_deref();
+            let clients = (client.clone(), forwarder.clone());
+            let connector = Connector::new(name, Some(url), health, settings.over(all), clients);
+            opened.insert(name.clone(), connector);
+        }
+        let public = self::client(name, Some(guard::system()));
+        let public = Connector::new(PUBLIC, None, None, *all, (public, forwarder));
+        Ok(Self { upstreams: opened, public })
+    }
+
+    /// The connector of an upstream; the error names those that there are.
+    pub fn get(&self, name: &str) -> Result<&Connector, StartError> {
+        self.upstreams.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.upstreams.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            StartError::config(format!(
+                "upstreams.{name}: is missing in the configuration; there are: {known}"
+            ))
+        })
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Connector> {
+        self.upstreams.values()
+    }
+
+    /// What reaches any public URL.
+    pub fn public(&self) -> &Connector {
+        &self.public
+    }
+}
+
+/// A client whose connections go to public addresses only, where a look-up is given.
+fn client(name: &str, public: Option<guard::Lookup>) -> upstream::Client {
+    let name = name.replace(|c: char| !c.is_ascii_graphic(), "-");
+    Arc::new(LazyLock::new(Box::new(move || make_client(name, public))))
+}
+
+fn make_client(name: String, public: Option<guard::Lookup>) -> Result<reqwest::Client, String> {
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls(&[b"h2", b"http/1.1"])?)
+        // A redirect would lead past the limits of the upstream, and past the guard.
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        // `HTTP_PROXY` would connect where nothing is checked.
+        .no_proxy()
+        // The connector counts and bounds its retries itself.
+        .retry(reqwest::retry::never())
+        .user_agent(name);
+    let builder = match public {
+        Some(lookup) => builder.dns_resolver(Arc::new(guard::PublicOnly(lookup))),
+        None => builder,
+    };
+    builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
+}
+
+/// Makes ring the provider of TLS for clients that choose none, such as `reqwest::Client::new()` in the code of an app:
+/// without one they panic. The first provider of a process stays.
+pub(crate) fn install_tls_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// TLS 1.2 and 1.3 by ring, and the roots of the operating system. Without any, no certificate is trusted, and a call by
+/// HTTPS says so. `protocols` are the versions of HTTP that it offers.
+fn tls(protocols: &[&[u8]]) -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        let hint = "no certificate of an upstream can be trusted: install ca-certificates";
+        tracing::warn!(target: "server.outbound", "this system has no root certificates, {hint}");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| format!("TLS: {error}"))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

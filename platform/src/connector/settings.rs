@@ -1,0 +1,204 @@
+//! The settings of calls to other services: the section `connector` for all, and in `upstreams` what one has otherwise.
+
+use std::fmt;
+
+use reqwest::Url;
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::retry::Policy;
+use crate::secret::mask_url;
+use crate::setting::{Count, Size, Span};
+
+/// At most ten minutes.
+type Time = Span<1, 600_000>;
+/// At most ten minutes, or none.
+type Wait = Span<0, 600_000>;
+/// At most 1 GiB.
+type Bytes = Size<0, { 1 << 30 }>;
+
+/// The section `connector`. `defaults/connector.yaml` explains each key.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The longest that a call takes, with all attempts.
+    pub timeout: Time,
+    /// The longest that one attempt takes, with the whole response.
+    pub attempt_timeout: Time,
+    /// The most attempts.
+    pub attempts: Count<1, 100>,
+    /// The longest wait after the first attempt; it doubles after each further one.
+    pub backoff: Wait,
+    /// The longest wait of all.
+    pub max_backoff: Wait,
+    /// Whether a wait is random up to its longest.
+    pub jitter: bool,
+    /// How many retries there may be for 100 calls.
+    pub retry_percent: Count<0, 10_000>,
+    /// How many retries there may be besides.
+    pub retry_reserve: Count<0, 1_000_000>,
+    /// The most calls at a time.
+    pub concurrency: Count<1, 100_000>,
+    /// The largest response body, decompressed.
+    pub response_limit: Bytes,
+    /// When calls are not even tried.
+    pub breaker: Breaker,
+}
+
+/// The section `connector.breaker`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// The time whose attempts count.
+    pub window: Span<100, 3_600_000>,
+    /// The fewest attempts that say anything.
+    pub min_calls: Count<1, 1_000_000>,
+    /// The share of failures at which it opens.
+    pub failure_percent: Count<1, 100>,
+    /// How long it stays open.
+    pub open_for: Time,
+}
+
+/// One entry of the section `upstreams`. What it leaves out is as in the section `connector`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields of `Settings`")]
+pub struct UpstreamSettings {
+    /// Where it is.
+    pub url: BaseUrl,
+    /// The path that `Connector::check` asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_timeout: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Count<1, 100>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Wait>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<Wait>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_percent: Option<Count<0, 10_000>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_reserve: Option<Count<0, 1_000_000>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Count<1, 100_000>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_limit: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<UpstreamBreaker>,
+}
+
+/// The section `breaker` of an upstream.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields of `Breaker`")]
+pub struct UpstreamBreaker {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span<100, 3_600_000>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_calls: Option<Count<1, 1_000_000>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_percent: Option<Count<1, 100>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_for: Option<Time>,
+}
+
+impl UpstreamSettings {
+    /// These settings over those of all upstreams.
+    pub(super) fn over(&self, all: &Settings) -> Settings {
+        let breaker = self.breaker.map_or(all.breaker, |own| Breaker {
+            window: own.window.unwrap_or(all.breaker.window),
+            min_calls: own.min_calls.unwrap_or(all.breaker.min_calls),
+            failure_percent: own.failure_percent.unwrap_or(all.breaker.failure_percent),
+            open_for: own.open_for.unwrap_or(all.breaker.open_for),
+        });
+        Settings {
+            timeout: self.timeout.unwrap_or(all.timeout),
+            attempt_timeout: self.attempt_timeout.unwrap_or(all.attempt_timeout),
+            attempts: self.attempts.unwrap_or(all.attempts),
+            backoff: self.backoff.unwrap_or(all.backoff),
+            max_backoff: self.max_backoff.unwrap_or(all.max_backoff),
+            jitter: self.jitter.unwrap_or(all.jitter),
+            retry_percent: self.retry_percent.unwrap_or(all.retry_percent),
+            retry_reserve: self.retry_reserve.unwrap_or(all.retry_reserve),
+            concurrency: self.concurrency.unwrap_or(all.concurrency),
+            response_limit: self.response_limit.unwrap_or(all.response_limit),
+            breaker,
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn policy(&self) -> Policy {
+        let attempts = u32::try_from(self.attempts.get()).unwrap_or(u32::MAX);
+        let policy = Policy::exponential(attempts, self.backoff.get(), self.max_backoff.get());
+        if self.jitter { policy } else { policy.without_jitter() }
+    }
+}
+
+/// The URL of an upstream: `http` or `https`, a host, and a path to which those of the calls are appended. Its password is
+/// never shown.
+#[derive(Clone)]
+pub struct BaseUrl(Url);
+
+impl BaseUrl {
+    /// Parses a URL; the error says what is expected and does not quote it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err("is no URL of a service, expected http://HOST:PORT or https://HOST".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("has a query or a fragment, expected only a host and a path".to_owned());
+        }
+        Ok(Self(url))
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&mask_url(self.0.as_str()))
+    }
+}
+
+impl fmt::Debug for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for BaseUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for BaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_has_a_host_and_shows_no_password() {
+        let url = BaseUrl::parse("https://ada:hunter2@h:8443/v1").unwrap();
+        assert_eq!(format!("{url:?}"), "https://ada:***@h:8443/v1");
+        for wrong in ["", "h:80", "ftp://h", "http://", "http://h/?token=hunter2", "http://h/#a", "unix:/x"] {
+            let message = BaseUrl::parse(wrong).unwrap_err();
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! HTTPS at the start: the pair, the port that is redirected, and what the log says of them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::server::Settings;
+use crate::error::StartError;
+use crate::http::server::Https;
+use crate::process::HandedOver;
+use crate::tls::Tls;
+
+/// How many connections may wait to be accepted, as with the listeners of tokio.
+const BACKLOG: u32 = 1_024;
+
+/// Reads the pair, where HTTPS is on, and refuses one that cannot be served with. Where the files of `before` are broken
+/// by now, that is served with.
+pub(super) fn read(settings: &Settings, before: Option<&Arc<Tls>>) -> Result<Option<Arc<Tls>>, StartError> {
+    if !settings.ssl {
+        return Ok(None);
+    }
+    match (Tls::load(&settings.tls), before) {
+        (Ok(tls), _) => Ok(Some(Arc::new(tls))),
+        (Err(error), Some(before)) if before.is_of(&settings.tls) => {
+            tracing::error!(target: "server", %error, "the certificate cannot be used: the one from before is served");
+            Ok(Some(Arc::clone(before)))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Keeps the last good pair for workers that start later, when the files may be broken. They are looked at until what is
+/// returned is dropped.
+pub(super) fn keep(tls: Arc<Tls>) -> HandedOver {
+    let watched = Arc::clone(&tls);
+    let watching = AbortOnDropHandle::new(tokio::spawn(async move { watched.watch().await }));
+    Box::new(move || {
+        let _ = &watching;
+        tls.hand_over()
+    })
+}
+
+/// What HTTPS needs, where it is on. `port` is that of HTTPS. A worker is handed its pair over.
+pub(super) async fn open(
+    settings: &Settings,
+    port: u16,
+    is_worker: bool,
+    handed_over: Option<&[u8]>,
+) -> Result<Option<Https>, StartError> {
+    if !settings.ssl {
+        return Ok(None);
+    }
+    let tls = Arc::new(match handed_over {
+        Some(handed_over) => Tls::take_over(&settings.tls, handed_over)?,
+        None => Tls::load(&settings.tls)?,
+    });
+    if !is_worker {
+        tls.log();
+    }
+    let redirect = match redirect_listener(settings, is_worker).await? {
+        None => None,
+        Some(listener) => {
+            let of_http = listener.local_addr().map_or(0, |address| address.port());
+            let to_port = u16::try_from(settings.tls.redirect.to_port.get()).unwrap_or_default();
+            let to_port = if to_port == 0 { port } else { to_port };
+            tracing::info!(target: "server", port = of_http, to_port, "redirecting HTTP to HTTPS");
+            Some((listener, to_port))
+        }
+    };
+    let watched = Arc::clone(&tls);
+    tokio::spawn(async move { watched.watch().await });
+    Ok(Some(Https { tls, handshake_timeout: settings.tls.handshake_timeout.get(), redirect }))
+}
+
+/// Listens for HTTP, where that is on. Each worker listens for itself, on the same port.
+async fn redirect_listener(settings: &Settings, is_worker: bool) -> Result<Option<TcpListener>, StartError> {
+    let redirect = &settings.tls.redirect;
+    if !redirect.enabled {
+        return Ok(None);
+    }
+    let (host, port) = (settings.host.as_str(), u16::try_from(redirect.port.get()).unwrap_or_default());
+    let listener = listen(host, port, is_worker).await.map_err(|error| {
+        StartError::failed(format!("server.tls.redirect.port: cannot listen on {host}:{port}: {error}"))
+    })?;
+    Ok(Some(listener))
+}
+
+/// Listens. On a shared port, other processes of this user may listen too; the kernel deals the connections out.
+async fn listen(host: &str, port: u16, shared: bool) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match bind(address, shared) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => last = error,
+            result => return result,
+        }
+    }
+    Err(last)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}

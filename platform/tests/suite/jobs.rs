@@ -1,0 +1,225 @@
+//! Jobs, by a clock that the tests control: with the time of tokio paused, a sleep takes no time.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use platform::App;
+use platform::error::{Error, StartError};
+use platform::http::Routes;
+use platform::scheduler::{Clock, Job, Late, Run, Schedule, after, cron, daily_at, every};
+use platform::services::Services;
+use platform::testing::{NoSettings, SERVICE, TestApp};
+use tempfile::TempDir;
+
+/// What ran, in its order.
+type Notes = Arc<Mutex<Vec<String>>>;
+
+const START: &str = "2026-01-01T00:00:00Z";
+
+fn app() -> App<NoSettings, Services> {
+    App::new(async |services, _| Ok::<_, StartError>(services), |_: &NoSettings| Routes::new())
+        .clock(Clock::starting_at(START.parse().unwrap()))
+}
+
+/// A job that notes the times of its runs, each of which takes so long.
+fn noting(schedule: Schedule, notes: &Notes, takes: Duration) -> Job<Services> {
+    named("noting", schedule, notes, takes)
+}
+
+fn named(name: &'static str, schedule: Schedule, notes: &Notes, takes: Duration) -> Job<Services> {
+    let notes = Arc::clone(notes);
+    Job::new(name, schedule, move |_, run: Run| {
+        notes.lock().unwrap().push(run.tick().to_string());
+        async move {
+            tokio::time::sleep(takes).await;
+            Ok(())
+        }
+    })
+}
+
+/// Runs an app for so long, and ends it.
+async fn run_for(app: App<NoSettings, Services>, time: Duration) {
+    let mut app = TestApp::start(&SERVICE, app, &[]).await;
+    let tasks = app.start_tasks();
+    tokio::time::sleep(time).await;
+    app.drain();
+    tasks.join(Duration::from_mins(1)).await;
+    app.close().await;
+}
+
+fn days(n: u64) -> Duration {
+    Duration::from_hours(24 * n)
+}
+
+fn noted(notes: &Notes) -> String {
+    notes.lock().unwrap().join(" ")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_year_of_days_is_365_runs_at_one_local_time() {
+    let notes = Notes::default();
+    run_for(app().job(noting(daily_at("02:30", "Europe/Berlin"), &notes, Duration::ZERO)), days(365)).await;
+    let notes = notes.lock().unwrap();
+    assert_eq!(notes.len(), 365);
+    // 364 days lie between the first and the last, and none is there twice.
+    assert_eq!((notes[0].as_str(), notes[364].as_str()), ("2026-01-01T01:30:00Z", "2026-12-31T01:30:00Z"));
+    assert_eq!(notes.iter().filter(|tick| tick.ends_with("T00:30:00Z")).count(), 210, "days of summer time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_period_does_not_drift_by_the_time_that_a_run_takes() {
+    let notes = Notes::default();
+    let job = noting(every(Duration::from_secs(10)), &notes, Duration::from_millis(1_234));
+    run_for(app().job(job), Duration::from_secs(3_605)).await;
+    let notes = notes.lock().unwrap();
+    assert_eq!(notes.len(), 360);
+    assert!(notes.iter().all(|tick| tick.ends_with("0Z")), "{notes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_and_a_cron_expression_run_when_they_should() {
+    let (once, weekdays) = (Notes::default(), Notes::default());
+    let mut jobs = vec![noting(after(Duration::from_secs(90)), &once, Duration::ZERO)];
+    jobs.push(named("weekdays", cron("0 9 * * MON-FRI", "UTC"), &weekdays, Duration::ZERO));
+    run_for(jobs.into_iter().fold(app(), App::job), days(7)).await;
+    assert_eq!(noted(&once), "2026-01-01T00:01:30Z");
+    // The first of January 2026 was a Thursday.
+    assert_eq!(weekdays.lock().unwrap().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_runs_are_skipped_or_made_up_for() {
+    // Each run takes two and a half periods.
+    let run = async |late| {
+        let notes = Notes::default();
+        let job = noting(every(Duration::from_hours(1)), &notes, Duration::from_mins(150)).late(late);
+        run_for(app().job(job), Duration::from_mins(8 * 60 + 10)).await;
+        let hours: Vec<String> = notes.lock().unwrap().iter().map(|tick| tick[11..13].to_owned()).collect();
+        hours.join(" ")
+    };
+    // It ends at 03:30, when 02:00 and 03:00 are late, and next runs at 04:00.
+    assert_eq!(run(Late::Skip).await, "01 04 07");
+    assert_eq!(run(Late::MakeUp).await, "01 02 03");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_fails_or_panics_runs_again() {
+    let notes = Notes::default();
+    let of_job = Arc::clone(&notes);
+    let job = Job::new("failing", every(Duration::from_secs(1)), move |_: Services, _| {
+        let mut notes = of_job.lock().unwrap();
+        notes.push("x".to_owned());
+        let run = notes.len();
+        drop(notes);
+        assert!(run % 3 != 0, "the third run");
+        async move { if run % 3 == 1 { Err(Error::internal("the first run")) } else { panic!("the second run") } }
+    });
+    run_for(app().job(job), Duration::from_millis(9_500)).await;
+    assert_eq!(notes.lock().unwrap().len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_a_run_and_begins_no_other() {
+    let notes = Notes::default();
+    let of_job = Arc::clone(&notes);
+    let job = Job::new("long", every(Duration::from_secs(1)), move |_: Services, run: Run| {
+        let notes = Arc::clone(&of_job);
+        async move {
+            notes.lock().unwrap().push("begun".to_owned());
+            run.shutdown().begun().await;
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            notes.lock().unwrap().push("ended".to_owned());
+            Ok(())
+        }
+    });
+    run_for(app().job(job), Duration::from_secs(5)).await;
+    assert_eq!(noted(&notes), "begun ended");
+}
+
+/// An app as one of several processes: they share the folder of the locks.
+async fn process(job: Job<Services>, locks: &TempDir) -> TestApp {
+    let locks = locks.path().to_str().unwrap();
+    TestApp::start(&SERVICE, app().job(job), &[("SERVER__LOCK__DIR", locks)]).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_single_process_runs_once_in_all() {
+    let locks = tempfile::tempdir().unwrap();
+    let (single, all) = (Notes::default(), Notes::default());
+    let second = || every(Duration::from_secs(1));
+    let mut apps = Vec::new();
+    for _ in 0..4 {
+        apps.push(process(named("single", second(), &single, Duration::ZERO).single_process(), &locks).await);
+        apps.push(process(named("all", second(), &all, Duration::ZERO), &locks).await);
+    }
+    let tasks: Vec<_> = apps.iter_mut().map(TestApp::start_tasks).collect();
+    tokio::time::sleep(Duration::from_millis(60_500)).await;
+    apps.iter().for_each(TestApp::drain);
+    for tasks in tasks {
+        tasks.join(Duration::from_mins(1)).await;
+    }
+    let mut ticks = single.lock().unwrap().clone();
+    ticks.sort();
+    let ran = ticks.len();
+    ticks.dedup();
+    assert_eq!((ran, ticks.len()), (60, 60));
+    // The control: without the guard each runs it.
+    assert_eq!(all.lock().unwrap().len(), 4 * 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_takes_long_keeps_the_other_processes_from_running_the_job() {
+    let locks = tempfile::tempdir().unwrap();
+    let running = Arc::new(AtomicU32::new(0));
+    let runs = Arc::new(AtomicU32::new(0));
+    let mut apps = Vec::new();
+    for _ in 0..3 {
+        let (running, runs) = (Arc::clone(&running), Arc::clone(&runs));
+        let job = Job::new("long", every(Duration::from_secs(1)), move |_: Services, _| {
+            let (running, runs) = (Arc::clone(&running), Arc::clone(&runs));
+            async move {
+                assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "two at a time");
+                runs.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(2_500)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            }
+        });
+        apps.push(process(job.single_process(), &locks).await);
+    }
+    let tasks: Vec<_> = apps.iter_mut().map(TestApp::start_tasks).collect();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    apps.iter().for_each(TestApp::drain);
+    for tasks in tasks {
+        tasks.join(Duration::from_mins(1)).await;
+    }
+    assert!((8..=12).contains(&runs.load(Ordering::SeqCst)), "{runs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_switched_off_does_not_run() {
+    let notes = Notes::default();
+    let job = noting(every(Duration::from_secs(1)), &notes, Duration::ZERO);
+    run_for(app().job(job.only_if(|_| false)), Duration::from_secs(5)).await;
+    assert_eq!(noted(&notes), "");
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_run_is_an_error_at_the_start() {
+    let open = async |jobs: Vec<Job<Services>>| {
+        let app = jobs.into_iter().fold(app(), App::job);
+        app.into_router(&SERVICE, [("SERVER__STORE__URL".into(), "memory:".into())])
+            .await
+            .unwrap_err()
+            .to_string()
+    };
+    let notes = Notes::default();
+    let job = |schedule| noting(schedule, &notes, Duration::ZERO);
+    assert_eq!(
+        open(vec![job(daily_at("2:30 pm", "UTC"))]).await,
+        "job noting: '2:30 pm' is no time of the day such as 02:30"
+    );
+    let twice = open(vec![job(after(Duration::ZERO)), job(after(Duration::ZERO))]).await;
+    assert_eq!(twice, "job noting: another job has this name");
+}

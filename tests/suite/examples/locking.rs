@@ -1,0 +1,67 @@
+//! A request that holds a lock.
+
+use std::time::{Duration, Instant};
+
+use platform::testing::{TestApp, until};
+
+use crate::support::{PROGRAM, app_with};
+
+async fn app(hold: &str) -> TestApp {
+    app_with(&[("SERVER__APP__LOCKING__HOLD", hold)]).await
+}
+
+#[tokio::test]
+async fn the_first_request_gets_its_answer_and_the_others_409_at_once() {
+    let app = app("700ms").await;
+    let start = Instant::now();
+    let (first, others) = tokio::join!(app.get("/locking/a%2Fb"), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let others = [app.get("/locking/a%2Fb").await, app.get("/locking/a%2Fb").await];
+        assert!(start.elapsed() < Duration::from_millis(650), "{:?}", start.elapsed());
+        // The control: another lock is free.
+        let free = app.get("/locking/c").await;
+        assert_eq!(free.status.as_u16(), 200);
+        others
+    });
+    assert_eq!((first.status.as_u16(), first.json()), (200, serde_json::json!({"aLock": "a/b"})));
+    for other in others {
+        assert_eq!(other.status.as_u16(), 409);
+        assert_eq!(other.json()["message"], "Lock id a/b is currently being used. Please try later.");
+    }
+    assert_eq!(app.get("/locking/a%2Fb").await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_releases_its_lock() {
+    let limit = [("SERVER__APP__LOCKING__HOLD", "1m"), ("SERVER__HTTP__REQUEST_TIMEOUT", "100ms")];
+    let app = app_with(&limit).await;
+    for _ in 0..2 {
+        // Not 409, the second time.
+        assert_eq!(app.get("/locking/a").await.status.as_u16(), 503);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_lock_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = PROGRAM.command(folder.path());
+    // A client may close its side and still wait for its answer: `write_timeout` tells who has gone away.
+    let settings =
+        [("APP__LOCKING__HOLD", "1m"), ("HTTP__REQUEST_TIMEOUT", "1h"), ("HTTP__WRITE_TIMEOUT", "100ms")];
+    command.envs(settings.map(|(key, value)| (format!("SERVER__{key}"), value))).args([
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]);
+    let server = platform::testing::TestServer::spawn(command.args(["--db_url", "memory:"]), folder.path());
+    let lock = folder.path().join("var/locks/a.lock");
+    let mut client = server.connect();
+    client.send("GET /locking/a HTTP/1.1\r\nHost: a\r\n\r\n");
+    until(|| lock.exists()).await;
+    let mut other = server.connect();
+    let refused = other.send("GET /locking/a HTTP/1.1\r\nHost: a\r\n\r\n").read_response();
+    assert!(refused.starts_with("HTTP/1.1 409 Lock In Use"), "{refused}");
+    drop(client);
+    until(|| !lock.exists()).await;
+}
