@@ -99,7 +99,11 @@ async fn create(entries: Dao<Entry>, Json(entry): Json<Entry>) -> Result<Created
     let id = new_id();
     let created = Created::at(format!("/entries/{id}"));
     if std::env::var("FAULT").is_ok_and(|fault| fault == "early") {
-        tokio::spawn(async move { entries.insert_with_id(&id, &entry).await });
+        tokio::spawn(async move {
+            // Long enough that a kill at any moment comes before some of these writes, however fast the store is.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            entries.insert_with_id(&id, &entry).await
+        });
         return Ok(created);
     }
     entries.insert_with_id(&id, &entry).await?;
