@@ -16,7 +16,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY platform/Cargo.toml platform/
 # Cargo wants to see each target that the manifests name. A target of your own belongs into this list.
 RUN for target in src/main.rs src/lib.rs tests/suite/main.rs benches/http.rs benches/instructions.rs \
-        platform/src/lib.rs platform/tests/suite/main.rs platform/benches/stores.rs; do \
+        benches/overload.rs platform/src/lib.rs platform/tests/suite/main.rs platform/benches/stores.rs; do \
         mkdir -p "$(dirname "$target")" && echo 'fn main() {}' >"$target"; \
     done \
     && cargo build --profile "$PROFILE" --locked --features "$FEATURES" --bin server

@@ -111,6 +111,55 @@ fn the_buildpack_builds_every_engine_and_app_json_names_it() {
     }
 }
 
+/// The files of the targets that a manifest names.
+fn targets(manifest: &str) -> Vec<String> {
+    let tables = manifest.split("\n[[").skip(1).map(|table| {
+        let (kind, rest) = table.split_once("]]").unwrap();
+        let value = |key: &str| {
+            let rest = rest.split("\n[").next().unwrap();
+            rest.lines()
+                .find_map(|line| line.strip_prefix(&format!("{key} = ")))
+                .map(|text| text.trim_matches('"'))
+        };
+        let folder = match kind {
+            "bench" => "benches",
+            "example" => "examples",
+            "test" => "tests",
+            _ => "src/bin",
+        };
+        value("path").map_or_else(|| format!("{folder}/{}.rs", value("name").unwrap()), str::to_owned)
+    });
+    tables.collect()
+}
+
+/// Cargo refuses a manifest when a target that it names is not there. The layer of the dependencies has only stubs.
+fn targets_without_a_stub(dockerfile: &str) -> Vec<String> {
+    let mut targets = targets(&shipped("Cargo.toml"));
+    let of_the_platform = targets(&shipped("platform/Cargo.toml"));
+    targets.extend(of_the_platform.iter().map(|target| format!("platform/{target}")));
+    assert!(targets.len() > 5, "{targets:?}");
+    let stubs: Vec<&str> = dockerfile
+        .split_once("RUN for target in ")
+        .unwrap()
+        .1
+        .split(';')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    targets.retain(|target| !stubs.contains(&target.as_str()));
+    targets
+}
+
+#[test]
+fn the_dockerfile_has_a_stub_of_each_target_that_a_manifest_names() {
+    let dockerfile = shipped("Dockerfile");
+    assert_eq!(targets_without_a_stub(&dockerfile), [""; 0]);
+    // The control.
+    let without = dockerfile.replace("benches/http.rs", "");
+    assert_eq!(targets_without_a_stub(&without), ["benches/http.rs"]);
+}
+
 #[cfg(all(feature = "mongodb", feature = "postgres", feature = "redis"))]
 mod with_addons {
     use super::*;
