@@ -31,8 +31,10 @@ pub fn every(period: Duration) -> Schedule {
     })
 }
 
-/// Once, so long after the start of the server.
+/// Once, so long after the start of the server; with no delay, at the start.
 pub fn after(delay: Duration) -> Schedule {
+    // A run is due after the start, not at it.
+    let delay = delay.max(Duration::from_nanos(1));
     Schedule(SignedDuration::try_from(delay).map(Kind::After).map_err(|error| error.to_string()))
 }
 
@@ -126,6 +128,7 @@ mod tests {
     #[test]
     fn a_delay_is_once() {
         assert_eq!(times(&after(Duration::from_secs(5)), "2026-03-01T10:00:00Z", 3), "2026-03-01T10:00:05Z");
+        assert_ne!(times(&after(Duration::ZERO), "2026-03-01T10:00:00Z", 3), "");
     }
 
     #[test]

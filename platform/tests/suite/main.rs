@@ -13,6 +13,7 @@ mod damaged;
 mod endings;
 mod errors;
 mod everything;
+mod figures;
 mod framing;
 mod gate;
 mod handlers;
