@@ -7,7 +7,7 @@
 //! sides.
 //!
 //! `cargo bench --bench instructions`; without valgrind it fails and says so. To see the cost of a part, turn it off:
-//! `SERVER__HTTP__ETAG=false cargo bench --bench instructions`. `… -- profile stack 'GET /cors' 5000` runs one case
+//! `SERVER__HTTP__ETAG=false cargo bench --bench instructions`. `… -- profile stack 'GET /nowhere' 5000` runs one case
 //! without callgrind, for any profiler. A route whose example was removed is reported as not measured.
 
 #![expect(clippy::print_stdout, reason = "the table is the product of this program")]

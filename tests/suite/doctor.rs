@@ -4,8 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
+use std::time::{Duration, SystemTime};
 
-use platform::testing::PATIENCE;
+use platform::testing::{PATIENCE, TestPair};
 
 use crate::support::PROGRAM;
 
@@ -322,4 +323,26 @@ mod on_mounts {
         assert!(Command::new("umount").arg(&disk).status().unwrap().success());
         said.has_failed_with("disk space", &["MiB are free"]);
     }
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_missing_or_soon_expires_is_said() {
+    const DAY: Duration = Duration::from_hours(24);
+    let until = |end: SystemTime| {
+        let folder = tempfile::tempdir().unwrap();
+        TestPair::new(&["localhost"], |params| params.not_after = end.into()).write(folder.path());
+        doctor(folder.path(), &["--ssl", "--db_url", "memory:"])
+    };
+    until(SystemTime::now() - DAY).has_failed_with("certificate", &["keys/public-key.pem", "expired"]);
+    let none = tempfile::tempdir().unwrap();
+    let said = doctor(none.path(), &["--ssl", "--db_url", "memory:"]);
+    said.has_failed_with("certificate", &["keys/public-key.pem", "No such file"]);
+
+    let soon = until(SystemTime::now() + DAY * 3 + DAY / 2);
+    let (line, remedy) = soon.finding("certificate");
+    assert!(line.contains("3 more days") && remedy.contains("replace it"), "{}", soon.out);
+    // The control: with more of them, nothing is to be done.
+    let later = until(SystemTime::now() + DAY * 90);
+    assert!(later.finding("certificate").0.starts_with("ok "), "{}", later.out);
+    assert_eq!((soon.code, later.code), (Some(0), Some(0)), "{}{}", soon.out, later.out);
 }

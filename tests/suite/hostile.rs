@@ -17,6 +17,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
@@ -90,10 +91,19 @@ fn a_flood_of_frames_ends_its_connection_or_costs_nothing_and_others_are_served(
             ("CONTINUATION", flood(address, &endless, 2_000, |_| more_of_a_head())),
         ]
     };
-    for (name, (ended, kinds)) in floods(server.address) {
-        assert!(ended, "{name}: {} frames came back", kinds.len());
-        served(&server);
+    let mut without_goaway = vec!["rapid reset", "CONTINUATION"];
+    // A reset by the kernel, for what the server has not read, may overtake the GOAWAY.
+    for _ in 0..5 {
+        for (name, (ended, kinds)) in floods(server.address) {
+            assert!(ended, "{name}: {} frames came back", kinds.len());
+            without_goaway.retain(|other| *other != name || !kinds.contains(&GOAWAY));
+            served(&server);
+        }
+        if without_goaway.is_empty() {
+            break;
+        }
     }
+    assert_eq!(without_goaway, [""; 0]);
     // The control: a server that takes all of them.
     for (name, (ended, kinds)) in floods(unprotected()) {
         assert!(!ended && kinds.contains(&SETTINGS), "{name}: {} frames came back", kinds.len());

@@ -16,10 +16,11 @@ const CROWD: usize = 1_000;
 /// Long enough for the handshake of a client that is not slow, on a machine that is busy.
 const DEADLINE: &str = "2s";
 
-const DEADLINES: [&str; 5] = [
+const DEADLINES: [&str; 6] = [
     "SERVER__HTTP__FIRST_BYTE_TIMEOUT",
     "SERVER__HTTP__HEADER_TIMEOUT",
     "SERVER__HTTP__BODY_GRACE",
+    "SERVER__HTTP__HTTP2_PING_INTERVAL",
     "SERVER__HTTP__WRITE_TIMEOUT",
     "SERVER__SERVER__TLS__HANDSHAKE_TIMEOUT",
 ];
@@ -40,6 +41,8 @@ const KINDS: &[Kind] = &[
     Kind { name: "silent", handshake: true, sends: b"", drips: false },
     Kind { name: "half a head", handshake: true, sends: b"GET / HTTP/1.1\r\nHost: a", drips: true },
     Kind { name: "slow body", handshake: true, sends: SLOW_BODY, drips: true }, // example: resources
+    Kind { name: "half a preface of HTTP/2", handshake: true, sends: HTTP2.split_at(10).0, drips: false },
+    Kind { name: "HTTP/2 without a request", handshake: true, sends: HTTP2, drips: false },
     Kind {
         name: "reads nothing",
         handshake: true,
@@ -47,6 +50,9 @@ const KINDS: &[Kind] = &[
         drips: false,
     },
 ];
+
+/// The preface of HTTP/2 and an empty SETTINGS frame. This client answers no ping.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 const SLOW_BODY: &[u8] = b"POST /resources HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"; // example: resources
 

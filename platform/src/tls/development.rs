@@ -76,3 +76,27 @@ fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(new, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::extensions::GeneralName;
+    use x509_parser::pem::parse_x509_pem;
+
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_for_each_name_of_this_machine_and_browsers_take_its_time() {
+        let (certificate, _) = generate().unwrap();
+        let (_, pem) = parse_x509_pem(certificate.as_bytes()).unwrap();
+        let certificate = pem.parse_x509().unwrap();
+        let names = certificate.subject_alternative_name().unwrap().unwrap();
+        let expected = [
+            GeneralName::DNSName("localhost"),
+            GeneralName::IPAddress(&[127, 0, 0, 1]),
+            GeneralName::IPAddress(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        ];
+        assert_eq!(names.value.general_names, expected);
+        let validity = certificate.validity();
+        assert!(validity.not_after.timestamp() - validity.not_before.timestamp() <= 398 * 24 * 3600);
+    }
+}

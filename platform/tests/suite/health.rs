@@ -76,17 +76,35 @@ async fn a_server_that_drains_is_not_ready_at_once_and_still_responds() {
     assert_eq!(app.get("/ping").await.status.as_u16(), 200);
 }
 
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "etcd", feature = "mongodb", feature = "redis"))]
 #[tokio::test]
 async fn components_are_asked_at_the_same_time_and_not_for_long() {
     // It accepts connections and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("redis://{}", silent.local_addr().unwrap());
-    let limits = [("SERVER__CACHE__URL", url.as_str()), ("SERVER__HEALTH__REQUIRED", "[cache]")];
-    let app = app(&[&limits[..], &[("SERVER__HEALTH__TIMEOUT", "100ms")]].concat()).await;
+    let address = silent.local_addr().unwrap();
+    let (store, cache) = (format!("mongodb://{address}/test"), format!("redis://{address}"));
+    let (locks, port) = (address.ip().to_string(), address.port().to_string());
+    let app = app(&[
+        ("SERVER__STORE__URL", &store),
+        ("SERVER__CACHE__URL", &cache),
+        ("SERVER__CACHE__TIMEOUT", "10s"),
+        ("SERVER__LOCK__SERVER", "true"),
+        ("SERVER__LOCK__HOST", &locks),
+        ("SERVER__LOCK__PORT", &port),
+        ("SERVER__HEALTH__REQUIRED", "[store, cache, locks]"),
+        ("SERVER__HEALTH__TIMEOUT", "700ms"),
+        ("SERVER__HEALTH__TOKEN", "s3cret"),
+    ])
+    .await;
     let start = std::time::Instant::now();
-    assert_eq!(app.get("/ready").await.status.as_u16(), 503);
-    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+    let seen = ready_with(&app, "s3cret").await;
+    let time = start.elapsed();
+    assert_eq!(seen.status.as_u16(), 503);
+    for component in ["store", "cache", "locks"] {
+        assert_eq!(seen.json()["components"][component]["responds"], json!(false), "{component}");
+    }
+    // One after the other they take 2.1 s.
+    assert!(time < std::time::Duration::from_secs(2), "{time:?}: {}", seen.json());
 }
 
 #[tokio::test]

@@ -321,6 +321,7 @@ async fn what_is_no_public_file_of_the_folder_is_404() {
     std::fs::write(dir.path().join("secret.txt"), "secret").unwrap();
     std::os::unix::fs::symlink(dir.path().join("secret.txt"), files.join("out.txt")).unwrap();
     std::os::unix::fs::symlink("page.html", files.join("in.html")).unwrap();
+    std::fs::write(files.join("site.js"), "1").unwrap();
     assert!(std::process::Command::new("mkfifo").arg(files.join("pipe")).status().unwrap().success());
     let app = static_files(&files).await;
     let long = "n".repeat(400);
@@ -329,7 +330,7 @@ async fn what_is_no_public_file_of_the_folder_is_404() {
         assert_eq!(response.status_line(), "404 Unknown Endpoint", "{path}");
     }
     // The controls. A text of a byte is not made longer by a compression.
-    for path in [".well-known/security.txt", "page.html", "in.html"] {
+    for path in [".well-known/security.txt", "page.html", "in.html", "site.js"] {
         let response = get(&app, &format!("/static/{path}"), "accept-encoding", "gzip").await;
         assert_eq!((response.status.as_u16(), response.header("content-encoding")), (200, None), "{path}");
         assert!(response.header("content-type").unwrap().ends_with("; charset=utf-8"), "{path}");

@@ -44,18 +44,21 @@ async fn the_deadlines_are_what_closes_them() {
     let long = SHORT.map(|(name, _)| (name, if name.ends_with("RATE") { "0" } else { "1h" }));
     let server = start(&long).await;
     let (address, client_of) = (server.address, server.client.clone());
-    client(move || {
+    let all = client(move || {
         let mut all = [&b""[..], b"GET /ping HTT", HTTP2].map(|start| {
             let mut connection = Connection::secure(address, &client_of);
             connection.send(start);
             connection
         });
-        // The SETTINGS of the server (45 bytes at most) and their acknowledgement come at once.
+        // The SETTINGS of the server.
         all[2].read_exactly(9);
         std::thread::sleep(Duration::from_secs(2));
         assert!(all[..2].iter_mut().all(|connection| connection.is_quiet_for(Duration::from_millis(1))));
+        all
     })
     .await;
+    assert_eq!(server.drain.connections(), 3);
+    drop(all);
 }
 
 #[tokio::test]
