@@ -73,7 +73,7 @@ async fn put(entries: Dao<Entry>, Path(id): Path<String>) -> Result<NoContent> {
 
 /// A miss, then a hit.
 async fn cached(cache: Cache, Path(key): Path<String>) -> Result<String> {
-    cache.get_or_compute(&key, Duration::from_secs(60), async || Ok(1)).await.map(|n: u64| n.to_string())
+    cache.get_or_compute(&key, Duration::from_mins(1), async || Ok(1)).await.map(|n: u64| n.to_string())
 }
 
 /// A lock that is acquired, and a second time while it is held.
