@@ -12,6 +12,7 @@ mod connector;
 mod damaged;
 mod endings;
 mod errors;
+mod events;
 mod everything;
 mod figures;
 mod framing;
