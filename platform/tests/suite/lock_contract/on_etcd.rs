@@ -2,16 +2,23 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, GetOptions};
+use platform::App;
 use platform::error::{Error, Kind};
+use platform::http::Routes;
 use platform::lock::{LeaseLost, LockManager, Wait};
-use platform::testing::PATIENCE;
+use platform::scheduler::{Job, every};
+use platform::services::Services;
+use platform::testing::{NoSettings, PATIENCE, SERVICE, TestApp, until};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::{TestLocks, is_held, take};
+use crate::events::Events;
 use crate::tcp_proxy::TcpProxy;
 
 /// The server that the tests use.
@@ -236,6 +243,68 @@ async fn a_holder_that_is_cut_off_learns_of_the_loss_before_another_one_has_the_
         assert!(lost < granted, "round {round}: lost {:?} after the grant", lost - granted);
         next.release().await.unwrap();
     }
+}
+
+/// Notes when it is dropped.
+struct NoteOfDrop(Arc<OnceLock<Instant>>);
+
+impl Drop for NoteOfDrop {
+    fn drop(&mut self) {
+        // A later run ends too.
+        let _ = self.0.set(Instant::now());
+    }
+}
+
+/// In one thread, so that its events are kept.
+#[tokio::test]
+#[ignore = "needs etcd: make test-all"]
+async fn a_job_that_is_cut_off_is_cancelled_before_another_one_has_its_lock() {
+    let (events, _guard) = Events::keep();
+    let proxy = TcpProxy::started(&address()).await;
+    let locks = TestLocks::etcd();
+    let dropped: Arc<OnceLock<Instant>> = Arc::default();
+    let of_job = Arc::clone(&dropped);
+    let begun = Arc::new(AtomicU32::new(0));
+    let runs = Arc::clone(&begun);
+    let job = Job::new("cut off", every(Duration::from_secs(1)), move |_: Services, _| {
+        runs.fetch_add(1, Ordering::SeqCst);
+        let note = NoteOfDrop(Arc::clone(&of_job));
+        async move {
+            let _note = note;
+            std::future::pending().await
+        }
+    });
+    let app = App::new(async |services, _| Ok(services), |_: &NoSettings| Routes::new());
+    let variables = [
+        ("SERVER__LOCK__SERVER", "true"),
+        ("SERVER__LOCK__ETCD__ENDPOINTS", &format!("['http://{}']", proxy.address)),
+        ("SERVER__LOCK__ETCD__PREFIX", locks.settings["etcd"]["prefix"].as_str().unwrap()),
+        ("SERVER__LOCK__ETCD__TIME_TO_LIVE", "2s"),
+    ];
+    let mut app = TestApp::start(&SERVICE, app.job(job.single_process()), &variables).await;
+    let tasks = app.start_tasks();
+    until(|| begun.load(Ordering::SeqCst) == 1).await;
+    // The control: its lease is renewed, and the run goes on.
+    let other = locks.open();
+    let longer = locks.time_to_live + Duration::from_secs(1);
+    assert!(other.acquire("job cut off", Wait::UpTo(longer)).await.unwrap().is_none());
+    assert!(dropped.get().is_none() && events.of("server.job").is_empty(), "{:?}", events.all());
+
+    proxy.freeze(true);
+    let next = take(&other, "job cut off").await;
+    let granted = Instant::now();
+    let dropped = *dropped.get().expect("the run goes on while another one has the lock");
+    assert!(dropped < granted, "dropped {:?} after the grant", dropped - granted);
+    let lines = events.of("server.job");
+    let lost: Vec<_> = lines.iter().filter(|line| line.contains(" outcome=\"lock lost\"")).collect();
+    assert!(lost.len() == 1 && lost[0].starts_with("ERROR "), "{lines:?}");
+    let token: u64 = lost[0].split(" token=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(token < next.fencing_token());
+    proxy.freeze(false);
+    app.drain();
+    assert!(tasks.join(PATIENCE).await);
+    assert_eq!(begun.load(Ordering::SeqCst), 1, "it ran while another one had the lock");
+    next.release().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
