@@ -12,14 +12,21 @@ use platform::services::Services;
 use platform::testing::{NoSettings, SERVICE, TestApp};
 use tempfile::TempDir;
 
+use crate::events::Events;
+
 /// What ran, in its order.
 type Notes = Arc<Mutex<Vec<String>>>;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
 fn app() -> App<NoSettings, Services> {
+    app_at(START)
+}
+
+/// An app whose clock shows this time now.
+fn app_at(time: &str) -> App<NoSettings, Services> {
     App::new(async |services, _| Ok::<_, StartError>(services), |_: &NoSettings| Routes::new())
-        .clock(Clock::starting_at(START.parse().unwrap()))
+        .clock(Clock::starting_at(time.parse().unwrap()))
 }
 
 /// A job that notes the times of its runs, each of which takes so long.
@@ -40,7 +47,12 @@ fn named(name: &'static str, schedule: Schedule, notes: &Notes, takes: Duration)
 
 /// Runs an app for so long, and ends it.
 async fn run_for(app: App<NoSettings, Services>, time: Duration) {
-    let mut app = TestApp::start(&SERVICE, app, &[]).await;
+    run_with(app, &[], time).await;
+}
+
+/// The same with variables.
+async fn run_with(app: App<NoSettings, Services>, variables: &[(&str, &str)], time: Duration) {
+    let mut app = TestApp::start(&SERVICE, app, variables).await;
     let tasks = app.start_tasks();
     tokio::time::sleep(time).await;
     app.drain();
@@ -195,6 +207,28 @@ async fn a_run_that_takes_long_keeps_the_other_processes_from_running_the_job() 
         tasks.join(Duration::from_mins(1)).await;
     }
     assert!((8..=12).contains(&runs.load(Ordering::SeqCst)), "{runs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_at_which_no_process_ran_a_job_is_in_the_log_of_the_next_run() {
+    let (events, _guard) = Events::keep();
+    let locks = tempfile::tempdir().unwrap();
+    let folder = [("SERVER__LOCK__DIR", locks.path().to_str().unwrap())];
+    let notes = Notes::default();
+    let job = || noting(every(Duration::from_secs(1)), &notes, Duration::ZERO).single_process();
+    let reports = || {
+        let lines = events.of("server.job").into_iter();
+        lines.filter(|line| line.contains("no process ran the job")).collect::<Vec<_>>()
+    };
+    run_with(app().job(job()), &folder, Duration::from_millis(5_500)).await;
+    // The control: up to here each time had its run.
+    assert!(reports().is_empty(), "{:?}", reports());
+    // Nothing runs at :06 to :10.
+    run_with(app_at("2026-01-01T00:00:10.5Z").job(job()), &folder, Duration::from_secs(2)).await;
+    let [report] = &reports()[..] else { panic!("{:?}", events.all()) };
+    assert!(report.starts_with("WARN ") && report.contains(" job=\"noting\""), "{report}");
+    assert!(report.contains(" missed=5 ") && report.contains(" after=2026-01-01T00:00:05Z"), "{report}");
+    assert_eq!(notes.lock().unwrap().len(), 5 + 2);
 }
 
 #[tokio::test(start_paused = true)]
