@@ -131,6 +131,55 @@ async fn a_job_that_fails_or_panics_runs_again() {
     assert_eq!(notes.lock().unwrap().len(), 9);
 }
 
+/// A job whose first runs are done, fail, panic at the call, panic later, and never end.
+fn of_every_outcome() -> Job<Services> {
+    let runs = AtomicU32::new(0);
+    Job::new("each", every(Duration::from_secs(1)), move |_: Services, _| {
+        let run = runs.fetch_add(1, Ordering::SeqCst);
+        assert!(run != 2, "at the call");
+        async move {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            match run {
+                0 => Ok(()),
+                1 => Err(Error::internal("the disk is gone")),
+                3 => panic!("later"),
+                _ => std::future::pending().await,
+            }
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_run_is_one_line_with_its_time_its_process_its_token_and_its_outcome() {
+    for is_single in [true, false] {
+        let (events, _guard) = Events::keep();
+        let job = of_every_outcome();
+        let job = if is_single { job.single_process() } else { job };
+        run_for(app().job(job), Duration::from_millis(5_500)).await;
+        let lines = events.of("server.job");
+        let expected = [
+            ("INFO", 250, "done", ""),
+            ("ERROR", 250, "failed", " cause=\"the disk is gone\""),
+            ("ERROR", 0, "panicked", ""),
+            ("ERROR", 250, "panicked", ""),
+            // By the drain, which has a minute, and a moment for the end of the task.
+            ("WARN", 60_600, "dropped", ""),
+        ];
+        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+        let owner = lines[0].split(" owner=").nth(1).map(|rest| rest.split(' ').next().unwrap());
+        assert_eq!(owner.is_some(), is_single, "{lines:#?}");
+        for (number, (line, (level, ms, outcome, cause))) in (1..).zip(lines.iter().zip(expected)) {
+            // The tokens of the folder, from 1 on.
+            let process = owner.map_or(String::new(), |owner| format!(" owner={owner} token={number}"));
+            let tick = format!("2026-01-01T00:00:0{number}Z");
+            let expected = format!(
+                "{level} server.job message=job job=\"each\" tick={tick}{process} ms={ms} outcome=\"{outcome}\"{cause}"
+            );
+            assert_eq!(*line, expected, "{lines:#?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_waits_for_a_run_and_begins_no_other() {
     let notes = Notes::default();
