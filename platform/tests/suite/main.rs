@@ -28,6 +28,7 @@ mod lock_contract;
 mod methods;
 #[cfg(feature = "redis")]
 mod on_redis;
+mod orphans;
 mod parameters;
 mod partial_updates;
 mod paths;
