@@ -56,7 +56,8 @@ async fn wait_for_leases(etcd: &mut Client, locks: &TestLocks, count: usize) -> 
 
 /// An etcd of a test's own.
 struct Etcd {
-    process: Child,
+    /// `None` before its first start.
+    process: Option<Child>,
     ports: [u16; 2],
     scheme: &'static str,
     folder: TempDir,
@@ -69,9 +70,16 @@ impl Etcd {
 
     /// With `https`, the certificates are in the folder.
     fn start_with(folder: TempDir, scheme: &'static str) -> Self {
+        let mut etcd = Self::stopped(folder, scheme);
+        etcd.start_again();
+        etcd
+    }
+
+    /// One that has its ports, and is not started yet.
+    fn stopped(folder: TempDir, scheme: &'static str) -> Self {
         let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = listeners.map(|listener| listener.local_addr().unwrap().port());
-        Self { process: Self::spawn(&folder, ports, scheme), ports, scheme, folder }
+        Self { process: None, ports, scheme, folder }
     }
 
     fn spawn(folder: &TempDir, [client, peer]: [u16; 2], scheme: &str) -> Child {
@@ -97,24 +105,37 @@ impl Etcd {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
+        let id = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([format!("-{name}"), id]).status().unwrap().success());
     }
 
     fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        let process = self.process.as_mut().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     fn start_again(&mut self) {
-        self.process = Self::spawn(&self.folder, self.ports, self.scheme);
+        self.process = Some(Self::spawn(&self.folder, self.ports, self.scheme));
+    }
+
+    /// Waits until it responds to a client of its own.
+    async fn responds(&self) {
+        let ask = async || Client::connect([self.endpoint()], None).await?.get("a", None).await;
+        let start = Instant::now();
+        while let Err(error) = ask().await {
+            assert!(start.elapsed() < PATIENCE, "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
@@ -305,6 +326,20 @@ async fn a_job_that_is_cut_off_is_cancelled_before_another_one_has_its_lock() {
     assert!(tasks.join(PATIENCE).await);
     assert_eq!(begun.load(Ordering::SeqCst), 1, "it ran while another one had the lock");
     next.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd: make test-all"]
+async fn a_server_that_is_down_at_the_start_costs_3_s_and_is_used_within_5_s_when_it_comes() {
+    let mut etcd = Etcd::stopped(tempfile::tempdir().unwrap(), "http");
+    let opened = etcd.locks().open();
+    fails_within_3_s(&opened).await;
+    assert!(opened.ping().await.is_err());
+    etcd.start_again();
+    etcd.responds().await;
+    assert!(works_again(&opened).await < Duration::from_secs(5));
+    take(&opened, "a").await.release().await.unwrap();
+    opened.ping().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
