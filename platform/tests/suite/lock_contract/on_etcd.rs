@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::{TestLocks, is_held, take};
 use crate::events::Events;
+use crate::proofs::rounds;
 use crate::tcp_proxy::TcpProxy;
 
 /// The server that the tests use.
@@ -234,7 +235,7 @@ async fn a_late_release_never_ends_the_lock_of_the_next_holder() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs etcd: make test-all"]
 async fn a_holder_that_is_cut_off_learns_of_the_loss_before_another_one_has_the_lock() {
-    for round in 0..6 {
+    for round in 0..rounds(6, 20) {
         let mut proxy = TcpProxy::started(&address()).await;
         let mut locks = TestLocks::etcd();
         let other = locks.open();
@@ -251,8 +252,8 @@ async fn a_holder_that_is_cut_off_learns_of_the_loss_before_another_one_has_the_
         });
         let mut etcd = Client::connect([server()], None).await.unwrap();
         wait_for_leases(&mut etcd, &locks, 1).await;
-        // At another moment of the renewals each time.
-        tokio::time::sleep(Duration::from_millis(130 * round)).await;
+        // At another moment of the renewals each time, within the first time to live.
+        tokio::time::sleep(Duration::from_millis(u64::from(130 * round % 2_000))).await;
         if round % 2 == 0 {
             proxy.freeze(true);
         } else {
