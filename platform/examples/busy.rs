@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 fn routes() -> Routes<Services> {
     let slow = async || {
         tracing::info!("slow begins");
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         tracing::info!("slow ends");
         "slow"
     };

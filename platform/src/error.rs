@@ -220,6 +220,16 @@ impl Error {
         Self::new(Kind::Unavailable).with_source(source).with_header("retry-after", RETRY_AFTER)
     }
 
+    /// An error of what a dependency has said: [`Self::unavailable`], or of another kind with this cause.
+    #[cfg(any(feature = "mongodb", feature = "postgres", feature = "sqlite"))]
+    #[track_caller]
+    pub(crate) fn of_dependency(kind: Kind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        match kind {
+            Kind::Unavailable => Self::unavailable(source),
+            kind => Self::new(kind).with_source(source),
+        }
+    }
+
     /// Sets the HTTP/1.1 reason phrase, and the message to the same text. It is `'static`, so that it can never hold
     /// text of the caller.
     pub fn with_reason(mut self, reason: &'static str) -> Self {

@@ -85,6 +85,11 @@ impl Cache {
 
     /// The bytes of a key, as [`Cache::set_bytes`] has kept them.
     pub async fn get_bytes(&self, key: &str) -> Option<Bytes> {
+        self.look_up(key).await.flatten()
+    }
+
+    /// What the engine has of a key; `None` when it fails.
+    async fn look_up(&self, key: &str) -> Option<Option<Bytes>> {
         let found = self.within_time(self.0.engine.get(key)).await;
         let outcome = match &found {
             Some(Some(_)) => "hit",
@@ -92,7 +97,7 @@ impl Cache {
             None => "failed",
         };
         metrics::counter!("cache_lookups_total", "outcome" => outcome).increment(1);
-        found.flatten()
+        found
     }
 
     /// Keeps bytes for this time at most.
@@ -113,13 +118,18 @@ impl Cache {
         T: Serialize + DeserializeOwned + Sync,
         F: AsyncFnOnce() -> Result<T>,
     {
-        if let Some(value) = self.get(key).await {
+        let found = self.look_up(key).await;
+        // A call waits for an engine that fails once, however long it computes.
+        let works = found.is_some();
+        if let Some(value) = found.flatten().and_then(|json| serde_json::from_slice(&json).ok()) {
             return Ok(value);
         }
         let computation = Computation::join(&self.0.computing, key);
         let json = computation.value.get_or_try_init(async || {
             let json = Bytes::from(serde_json::to_vec(&compute().await?).map_err(Error::internal)?);
-            self.set_bytes(key, json.clone(), time_to_live).await;
+            if works {
+                self.set_bytes(key, json.clone(), time_to_live).await;
+            }
             Ok::<_, Error>(json)
         });
         serde_json::from_slice(json.await?).map_err(Error::internal)

@@ -110,6 +110,25 @@ async fn an_outage_costs_a_request_its_time_once_and_never_its_response() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_whose_look_has_failed_does_not_wait_for_a_write_too() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let broken = Broken { calls: Arc::clone(&calls), hangs: true };
+    let cache = Cache::new(Box::new(broken), Duration::from_millis(100));
+    // When it has computed, the engine may be asked again.
+    let slow = async || {
+        tokio::time::sleep(RETRY_AFTER).await;
+        Ok(7)
+    };
+    let start = Instant::now();
+    assert_eq!(cache.get_or_compute("a", MINUTE, slow).await.unwrap(), 7);
+    assert_eq!(start.elapsed(), Duration::from_millis(100) + RETRY_AFTER);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    // The control: a write of its own does ask it.
+    cache.set("a", &7, MINUTE).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_engine_is_down_many_callers_still_share_one_computation() {
     let broken = Broken { calls: Arc::default(), hangs: true };
     let (cache, computed) = (Cache::new(Box::new(broken), Duration::from_millis(100)), AtomicUsize::new(0));

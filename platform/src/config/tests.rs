@@ -393,6 +393,19 @@ fn a_password_of_the_environment_completes_a_host_of_the_flags() {
 }
 
 #[test]
+fn one_flag_alone_is_enough_for_the_server_of_its_engine_on_this_machine() {
+    let of = |flags| load_given(&Given { flags, ..Given::default() }).unwrap().config;
+    let lock = of(&["--lock_server"]).lock;
+    assert_eq!((lock.server, lock.host.as_str(), lock.port.get()), (true, "localhost", 2_379));
+    // Nothing else names a server.
+    assert!(lock.etcd.endpoints.is_empty());
+    assert_eq!(of(&["--db_name", "x"]).store.url, StoreUrl::new("mongodb://localhost:27017/x"));
+    // The control: without them there is no server.
+    let config = of(&[]);
+    assert!(!config.lock.server && config.store.url.to_string().starts_with("sqlite:"));
+}
+
+#[test]
 fn secrets_are_in_no_output() {
     let given = Given {
         file: Some(b"app: {pin: hunter2}"),

@@ -235,8 +235,7 @@ impl Folder {
         file.write_all_at(format!("{next:020}\n").as_bytes(), 0)?;
         file.sync_data()?;
         if is_new {
-            // Without this the file itself could be gone after a power cut.
-            File::open(&self.path)?.sync_all()?;
+            self.sync()?;
         }
         Ok(next)
     }
@@ -276,9 +275,16 @@ impl Folder {
 
     fn set_mark(&self, file_name: &str, mark: i64) -> io::Result<()> {
         let file = self.open(file_name)?;
+        let is_new = file.metadata()?.len() == 0;
         // Always of one length: one write replaces all of it.
         file.write_all_at(format!("{mark:+020}\n").as_bytes(), 0)?;
-        file.sync_data()
+        file.sync_data()?;
+        if is_new { self.sync() } else { Ok(()) }
+    }
+
+    /// Without this a new file itself could be gone after a power cut.
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
     }
 
     /// Opens a file, and creates it and the folder if they are missing.

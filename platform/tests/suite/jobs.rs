@@ -12,14 +12,21 @@ use platform::services::Services;
 use platform::testing::{NoSettings, SERVICE, TestApp};
 use tempfile::TempDir;
 
+use crate::events::Events;
+
 /// What ran, in its order.
 type Notes = Arc<Mutex<Vec<String>>>;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
 fn app() -> App<NoSettings, Services> {
+    app_at(START)
+}
+
+/// An app whose clock shows this time now.
+fn app_at(time: &str) -> App<NoSettings, Services> {
     App::new(async |services, _| Ok::<_, StartError>(services), |_: &NoSettings| Routes::new())
-        .clock(Clock::starting_at(START.parse().unwrap()))
+        .clock(Clock::starting_at(time.parse().unwrap()))
 }
 
 /// A job that notes the times of its runs, each of which takes so long.
@@ -40,7 +47,12 @@ fn named(name: &'static str, schedule: Schedule, notes: &Notes, takes: Duration)
 
 /// Runs an app for so long, and ends it.
 async fn run_for(app: App<NoSettings, Services>, time: Duration) {
-    let mut app = TestApp::start(&SERVICE, app, &[]).await;
+    run_with(app, &[], time).await;
+}
+
+/// The same with variables.
+async fn run_with(app: App<NoSettings, Services>, variables: &[(&str, &str)], time: Duration) {
+    let mut app = TestApp::start(&SERVICE, app, variables).await;
     let tasks = app.start_tasks();
     tokio::time::sleep(time).await;
     app.drain();
@@ -119,6 +131,55 @@ async fn a_job_that_fails_or_panics_runs_again() {
     assert_eq!(notes.lock().unwrap().len(), 9);
 }
 
+/// A job whose first runs are done, fail, panic at the call, panic later, and never end.
+fn of_every_outcome() -> Job<Services> {
+    let runs = AtomicU32::new(0);
+    Job::new("each", every(Duration::from_secs(1)), move |_: Services, _| {
+        let run = runs.fetch_add(1, Ordering::SeqCst);
+        assert!(run != 2, "at the call");
+        async move {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            match run {
+                0 => Ok(()),
+                1 => Err(Error::internal("the disk is gone")),
+                3 => panic!("later"),
+                _ => std::future::pending().await,
+            }
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_run_is_one_line_with_its_time_its_process_its_token_and_its_outcome() {
+    for is_single in [true, false] {
+        let (events, _guard) = Events::keep();
+        let job = of_every_outcome();
+        let job = if is_single { job.single_process() } else { job };
+        run_for(app().job(job), Duration::from_millis(5_500)).await;
+        let lines = events.of("server.job");
+        let expected = [
+            ("INFO", 250, "done", ""),
+            ("ERROR", 250, "failed", " cause=\"the disk is gone\""),
+            ("ERROR", 0, "panicked", ""),
+            ("ERROR", 250, "panicked", ""),
+            // By the drain, which has a minute, and a moment for the end of the task.
+            ("WARN", 60_600, "dropped", ""),
+        ];
+        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+        let owner = lines[0].split(" owner=").nth(1).map(|rest| rest.split(' ').next().unwrap());
+        assert_eq!(owner.is_some(), is_single, "{lines:#?}");
+        for (number, (line, (level, ms, outcome, cause))) in (1..).zip(lines.iter().zip(expected)) {
+            // The tokens of the folder, from 1 on.
+            let process = owner.map_or(String::new(), |owner| format!(" owner={owner} token={number}"));
+            let tick = format!("2026-01-01T00:00:0{number}Z");
+            let expected = format!(
+                "{level} server.job message=job job=\"each\" tick={tick}{process} ms={ms} outcome=\"{outcome}\"{cause}"
+            );
+            assert_eq!(*line, expected, "{lines:#?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_waits_for_a_run_and_begins_no_other() {
     let notes = Notes::default();
@@ -195,6 +256,28 @@ async fn a_run_that_takes_long_keeps_the_other_processes_from_running_the_job() 
         tasks.join(Duration::from_mins(1)).await;
     }
     assert!((8..=12).contains(&runs.load(Ordering::SeqCst)), "{runs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_at_which_no_process_ran_a_job_is_in_the_log_of_the_next_run() {
+    let (events, _guard) = Events::keep();
+    let locks = tempfile::tempdir().unwrap();
+    let folder = [("SERVER__LOCK__DIR", locks.path().to_str().unwrap())];
+    let notes = Notes::default();
+    let job = || noting(every(Duration::from_secs(1)), &notes, Duration::ZERO).single_process();
+    let reports = || {
+        let lines = events.of("server.job").into_iter();
+        lines.filter(|line| line.contains("no process ran the job")).collect::<Vec<_>>()
+    };
+    run_with(app().job(job()), &folder, Duration::from_millis(5_500)).await;
+    // The control: up to here each time had its run.
+    assert!(reports().is_empty(), "{:?}", reports());
+    // Nothing runs at :06 to :10.
+    run_with(app_at("2026-01-01T00:00:10.5Z").job(job()), &folder, Duration::from_secs(2)).await;
+    let [report] = &reports()[..] else { panic!("{:?}", events.all()) };
+    assert!(report.starts_with("WARN ") && report.contains(" job=\"noting\""), "{report}");
+    assert!(report.contains(" missed=5 ") && report.contains(" after=2026-01-01T00:00:05Z"), "{report}");
+    assert_eq!(notes.lock().unwrap().len(), 5 + 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ mod connector;
 mod damaged;
 mod endings;
 mod errors;
+mod events;
 mod everything;
 mod figures;
 mod framing;
@@ -27,6 +28,7 @@ mod lock_contract;
 mod methods;
 #[cfg(feature = "redis")]
 mod on_redis;
+mod orphans;
 mod parameters;
 mod partial_updates;
 mod paths;

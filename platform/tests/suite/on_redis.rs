@@ -1,10 +1,13 @@
 //! The cache on a real Redis server (`make test-all`), and what an outage of it costs.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use platform::cache::{self, Cache};
-use platform::testing::PATIENCE;
+use platform::testing::{PATIENCE, until};
 use serde_json::json;
 
 use crate::tcp_proxy::TcpProxy;
@@ -100,4 +103,76 @@ async fn a_server_that_is_down_at_the_start_is_used_when_it_comes() {
         ask().await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// A Redis of a test's own.
+struct Redis {
+    process: Child,
+    address: String,
+}
+
+impl Redis {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let redis = Self { process: command.spawn().unwrap(), address: address.to_string() };
+        until(|| TcpStream::connect(address).is_ok()).await;
+        redis
+    }
+
+    /// The first line of what the server says to a command.
+    fn tell(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Redis: make test-all"]
+async fn a_server_that_is_full_costs_no_request_its_response_and_is_used_again_when_it_has_room() {
+    let redis = Redis::start().await;
+    let cache = open(&redis.address, &prefix());
+    cache.set("before", &0, MINUTE).await;
+    assert_eq!(cache.get("before").await, Some(0));
+    // A text of 2 MB. It is not dropped to make room.
+    assert_eq!(redis.tell("SETRANGE ballast 2000000 x"), ":2000001");
+    assert_eq!(redis.tell("CONFIG SET maxmemory-policy noeviction"), "+OK");
+    assert_eq!(redis.tell("CONFIG SET maxmemory 1mb"), "+OK");
+    // The control: it refuses to keep what it is given.
+    let said = redis.tell("SET more 1");
+    assert!(said.starts_with("-OOM"), "{said}");
+    let computed = AtomicUsize::new(0);
+    let start = Instant::now();
+    for number in 0..10 {
+        let compute = async || {
+            computed.fetch_add(1, Ordering::SeqCst);
+            Ok(number)
+        };
+        assert_eq!(cache.get_or_compute("new", MINUTE, compute).await.unwrap(), number);
+    }
+    assert_eq!(computed.load(Ordering::SeqCst), 10);
+    // It says so at once, and is then left alone.
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    assert_eq!(redis.tell("CONFIG SET maxmemory 0"), "+OK");
+    let start = Instant::now();
+    while cache.get::<i32>("new").await.is_none() {
+        assert!(start.elapsed() < Duration::from_secs(5));
+        cache.get_or_compute("new", MINUTE, async || Ok(1)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(cache.get("before").await, Some(0));
 }

@@ -65,3 +65,27 @@ async fn a_client_that_goes_away_takes_its_lock_along() {
     drop(client);
     until(|| !lock.exists()).await;
 }
+
+#[cfg(feature = "etcd")]
+#[test]
+fn a_lock_server_that_is_down_costs_503_of_what_needs_a_lock_and_nothing_else() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    // From now on nothing listens there.
+    drop(listener);
+    let lock_server = ["--lock_server", "--lock_server_host", "127.0.0.1", "--lock_server_port", &port];
+    let server = PROGRAM.start(&[&lock_server[..], &["--db_url", "memory:"]].concat());
+    let get = |path: &str| {
+        let mut client = server.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).read_response()
+    };
+    let locked = get("/locking/a");
+    assert!(locked.starts_with("HTTP/1.1 503") && locked.contains("\r\nretry-after: 1\r\n"), "{locked}");
+    let ping = get("/ping");
+    assert!(ping.starts_with("HTTP/1.1 200"), "{ping}");
+    // The control: with lock files the same request gets its lock.
+    let server = PROGRAM.start(&["--db_url", "memory:"]);
+    let mut client = server.connect();
+    let locked = client.send("GET /locking/a HTTP/1.1\r\nHost: a\r\n\r\n").read_response();
+    assert!(locked.starts_with("HTTP/1.1 200"), "{locked}");
+}

@@ -17,8 +17,9 @@ fn a_killed_worker_is_replaced_and_only_its_own_requests_fail() {
         signal("KILL", old.into());
         times.push(until(|| workers(&server)[&2] != old));
     }
-    // A machine under load is slow at times, but not each time.
-    assert!(times.iter().any(|time| *time < Duration::from_secs(1)), "{times:?}");
+    // The median: a machine under load is slow at times, but not most of the time.
+    times.sort();
+    assert!(times[KILLS / 2] < Duration::from_secs(1), "{times:?}");
     let most = clients.count() * KILLS;
     let (count, failed) = clients.stop();
     assert!(count > 0 && failed.len() <= most, "{} of {count} failed: {failed:#?}", failed.len());

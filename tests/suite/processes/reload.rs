@@ -2,7 +2,11 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
 
+use platform::testing::{Program, TestServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -81,6 +85,70 @@ fn a_new_worker_that_cannot_start_ends_the_reload_and_the_old_ones_go_on() {
     fs::write(folder.path().join("a.yaml"), "").unwrap();
     server.signal("HUP");
     server.wait_for_line(" reloaded ");
+}
+
+/// The file that a process runs: its device and its number, also when another file has taken its name.
+fn running(process: u32) -> (u64, u64) {
+    let file = fs::metadata(format!("/proc/{process}/exe")).unwrap();
+    (file.dev(), file.ino())
+}
+
+/// Puts a copy of the program, one byte longer, in the place of a file, and returns which file that is. Other processes
+/// write it: no child of this one may have it open for writing, or it could not be run.
+fn replace(program: &Path) -> (u64, u64) {
+    let new = program.with_extension("new");
+    let script = "cp \"$1\" \"$2\" && printf x >>\"$2\" && mv \"$2\" \"$3\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(env!("CARGO_BIN_EXE_server")).arg(&new).arg(program);
+    assert!(command.status().unwrap().success());
+    let file = fs::metadata(program).unwrap();
+    (file.dev(), file.ino())
+}
+
+#[test]
+fn usr2_takes_the_program_that_is_on_the_disk_and_hup_keeps_the_one_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    let first = replace(&path);
+    fs::write(folder.path().join("a.yaml"), "").unwrap();
+    let program = Program::new(path.to_str().unwrap().to_owned().leak());
+    let mut server = program.start_in(folder.path(), &["--proc", "2", "--config", "a.yaml"]);
+    until(|| workers(&server).len() == 2);
+    let all_run = |server: &TestServer, file| workers(server).values().all(|worker| running(*worker) == file);
+    assert!(all_run(&server, first));
+
+    let second = replace(&path);
+    assert_ne!(first, second);
+    let renew = |server: &mut TestServer, signal| {
+        let old = workers(server);
+        server.signal(signal);
+        server.wait_for_line(" reloaded ");
+        until(|| workers(server).iter().all(|(worker, pid)| old[worker] != *pid));
+    };
+    // The control.
+    renew(&mut server, "HUP");
+    assert!(all_run(&server, first));
+    renew(&mut server, "USR2");
+    assert!(all_run(&server, second));
+    assert_eq!(running(server.process_id()), first);
+
+    // A worker that is replaced runs what the others run, and not what has come since.
+    let third = replace(&path);
+    let old = workers(&server)[&1];
+    signal("KILL", old.into());
+    until(|| workers(&server)[&1] != old);
+    renew(&mut server, "HUP");
+    assert!(all_run(&server, second));
+    renew(&mut server, "USR2");
+    assert!(all_run(&server, third));
+
+    // A file that is no program ends the reload, and nothing else.
+    fs::write(folder.path().join("text"), "no program").unwrap();
+    fs::rename(folder.path().join("text"), &path).unwrap();
+    let old = workers(&server);
+    server.signal("USR2");
+    server.wait_for_line("the reload has ended");
+    assert!(workers(&server) == old && old.values().all(|worker| is_alive(*worker)));
 }
 
 /// How many of 50 clients that have connected get no response when the first of two listeners is closed.

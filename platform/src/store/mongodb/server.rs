@@ -106,7 +106,7 @@ pub(super) fn duplicate_message(error: &DriverError) -> Option<&str> {
 /// An error of the driver as an error of the store. The driver shows no password in its errors. Its own text has the
 /// whole response of the server, so only the kind is taken.
 pub(in super::super) fn store_error(error: DriverError) -> Error {
-    Error::new(kind_of(&error)).with_source(error.kind.to_string())
+    Error::of_dependency(kind_of(&error), error.kind.to_string())
 }
 
 fn kind_of(error: &DriverError) -> Kind {

@@ -302,7 +302,7 @@ pub(super) fn store_error(error: sqlx::Error) -> Error {
         ) => Kind::Unavailable,
         _ => Kind::Internal,
     };
-    Error::new(kind).with_source(error)
+    Error::of_dependency(kind, error)
 }
 
 /// The document in a row of `id`, `version`, `token` and `body`.

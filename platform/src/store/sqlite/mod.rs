@@ -165,7 +165,7 @@ fn code(error: &sqlx::Error) -> Option<u32> {
 
 /// An error of the driver as an error of the store.
 pub(super) fn store_error(error: sqlx::Error) -> Error {
-    Error::new(kind_of(&error)).with_source(error)
+    Error::of_dependency(kind_of(&error), error)
 }
 
 fn kind_of(error: &sqlx::Error) -> Kind {

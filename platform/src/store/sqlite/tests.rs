@@ -397,3 +397,12 @@ async fn a_table_of_an_older_version_gets_its_column_also_when_several_start_at_
     sqlx::query(sqlx::AssertSqlSafe(insert_by_hand("new"))).execute(&mut hand).await.unwrap();
     assert_eq!(stores[2].get(ITEMS, "new").await.unwrap().unwrap().token, 0);
 }
+
+#[test]
+fn an_error_that_passes_says_when_to_try_again() {
+    let error = store_error(sqlx::Error::PoolTimedOut);
+    assert_eq!((error.kind(), error.headers()), (Kind::Unavailable, &[("retry-after", "1".to_owned())][..]));
+    // The control: one that does not pass.
+    let error = store_error(sqlx::Error::RowNotFound);
+    assert_eq!((error.kind(), error.headers()), (Kind::Internal, &[][..]));
+}

@@ -2,16 +2,24 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, GetOptions};
+use platform::App;
 use platform::error::{Error, Kind};
+use platform::http::Routes;
 use platform::lock::{LeaseLost, LockManager, Wait};
-use platform::testing::PATIENCE;
+use platform::scheduler::{Job, every};
+use platform::services::Services;
+use platform::testing::{NoSettings, PATIENCE, SERVICE, TestApp, until};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::{TestLocks, is_held, take};
+use crate::events::Events;
+use crate::proofs::rounds;
 use crate::tcp_proxy::TcpProxy;
 
 /// The server that the tests use.
@@ -49,7 +57,8 @@ async fn wait_for_leases(etcd: &mut Client, locks: &TestLocks, count: usize) -> 
 
 /// An etcd of a test's own.
 struct Etcd {
-    process: Child,
+    /// `None` before its first start.
+    process: Option<Child>,
     ports: [u16; 2],
     scheme: &'static str,
     folder: TempDir,
@@ -62,9 +71,16 @@ impl Etcd {
 
     /// With `https`, the certificates are in the folder.
     fn start_with(folder: TempDir, scheme: &'static str) -> Self {
+        let mut etcd = Self::stopped(folder, scheme);
+        etcd.start_again();
+        etcd
+    }
+
+    /// One that has its ports, and is not started yet.
+    fn stopped(folder: TempDir, scheme: &'static str) -> Self {
         let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = listeners.map(|listener| listener.local_addr().unwrap().port());
-        Self { process: Self::spawn(&folder, ports, scheme), ports, scheme, folder }
+        Self { process: None, ports, scheme, folder }
     }
 
     fn spawn(folder: &TempDir, [client, peer]: [u16; 2], scheme: &str) -> Child {
@@ -90,24 +106,37 @@ impl Etcd {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
+        let id = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([format!("-{name}"), id]).status().unwrap().success());
     }
 
     fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        let process = self.process.as_mut().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     fn start_again(&mut self) {
-        self.process = Self::spawn(&self.folder, self.ports, self.scheme);
+        self.process = Some(Self::spawn(&self.folder, self.ports, self.scheme));
+    }
+
+    /// Waits until it responds to a client of its own.
+    async fn responds(&self) {
+        let ask = async || Client::connect([self.endpoint()], None).await?.get("a", None).await;
+        let start = Instant::now();
+        while let Err(error) = ask().await {
+            assert!(start.elapsed() < PATIENCE, "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
@@ -206,7 +235,7 @@ async fn a_late_release_never_ends_the_lock_of_the_next_holder() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs etcd: make test-all"]
 async fn a_holder_that_is_cut_off_learns_of_the_loss_before_another_one_has_the_lock() {
-    for round in 0..6 {
+    for round in 0..rounds(6, 20) {
         let mut proxy = TcpProxy::started(&address()).await;
         let mut locks = TestLocks::etcd();
         let other = locks.open();
@@ -223,8 +252,8 @@ async fn a_holder_that_is_cut_off_learns_of_the_loss_before_another_one_has_the_
         });
         let mut etcd = Client::connect([server()], None).await.unwrap();
         wait_for_leases(&mut etcd, &locks, 1).await;
-        // At another moment of the renewals each time.
-        tokio::time::sleep(Duration::from_millis(130 * round)).await;
+        // At another moment of the renewals each time, within the first time to live.
+        tokio::time::sleep(Duration::from_millis(u64::from(130 * round % 2_000))).await;
         if round % 2 == 0 {
             proxy.freeze(true);
         } else {
@@ -236,6 +265,82 @@ async fn a_holder_that_is_cut_off_learns_of_the_loss_before_another_one_has_the_
         assert!(lost < granted, "round {round}: lost {:?} after the grant", lost - granted);
         next.release().await.unwrap();
     }
+}
+
+/// Notes when it is dropped.
+struct NoteOfDrop(Arc<OnceLock<Instant>>);
+
+impl Drop for NoteOfDrop {
+    fn drop(&mut self) {
+        // A later run ends too.
+        let _ = self.0.set(Instant::now());
+    }
+}
+
+/// In one thread, so that its events are kept.
+#[tokio::test]
+#[ignore = "needs etcd: make test-all"]
+async fn a_job_that_is_cut_off_is_cancelled_before_another_one_has_its_lock() {
+    let (events, _guard) = Events::keep();
+    let proxy = TcpProxy::started(&address()).await;
+    let locks = TestLocks::etcd();
+    let dropped: Arc<OnceLock<Instant>> = Arc::default();
+    let of_job = Arc::clone(&dropped);
+    let begun = Arc::new(AtomicU32::new(0));
+    let runs = Arc::clone(&begun);
+    let job = Job::new("cut off", every(Duration::from_secs(1)), move |_: Services, _| {
+        runs.fetch_add(1, Ordering::SeqCst);
+        let note = NoteOfDrop(Arc::clone(&of_job));
+        async move {
+            let _note = note;
+            std::future::pending().await
+        }
+    });
+    let app = App::new(async |services, _| Ok(services), |_: &NoSettings| Routes::new());
+    let variables = [
+        ("SERVER__LOCK__SERVER", "true"),
+        ("SERVER__LOCK__ETCD__ENDPOINTS", &format!("['http://{}']", proxy.address)),
+        ("SERVER__LOCK__ETCD__PREFIX", locks.settings["etcd"]["prefix"].as_str().unwrap()),
+        ("SERVER__LOCK__ETCD__TIME_TO_LIVE", "2s"),
+    ];
+    let mut app = TestApp::start(&SERVICE, app.job(job.single_process()), &variables).await;
+    let tasks = app.start_tasks();
+    until(|| begun.load(Ordering::SeqCst) == 1).await;
+    // The control: its lease is renewed, and the run goes on.
+    let other = locks.open();
+    let longer = locks.time_to_live + Duration::from_secs(1);
+    assert!(other.acquire("job cut off", Wait::UpTo(longer)).await.unwrap().is_none());
+    assert!(dropped.get().is_none() && events.of("server.job").is_empty(), "{:?}", events.all());
+
+    proxy.freeze(true);
+    let next = take(&other, "job cut off").await;
+    let granted = Instant::now();
+    let dropped = *dropped.get().expect("the run goes on while another one has the lock");
+    assert!(dropped < granted, "dropped {:?} after the grant", dropped - granted);
+    let lines = events.of("server.job");
+    let lost: Vec<_> = lines.iter().filter(|line| line.contains(" outcome=\"lock lost\"")).collect();
+    assert!(lost.len() == 1 && lost[0].starts_with("ERROR "), "{lines:?}");
+    let token: u64 = lost[0].split(" token=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(token < next.fencing_token());
+    proxy.freeze(false);
+    app.drain();
+    assert!(tasks.join(PATIENCE).await);
+    assert_eq!(begun.load(Ordering::SeqCst), 1, "it ran while another one had the lock");
+    next.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd: make test-all"]
+async fn a_server_that_is_down_at_the_start_costs_3_s_and_is_used_within_5_s_when_it_comes() {
+    let mut etcd = Etcd::stopped(tempfile::tempdir().unwrap(), "http");
+    let opened = etcd.locks().open();
+    fails_within_3_s(&opened).await;
+    assert!(opened.ping().await.is_err());
+    etcd.start_again();
+    etcd.responds().await;
+    assert!(works_again(&opened).await < Duration::from_secs(5));
+    take(&opened, "a").await.release().await.unwrap();
+    opened.ping().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Migrations of the shape of documents.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use platform::App;
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Anything, TestStore, anything, things};
+use crate::events::Events;
 
 static ANYTHING: Collection = Collection::new(Anything::COLLECTION, Anything::INDEXES);
 
@@ -230,20 +231,6 @@ impl Entity for Changed {
     const MIGRATIONS: &'static [Migration] = &[RENAME];
 }
 
-/// The log of one thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_server_with_documents_of_a_former_shape_says_once_what_to_run() {
@@ -252,15 +239,11 @@ async fn a_server_with_documents_of_a_former_shape_says_once_what_to_run() {
     let warnings = async || {
         let app =
             App::new(async |services, _: NoSettings| Ok(services), |_| Routes::new()).entity::<Changed>();
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let _guard = tracing::subscriber::set_default(subscriber);
+        let (events, _guard) = Events::keep();
         let app = TestApp::start(&SERVICE, app, &[("SERVER__STORE__URL", &url)]).await;
         app.close().await;
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("store migrate")).map(str::to_owned).collect::<Vec<_>>()
+        let lines = events.all().into_iter();
+        lines.filter(|line| line.contains("store migrate")).collect::<Vec<_>>()
     };
     // Nothing is stored, so nothing has a former shape.
     assert_eq!(warnings().await, [""; 0]);

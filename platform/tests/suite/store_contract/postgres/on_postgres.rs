@@ -211,6 +211,7 @@ async fn an_app_that_a_variable_gives_its_store_responds_with_503_while_that_is_
         (alone.status.as_u16(), begun.elapsed() < Duration::from_millis(200))
     });
     assert_eq!((dependent.status.as_u16(), alone), (503, (200, true)));
+    assert_eq!(dependent.header("retry-after"), Some("1"));
     assert!(begun.elapsed() < TIMEOUT + TOLERANCE, "{:?}", begun.elapsed());
     proxy.start().await;
     let begun = Instant::now();
