@@ -149,5 +149,6 @@ fn a_log_file_that_may_not_grow_is_dropped_and_the_other_sink_says_so() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     let size = fs::metadata(folder.path().join("logs/server.log")).unwrap().len();
-    assert!((10_000..=16 << 10).contains(&size), "{size}");
+    // A batch of lines that does not fit whole is dropped whole.
+    assert!((1..=16 << 10).contains(&size), "{size}");
 }
