@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{CallError, Cause};
+use super::permits::Permit;
 use super::response::{Deadline, Limit, Response, Streamed, collect};
 use super::retry_after;
 use super::upstream::{Connector, Recorder};
@@ -81,9 +82,10 @@ impl Call {
 
     /// Appends a segment to the path, such as an id. Its slashes and dots are escaped: it cannot lead elsewhere.
     pub fn segment(mut self, segment: &str) -> Self {
-        // The parser of URLs would leave these out.
-        if matches!(segment, "." | "..") {
-            self.url = Err(self.wrong("a segment of a path cannot be . or .."));
+        // The parser of URLs leaves out all of these, and white space first: `.\t.` would be `..`.
+        if matches!(segment, "." | "..") || segment.contains(['\t', '\n', '\r']) {
+            self.url =
+                Err(self.wrong("a segment of a path cannot be . or .., and has no tab and no end of a line"));
         } else if let Ok(url) = &mut self.url
             && let Ok(mut segments) = url.path_segments_mut()
         {
@@ -157,23 +159,22 @@ impl Call {
     /// Sends it, and leaves the body of the response to be read piece by piece. It is repeated until there is a response
     /// head, and no more.
     pub async fn stream(self) -> Result<Streamed, CallError> {
-        let (upstream, limit) = (self.connector.upstream.name.clone(), Limit::new(self.limit));
+        let (connector, limit) = (self.connector.clone(), Limit::new(self.limit));
         let (Received { response, .. }, deadline, permit) = self.run(false).await?;
-        Ok(Streamed { upstream, response, limit, deadline, _permit: permit })
+        let upstream = connector.upstream.name.clone();
+        connector.upstream.permits.watch(&permit);
+        Ok(Streamed { upstream, response, limit, deadline, permit })
     }
 
     fn wrong(&self, detail: &str) -> CallError {
         CallError::new(&self.connector.upstream.name, Cause::InvalidCall, detail)
     }
 
-    async fn run(
-        self,
-        whole: bool,
-    ) -> Result<(Received, Deadline, tokio::sync::OwnedSemaphorePermit), CallError> {
+    async fn run(self, whole: bool) -> Result<(Received, Deadline, Permit), CallError> {
         let url = self.url.clone()?;
         let upstream = &*self.connector.upstream;
         let mut recorder = self.connector.recorder();
-        let Ok(permit) = std::sync::Arc::clone(&upstream.permits).try_acquire_owned() else {
+        let Some(permit) = upstream.permits.take() else {
             let error = CallError::new(&upstream.name, Cause::Overloaded, "");
             self.log_outcome(&url, &recorder, Err(&error));
             return Err(error);

@@ -17,12 +17,13 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::call::{MARGIN, TIMEOUT_HEADER};
 use super::error::{CallError, Cause};
 use super::hop_by_hop;
+use super::permits::Permit;
+use super::tunnel;
 use super::upload::Upload;
 use super::upstream::{Connector, Recorder};
 
@@ -51,7 +52,7 @@ impl Connector {
         let mut recorder = self.recorder();
         let method = request.method().clone();
         let result = async {
-            let Ok(permit) = Arc::clone(&upstream.permits).try_acquire_owned() else {
+            let Some(permit) = upstream.permits.take() else {
                 return Err(CallError::new(&upstream.name, Cause::Overloaded, ""));
             };
             let outgoing = self.outgoing(request, path)?;
@@ -77,6 +78,11 @@ impl Connector {
         hop_by_hop::remove(&mut head.headers);
         // The client sets it by the URL.
         head.headers.remove(HOST);
+        let is_sized = body.size_hint().exact().is_some() || head.headers.contains_key(CONTENT_LENGTH);
+        if !body.is_end_stream() && !is_sized {
+            // Without it hyper would send no body with methods that seldom have one, such as GET.
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if let Some(origin) = &self.origin {
             // A trace of the request itself stays as it is.
             for (name, value) in &origin.headers {
@@ -223,7 +229,7 @@ impl Connector {
         &self,
         response: Response<Incoming>,
         upgrade: Option<OnUpgrade>,
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
     ) -> Result<Response<Body>, CallError> {
         let (mut head, body) = response.into_parts();
         let websocket = hop_by_hop::asks_for_websocket(&head.headers);
@@ -240,7 +246,8 @@ impl Connector {
         }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             let limit = self.upstream.settings.attempt_timeout.get();
-            *relayed.body_mut() = Body::new(Relayed { body, limit, silent: None, _permit: permit });
+            self.upstream.permits.watch(&permit);
+            *relayed.body_mut() = Body::new(Relayed { body, limit, silent: None, permit });
             return Ok(relayed);
         }
         let (Some(client), true, Some(server)) = (upgrade, websocket, head.extensions.remove::<OnUpgrade>())
@@ -250,12 +257,10 @@ impl Connector {
         };
         relayed.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         relayed.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        // The deadlines of the client's connection end it.
+        let bounds = self.origin.as_ref().map(|origin| origin.tunnel.clone());
         tokio::spawn(async move {
             let (Ok(client), Ok(server)) = tokio::join!(client, server) else { return };
-            let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-            // Either side may just go away.
-            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            tunnel::run(TokioIo::new(client), TokioIo::new(server), bounds).await;
             drop(permit);
         });
         Ok(relayed)
@@ -302,7 +307,7 @@ struct Relayed {
     limit: Duration,
     /// Runs while the upstream is waited for.
     silent: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl HttpBody for Relayed {
@@ -315,8 +320,10 @@ impl HttpBody for Relayed {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
             self.silent = None;
+            self.permit.note(true);
             return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
         }
+        self.permit.note(false);
         let limit = self.limit;
         let silent = self.silent.get_or_insert_with(|| Box::pin(sleep(limit)));
         if silent.as_mut().poll(task).is_pending() {

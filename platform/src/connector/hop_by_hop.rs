@@ -1,7 +1,8 @@
 //! The headers that hold for one connection only, and are not passed on (RFC 9110, section 7.6.1).
 
 use axum::http::header::{
-    CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    VIA,
 };
 use axum::http::{HeaderMap, HeaderName};
 
@@ -21,10 +22,13 @@ const OF_THE_CONNECTION: [HeaderName; 11] = [
     UPGRADE,
 ];
 
-/// Removes them, with those that `Connection` names.
+/// Removes them, with those that `Connection` names. What says who the client is stays: this server has set it, and it is not
+/// up to the client.
 pub(super) fn remove(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
-        options(headers).filter_map(|name| HeaderName::try_from(name).ok()).collect();
+    let named: Vec<HeaderName> = options(headers)
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .filter(|name| *name != VIA && *name != FORWARDED && !name.as_str().starts_with("x-forwarded-"))
+        .collect();
     for name in named.iter().chain(&OF_THE_CONNECTION) {
         headers.remove(name);
     }
@@ -62,7 +66,7 @@ mod tests {
     #[test]
     fn the_headers_of_the_connection_go_and_the_others_stay_in_their_order() {
         let mut message = headers(&[
-            ("connection", "close, X-Secret"),
+            ("connection", "close, X-Secret, X-Forwarded-For, Via"),
             ("connection", "keep-alive ,, x-other"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
@@ -72,11 +76,20 @@ mod tests {
             ("proxy-authorization", "Basic x"),
             ("x-secret", "1"),
             ("x-other", "2"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("via", "1.1 server"),
             ("set-cookie", "a=1"),
             ("set-cookie", "b=2"),
         ]);
         remove(&mut message);
-        assert_eq!(message, headers(&[("trailer", "x-sum"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]));
+        let left = [
+            ("trailer", "x-sum"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("via", "1.1 server"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+        ];
+        assert_eq!(message, headers(&left));
     }
 
     #[test]

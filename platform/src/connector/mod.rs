@@ -11,9 +11,11 @@ mod forward;
 mod forwarder;
 mod guard;
 mod hop_by_hop;
+mod permits;
 mod response;
 mod retry_after;
 mod settings;
+mod tunnel;
 mod upload;
 mod upstream;
 
@@ -28,6 +30,7 @@ pub use call::{Call, TIMEOUT_HEADER};
 pub use error::{CallError, Cause};
 pub use response::{Response, Streamed};
 pub use settings::{BaseUrl, Breaker, Settings, UpstreamBreaker, UpstreamSettings};
+pub use tunnel::TunnelBounds;
 pub use upstream::{Connector, Origin, Tally};
 
 /// A service that this one calls, as a type: so that a handler can say which one it takes.

@@ -6,10 +6,10 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use serde::de::DeserializeOwned;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{CallError, Cause};
+use super::permits::Permit;
 
 /// A whole response.
 #[derive(Clone, Debug)]
@@ -46,13 +46,14 @@ impl Response {
     }
 }
 
-/// A response whose body is still to come. Its call counts as under way until it is dropped.
+/// A response whose body is still to come. Its call counts as under way until it is dropped, or until another call needs its
+/// place when nothing of it was read for the time of an attempt.
 pub struct Streamed {
     pub(super) upstream: Arc<str>,
     pub(super) response: reqwest::Response,
     pub(super) limit: Limit,
     pub(super) deadline: Deadline,
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) permit: Permit,
 }
 
 impl Streamed {
@@ -70,11 +71,13 @@ impl Streamed {
     /// call, and arrive within its time.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
         let late = |_| CallError::new(&self.upstream, self.deadline.cause(), "while the body was read");
+        self.permit.note(false);
         let next = timeout_at(self.deadline.at, self.response.chunk()).await.map_err(late)?;
         let chunk = next.map_err(|error| CallError::of(&self.upstream, error))?;
         if let Some(chunk) = &chunk {
             self.limit.take(&self.upstream, chunk.len())?;
         }
+        self.permit.note(true);
         Ok(chunk)
     }
 

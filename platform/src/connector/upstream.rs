@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
@@ -17,7 +16,9 @@ use super::budget::Budget;
 use super::error::{CallError, Cause};
 use super::forwarder::Forwarder;
 use super::guard;
+use super::permits::Permits;
 use super::settings::Settings;
+use super::tunnel::TunnelBounds;
 use crate::retry::Policy;
 
 /// A client, or why there is none. It is made when it is first needed, because that reads the roots of the operating system.
@@ -42,6 +43,8 @@ pub struct Origin {
     pub request_id: String,
     /// When its time is over.
     pub deadline: Option<Instant>,
+    /// What ends a WebSocket that is passed on.
+    pub tunnel: TunnelBounds,
     /// Where its calls are counted.
     pub tally: Arc<Tally>,
 }
@@ -92,7 +95,7 @@ pub(super) struct Upstream {
     pub(super) forwarder: Forwarder,
     pub(super) settings: Settings,
     pub(super) policy: Policy,
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) permits: Permits,
     pub(super) budget: Budget,
     /// None for the URLs of users: one of them must not close the way to the others.
     pub(super) breaker: Option<Breaker>,
@@ -123,7 +126,7 @@ impl Connector {
             client,
             forwarder,
             policy: settings.policy(),
-            permits: Arc::new(Semaphore::new(settings.concurrency.as_usize())),
+            permits: Permits::new(settings.concurrency.as_usize(), settings.attempt_timeout.get()),
             budget: Budget::new(settings.retry_percent.get(), settings.retry_reserve.get()),
             breaker,
             settings,

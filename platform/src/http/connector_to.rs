@@ -6,13 +6,13 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use axum::extract::{FromRef, FromRequestParts};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 
 use super::context;
 use super::request_id::REQUEST_ID;
 use super::trace::{TRACEPARENT, TRACESTATE, TraceParent};
-use crate::connector::{Connector, Origin, Upstream};
+use crate::connector::{Connector, Origin, TunnelBounds, Upstream};
 use crate::error::{Error, Result};
 use crate::services::Services;
 
@@ -56,8 +56,10 @@ fn origin(parts: &Parts) -> Result<Origin> {
     headers.insert(REQUEST_ID, context.request_id_header());
     if let Some(parent) = context.trace() {
         headers.insert(TRACEPARENT, parent.header().clone());
-        if let Some(state) = parts.headers.get(TRACESTATE) {
-            headers.insert(TRACESTATE, state.clone());
+        // A list, which may be in several lines.
+        let lines: Vec<&[u8]> = parts.headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes).collect();
+        if let (false, Ok(state)) = (lines.is_empty(), HeaderValue::from_bytes(&lines.join(&b", "[..]))) {
+            headers.insert(TRACESTATE, state);
         }
     } else if let Some(begun) = TraceParent::begin(context.request_id()) {
         headers.insert(TRACEPARENT, begun);
@@ -66,6 +68,10 @@ fn origin(parts: &Parts) -> Result<Origin> {
         headers,
         request_id: context.request_id().to_owned(),
         deadline: Some(context.deadline(&parts.method).into()),
+        tunnel: TunnelBounds {
+            idle: context.upgrade_idle_timeout(),
+            deadline: context.shutdown().deadline(),
+        },
         tally: context.tally(),
     })
 }

@@ -129,7 +129,9 @@ impl Exchange {
     /// written now.
     pub(super) fn record_response(&mut self, response: &Response) -> bool {
         self.status = response.status().as_u16();
-        let length = response.body().size_hint().exact();
+        let body = response.body();
+        // hyper never asks a body that is at its end for more of it.
+        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         self.bytes = length.unwrap_or(0);
         self.aborted = length.is_none();
         !self.aborted

@@ -31,7 +31,8 @@ impl<U: Upstream> ConnectorTo<U> {
         let context = request.extensions().get::<Context>().cloned();
         let context = context.ok_or_else(|| Error::internal("the request did not pass the middleware"))?;
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-            return Err(Error::new(Kind::MethodNotAllowed));
+            let others = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            return Err(Error::new(Kind::MethodNotAllowed).with_header("allow", others));
         }
         let path = below(request.uri().path_and_query(), prefix)?;
         let mut request: Request<Body> = request;

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, DATE, ORIGIN,
+    CONTENT_LENGTH, DATE, ORIGIN, RANGE,
 };
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -310,6 +310,8 @@ impl Stack {
         if exchange.method == Method::HEAD && !handler.is_any() {
             // A handler responds to HEAD as to GET; the body is dropped at the end, when its length is known.
             *request.method_mut() = Method::GET;
+            // Only GET knows ranges (RFC 9110, section 14.2).
+            request.headers_mut().remove(RANGE);
         }
         if !request.body().is_end_stream()
             && let Some(refusal) = self.admit_body(exchange, handler, request)

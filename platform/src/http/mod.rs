@@ -67,7 +67,7 @@ pub use parameters::{Path, Query};
 pub use peer::Peer;
 pub use precondition::{Changed, Precondition, Versioned};
 pub use request_id::REQUEST_ID;
-pub use respond::{Created, Html, NoContent};
+pub use respond::{Created, Html, NoContent, segment};
 pub use route::{Limits, Route, RouteInfo};
 pub use routes::{RouteTable, Routes};
 pub use settings::Settings;

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::extract::Json;
@@ -17,8 +18,15 @@ pub struct Created<T = ()> {
     content: T,
 }
 
+/// A text as one segment of a path, for `Location` and for links: what is not a letter, a digit or one of `-._~` is escaped.
+/// An id that a client has chosen may have anything.
+pub fn segment(text: &str) -> String {
+    const OTHERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, OTHERS).to_string()
+}
+
 impl Created {
-    /// The path of the new resource. The response has no content.
+    /// The path of the new resource. The response has no content. An id that a client has chosen goes through [`segment`].
     pub fn at(location: impl Into<String>) -> Self {
         Self { location: location.into(), content: () }
     }

@@ -12,6 +12,7 @@ mod totals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -26,6 +27,9 @@ pub use totals::Totals;
 
 /// The upper bounds of histograms of durations, in seconds: those of OpenTelemetry's `http.server.request.duration`.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// How often what was recorded is added up.
+const ADD_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// The section `metrics`. `defaults/metrics.yaml` explains each key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -84,6 +88,18 @@ impl Recorder {
         ::metrics::set_global_recorder(recorder).map_err(|error| failed(error.to_string()))?;
         names::describe();
         Ok(Self(handle))
+    }
+
+    /// Adds up what was recorded, now and then: what waits for it needs memory for each request, and only [`Self::page`] does
+    /// it besides, which nobody may ask for.
+    pub fn add_up_in_background(&self) {
+        let handle = self.0.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(ADD_UP_EVERY).await;
+                handle.run_upkeep();
+            }
+        });
     }
 
     /// All figures of this process, as text.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -79,10 +79,14 @@ fn respond<B>(request: &Request<B>, token: &Secret, page: &Page) -> Response<Bod
         return refused(StatusCode::NOT_FOUND);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return refused(StatusCode::METHOD_NOT_ALLOWED);
+        let mut response = refused(StatusCode::METHOD_NOT_ALLOWED);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
     if !token.is_empty() && !token.is_bearer(given) {
-        return refused(StatusCode::UNAUTHORIZED);
+        let mut response = refused(StatusCode::UNAUTHORIZED);
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return response;
     }
     let mut response = Response::new(Body::from(page()));
     response.headers_mut().insert(CONTENT_TYPE, TEXT);

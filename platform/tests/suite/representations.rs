@@ -306,6 +306,11 @@ async fn a_range_that_is_none_is_ignored_and_a_part_of_another_version_is_never_
             "{range} {condition:?}"
         );
     }
+    // Only GET knows ranges.
+    for range in ["bytes=0-3", "bytes=5000-"] {
+        let head = app.call(Method::HEAD, "/static/a.bin", &[("range", range)], Body::empty()).await;
+        assert_eq!((head.status.as_u16(), head.header("content-length")), (200, Some("10")), "{range}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use axum::extract::State;
 use platform::error::{Error, Kind, Result};
-use platform::http::{Created, Json, Route, Routes};
+use platform::http::{Created, Json, Path, Route, Routes, Versioned};
 use platform::services::Services;
 use platform::store::{Dao, Entity};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,7 @@ pub fn routes() -> Routes<AppState> {
         .entity::<Sale>()
         .route(Route::at("/sales").post(create).schema("sale-v1.0.json", SCHEMA))
         .route(Route::at("/sales/report").get(report))
+        .route(Route::at("/sales/{id}").get(read))
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -52,6 +53,11 @@ struct Line {
 async fn create(sales: Dao<Sale>, Json(sale): Json<Sale>) -> Result<Created> {
     let id = sales.insert(&sale).await?;
     Ok(Created::at(format!("/sales/{id}")))
+}
+
+async fn read(sales: Dao<Sale>, Path(id): Path<String>) -> Result<Versioned<Sale>> {
+    let sale = sales.get(&id).await?.ok_or_else(|| Error::not_found("No Such Sale"))?;
+    Ok(sale.into())
 }
 
 async fn report(State(services): State<Services>) -> Result<Json<Vec<Line>>> {

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use platform::error::{Error, Result};
 use platform::http::{
     Changed, Created, Json, MergePatch, NoContent, PageRequest, Paged, Path, Precondition, Route, Routes,
-    Versioned,
+    Versioned, segment,
 };
 use platform::store::{Dao, Entity, Filter};
 
@@ -88,7 +88,7 @@ async fn update(
 ) -> Result<Response> {
     if precondition.is_create_only() {
         precondition.apply(tasks.insert_with_id(&id, &task).await)?;
-        return Ok(Created::at(format!("/tasks/{id}")).into_response());
+        return Ok(Created::at(format!("/tasks/{}", segment(&id))).into_response());
     }
     let replaced = tasks.replace(&id, precondition.expected(), &task).await;
     let version = precondition.apply(replaced)?.ok_or_else(|| no_such_task(&id))?;

@@ -8,7 +8,9 @@ use crate::support::{app, app_with};
 async fn sums_up(app: &TestApp) {
     for (day, cents) in [("2026-10-31", 1), ("2026-11-01", 20), ("2026-11-30", 300), ("2027-01-01", 4000)] {
         let sale = json!({"product": "pen", "day": day, "cents": cents});
-        assert_eq!(app.post("/sales", sale).await.status, 201);
+        let created = app.post("/sales", &sale).await;
+        assert_eq!(created.status, 201);
+        assert_eq!(app.get(created.header("location").unwrap()).await.json(), sale);
     }
     let report = app.get("/sales/report").await;
     let expected = json!([

@@ -97,6 +97,18 @@ async fn a_task_is_changed_in_the_version_that_was_seen_only() {
     assert_eq!(app.get(&location).await.json(), json!({"title": "two"}));
 }
 
+#[tokio::test]
+async fn a_task_is_where_location_says_whatever_its_id_is() {
+    let app = app().await;
+    for id in ["a%0Ab", "a%2Fb", "a%3Fb", "%C3%A4", "a%20b", "%2525"] {
+        let path = format!("/tasks/{id}");
+        let body = json!({"title": "one"}).to_string();
+        let created = app.call(Method::PUT, &path, &[("if-none-match", "*")], body).await;
+        assert_eq!((created.status.as_u16(), created.header("location")), (201, Some(path.as_str())));
+        assert_eq!(app.get(&path).await.json(), json!({"title": "one"}));
+    }
+}
+
 /// Creates so many tasks at a time.
 async fn create(all: &str, tasks: usize) {
     let writing = (0..tasks).map(|number| {

@@ -109,6 +109,9 @@ fn a_token_is_asked_for_and_nothing_else_is_served() {
     ] {
         let response = ask(address, head);
         assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {response}");
+        // What HTTP wants with these two.
+        assert_eq!(response.contains("\r\nwww-authenticate: Bearer\r\n"), status == 401, "{response}");
+        assert_eq!(response.contains("\r\nallow: GET, HEAD\r\n"), status == 405, "{response}");
     }
 }
 

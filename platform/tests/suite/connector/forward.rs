@@ -83,7 +83,8 @@ pub async fn read_request(stream: &mut TcpStream) -> Option<String> {
                 bytes.len() + length
             });
         }
-        let chunked_end = end == Some(usize::MAX) && text.ends_with("\r\n0\r\n\r\n");
+        // With trailers or without.
+        let chunked_end = end == Some(usize::MAX) && text.contains("\r\n0\r\n") && text.ends_with("\r\n\r\n");
         if chunked_end || end == Some(bytes.len()) {
             return Some(text);
         }
@@ -134,10 +135,11 @@ async fn path_and_query_are_passed_byte_for_byte_below_the_url_of_the_upstream()
 async fn the_upstream_gets_the_headers_of_the_request_without_those_of_the_connection() {
     let upstream = Raw::start(&[OK]).await;
     let (_app, server) = proxy(&upstream.url(), &[]).await;
-    let request = "GET /proxy/a HTTP/1.1\r\nConnection: X-Hop, Upgrade, Keep-Alive\r\nX-Hop: 1\r\nUpgrade: h2c\r\n\
+    let request = "GET /proxy/a HTTP/1.1\r\nConnection: X-Hop, Upgrade, Keep-Alive, Via, X-Forwarded-For, X-Forwarded-Host\r\nX-Hop: 1\r\nUpgrade: h2c\r\n\
                    HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nTE: trailers\r\nProxy-Authorization: Basic eA==\r\n\
                    Authorization: Bearer t\r\nCookie: a=1\r\nAccept-Encoding: gzip\r\nX-Request-Id: abc\r\n\
-                   X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=1.1.1.1\r\n\
+                   X-Forwarded-For: 1.1.1.1\r\ntracestate: a=1\r\ntracestate: b=2\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
+                   X-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=1.1.1.1\r\n\
                    X-Real-IP: 1.1.1.1\r\n\r\n";
     exchange(server, request).await;
     let got = upstream.requests().pop().unwrap();
@@ -151,6 +153,7 @@ async fn the_upstream_gets_the_headers_of_the_request_without_those_of_the_conne
         "x-forwarded-proto: http".to_owned(),
         "x-forwarded-host: front.example".to_owned(),
         "via: 1.1 server".to_owned(),
+        "tracestate: a=1, b=2".to_owned(),
     ] {
         assert!(got.contains(&format!("\r\n{line}\r\n")), "{line} in {got}");
     }
@@ -276,6 +279,8 @@ async fn a_body_is_passed_as_it_was_sent() {
         "POST /proxy/a HTTP/1.1\r\nContent-Encoding: unheard-of\r\nContent-Length: 3\r\n\r\nabc",
         "POST /proxy/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         "POST /proxy/a HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+        "GET /proxy/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "GET /proxy/a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
     ] {
         let response = exchange(server, request).await;
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
@@ -324,6 +329,73 @@ async fn bodies_are_passed_on_while_they_arrive() {
     })
     .await;
     upstream.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_response_that_its_client_does_not_read_keeps_the_upstream_from_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let settings = [("CONCURRENCY", "1"), ("ATTEMPT_TIMEOUT", "500ms")];
+    let (_app, server) = proxy(&url, &settings).await;
+    // More than all buffers on the way hold.
+    tokio::spawn(async move {
+        loop {
+            let mut stream = listener.accept().await.unwrap().0;
+            tokio::spawn(async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n";
+                let _ = stream.write_all(head).await;
+                let _ = stream.write_all(&vec![b'x'; 100_000_000]).await;
+            });
+        }
+    });
+    let get = "GET /proxy/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    client(move || {
+        let mut stuck = Connection::open(server);
+        assert!(stuck.send(get).read_head().starts_with("HTTP/1.1 200"));
+        // Its place is kept for a while: it may be slow.
+        let refused = Connection::open(server).send(get).read_head();
+        assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+        let start = std::time::Instant::now();
+        while Connection::open(server).send(get).read_head().starts_with("HTTP/1.1 503") {
+            assert!(start.elapsed() < platform::testing::PATIENCE);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        // What the first one has not read is still there for it.
+        assert_eq!(stuck.read(1 << 20), 1 << 20);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn trailers_pass_in_both_directions() {
+    let upstream = Raw::start(&[
+        "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-sum: 7\r\n\r\n",
+    ])
+    .await;
+    let (_app, server) = proxy(&upstream.url(), &[]).await;
+    let request = "POST /proxy/a HTTP/1.1\r\nTE: trailers\r\nTrailer: x-check\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   1\r\nb\r\n0\r\nx-check: 8\r\n\r\n";
+    let response = exchange(server, request).await;
+    assert!(response.ends_with("\r\n1\r\na\r\n0\r\nx-sum: 7\r\n\r\n"), "{response}");
+    let got = upstream.requests().pop().unwrap();
+    assert!(got.ends_with("\r\n1\r\nb\r\n0\r\nx-check: 8\r\n\r\n"), "{got}");
+}
+
+#[tokio::test]
+async fn a_response_without_a_body_is_not_logged_as_aborted() {
+    let upstream = Raw::start(&[
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n",
+    ])
+    .await;
+    let (app, server) = proxy(&upstream.url(), &[]).await;
+    for _ in 0..3 {
+        exchange(server, "GET /proxy/a HTTP/1.1\r\n\r\n").await;
+    }
+    until(|| app.log().iter().filter(|line| line.contains("route=/proxy/")).count() == 3).await;
+    assert!(!app.log().iter().any(|line| line.contains("aborted")), "{:?}", app.log());
 }
 
 async fn read_until(stream: &mut TcpStream, end: &str) {

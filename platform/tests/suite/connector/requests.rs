@@ -103,7 +103,10 @@ async fn the_path_is_appended_to_that_of_the_upstream_and_cannot_leave_it() {
         let error = connector.get(path).send().await.unwrap_err();
         assert_eq!(error.cause(), Cause::InvalidCall, "{path}");
     }
-    assert_eq!(connector.get("/users").segment("..").send().await.unwrap_err().cause(), Cause::InvalidCall);
+    for elsewhere in ["..", ".", ".\t.", "\n..", ".\r", "\t"] {
+        let error = connector.get("/users").segment(elsewhere).send().await.unwrap_err();
+        assert_eq!(error.cause(), Cause::InvalidCall, "{elsewhere:?}");
+    }
     let error = connector.get("/users").header("x", "a\r\nb: c").send().await.unwrap_err();
     assert_eq!(error.cause(), Cause::InvalidCall);
     assert_eq!(upstream.count(), 2);
