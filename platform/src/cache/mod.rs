@@ -27,6 +27,9 @@ pub use settings::{CacheUrl, MemorySettings, RedisSettings, Settings};
 /// How long the engine is left alone after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest time to live, 10 years. Redis refuses an end that its 64 bits do not hold, which would be taken for an outage.
+const LONGEST: Duration = Duration::from_hours(24 * 3_652);
+
 /// What an engine implements. Only [`Cache`] calls it, within its time.
 #[async_trait]
 trait Engine: Send + Sync {
@@ -76,7 +79,7 @@ impl Cache {
         serde_json::from_slice(&self.get_bytes(key).await?).ok()
     }
 
-    /// Keeps a value for this time at most.
+    /// Keeps a value for this time at most, and for 10 years at most.
     pub async fn set<T: Serialize + Sync>(&self, key: &str, value: &T, time_to_live: Duration) {
         if let Ok(json) = serde_json::to_vec(value) {
             self.set_bytes(key, json.into(), time_to_live).await;
@@ -100,7 +103,7 @@ impl Cache {
         found
     }
 
-    /// Keeps bytes for this time at most. A computation of the key that is in progress in this
+    /// Keeps bytes for this time at most, and for 10 years at most. A computation of the key that is in progress in this
     /// process keeps nothing.
     pub async fn set_bytes(&self, key: &str, value: Bytes, time_to_live: Duration) {
         self.computing().remove(key);
@@ -108,7 +111,7 @@ impl Cache {
     }
 
     async fn keep(&self, key: &str, value: Bytes, time_to_live: Duration) {
-        self.within_time(self.0.engine.set(key, value, time_to_live)).await;
+        self.within_time(self.0.engine.set(key, value, time_to_live.min(LONGEST))).await;
     }
 
     /// Forgets a key. A computation of the key that is in progress in this process may have read what is old now: who asked

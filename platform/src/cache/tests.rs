@@ -213,3 +213,10 @@ async fn a_key_that_is_deleted_while_its_value_is_being_kept_is_forgotten() {
     assert_eq!(cache.get_or_compute("a", MINUTE, async || Ok(2)).await.unwrap(), 2);
     assert_eq!(cache.get("a").await, Some(2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_to_be_kept_for_ever_is_kept() {
+    let cache = memory();
+    cache.set("a", &1, Duration::MAX).await;
+    assert_eq!(cache.get("a").await, Some(1));
+}
