@@ -10,7 +10,7 @@ mod settings;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +26,9 @@ pub use settings::{CacheUrl, MemorySettings, RedisSettings, Settings};
 
 /// How long the engine is left alone after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest time to live, 10 years. Redis refuses an end that its 64 bits do not hold, which would be taken for an outage.
+const LONGEST: Duration = Duration::from_hours(24 * 3_652);
 
 /// What an engine implements. Only [`Cache`] calls it, within its time.
 #[async_trait]
@@ -76,7 +79,7 @@ impl Cache {
         serde_json::from_slice(&self.get_bytes(key).await?).ok()
     }
 
-    /// Keeps a value for this time at most.
+    /// Keeps a value for this time at most, and for 10 years at most.
     pub async fn set<T: Serialize + Sync>(&self, key: &str, value: &T, time_to_live: Duration) {
         if let Ok(json) = serde_json::to_vec(value) {
             self.set_bytes(key, json.into(), time_to_live).await;
@@ -100,13 +103,22 @@ impl Cache {
         found
     }
 
-    /// Keeps bytes for this time at most.
+    /// Keeps bytes for this time at most, and for 10 years at most. A computation of the key that is in progress in this
+    /// process keeps nothing.
     pub async fn set_bytes(&self, key: &str, value: Bytes, time_to_live: Duration) {
-        self.within_time(self.0.engine.set(key, value, time_to_live)).await;
+        self.computing().remove(key);
+        self.keep(key, value, time_to_live).await;
     }
 
-    /// Forgets a key.
+    async fn keep(&self, key: &str, value: Bytes, time_to_live: Duration) {
+        self.within_time(self.0.engine.set(key, value, time_to_live.min(LONGEST))).await;
+    }
+
+    /// Forgets a key. A computation of the key that is in progress in this process may have read what is old now: who asked
+    /// before gets its value, but it is not kept, and who asks from now on computes again. One in another process keeps what
+    /// it has read, for the time to live.
     pub async fn delete(&self, key: &str) {
+        self.computing().remove(key);
         self.within_time(self.0.engine.delete(key)).await;
     }
 
@@ -124,11 +136,15 @@ impl Cache {
         if let Some(value) = found.flatten().and_then(|json| serde_json::from_slice(&json).ok()) {
             return Ok(value);
         }
-        let computation = Computation::join(&self.0.computing, key);
+        let computation = Computation::join(self, key);
         let json = computation.value.get_or_try_init(async || {
             let json = Bytes::from(serde_json::to_vec(&compute().await?).map_err(Error::internal)?);
-            if works {
-                self.set_bytes(key, json.clone(), time_to_live).await;
+            if works && computation.counts() {
+                self.keep(key, json.clone(), time_to_live).await;
+                if !computation.counts() {
+                    // The key was written or deleted in between: nobody knows which came last.
+                    self.within_time(self.0.engine.delete(key)).await;
+                }
             }
             Ok::<_, Error>(json)
         });
@@ -166,34 +182,44 @@ impl Cache {
         None
     }
 
-    fn retry_at(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn retry_at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.retry_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn computing(&self) -> MutexGuard<'_, HashMap<String, Computed>> {
+        self.0.computing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The part of one caller in the computation of a value.
 struct Computation<'a> {
-    computing: &'a Mutex<HashMap<String, Computed>>,
+    cache: &'a Cache,
     key: &'a str,
     value: Computed,
 }
 
 impl<'a> Computation<'a> {
-    fn join(computing: &'a Mutex<HashMap<String, Computed>>, key: &'a str) -> Self {
-        let mut all = computing.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = Arc::clone(all.entry(key.to_owned()).or_default());
-        drop(all);
-        Self { computing, key, value }
+    fn join(cache: &'a Cache, key: &'a str) -> Self {
+        let value = Arc::clone(cache.computing().entry(key.to_owned()).or_default());
+        Self { cache, key, value }
+    }
+
+    /// Whether the key has not been written or deleted since this computation began.
+    fn counts(&self) -> bool {
+        self.is_in(&self.cache.computing())
+    }
+
+    fn is_in(&self, all: &HashMap<String, Computed>) -> bool {
+        all.get(self.key).is_some_and(|value| Arc::ptr_eq(value, &self.value))
     }
 }
 
 impl Drop for Computation<'_> {
     /// A finished computation, and one whose last caller has gone away, is forgotten: the value is in the cache.
     fn drop(&mut self) {
-        let mut all = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.cache.computing();
         let is_last = Arc::strong_count(&self.value) == 2;
-        let is_same = all.get(self.key).is_some_and(|value| Arc::ptr_eq(value, &self.value));
-        if is_same && (is_last || self.value.initialized()) {
+        if self.is_in(&all) && (is_last || self.value.initialized()) {
             all.remove(self.key);
         }
     }

@@ -143,3 +143,80 @@ async fn while_the_engine_is_down_many_callers_still_share_one_computation() {
     assert_eq!(computed.load(Ordering::SeqCst), 1);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_a_write_is_not_kept_after_it() {
+    // The control: without one it is kept.
+    for written in ["nothing", "deleted", "set"] {
+        let (cache, stored) = (memory(), AtomicUsize::new(1));
+        let ask = || {
+            cache.get_or_compute("a", MINUTE, async || {
+                let read = stored.load(Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(read)
+            })
+        };
+        let write = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stored.store(2, Ordering::SeqCst);
+            match written {
+                "deleted" => cache.delete("a").await,
+                "set" => cache.set("a", &2, MINUTE).await,
+                _ => {}
+            }
+            // It begins while the first one is in progress.
+            ask().await.unwrap()
+        };
+        let (early, late) = tokio::join!(ask(), write);
+        let fresh = if written == "nothing" { 1 } else { 2 };
+        assert_eq!((early.unwrap(), late), (1, fresh), "{written}");
+        assert_eq!(cache.get("a").await, Some(fresh), "{written}");
+        assert!(cache.0.computing.lock().unwrap().is_empty());
+    }
+}
+
+/// The engine in memory, whose writes take a second.
+struct Slow(memory::MemoryCache);
+
+#[async_trait]
+impl Engine for Slow {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        self.0.get(key).await
+    }
+
+    async fn set(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<()> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.0.set(key, value, time_to_live).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.0.delete(key).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_deleted_while_its_value_is_being_kept_is_forgotten() {
+    let settings = serde_json::json!({"max_entries": 1_000, "max_bytes": "1MiB"});
+    let engine = memory::MemoryCache::new(&serde_json::from_value(settings).unwrap());
+    let cache = Cache::new(Box::new(Slow(engine)), Duration::from_secs(2));
+    let delete = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cache.delete("a").await;
+    };
+    let (computed, ()) = tokio::join!(cache.get_or_compute("a", MINUTE, async || Ok(1)), delete);
+    assert_eq!((computed.unwrap(), cache.get::<i32>("a").await), (1, None));
+    // The control.
+    assert_eq!(cache.get_or_compute("a", MINUTE, async || Ok(2)).await.unwrap(), 2);
+    assert_eq!(cache.get("a").await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_to_be_kept_for_ever_is_kept() {
+    let cache = memory();
+    cache.set("a", &1, Duration::MAX).await;
+    assert_eq!(cache.get("a").await, Some(1));
+}

@@ -56,6 +56,14 @@ async fn what_one_process_keeps_another_one_finds_until_it_ends() {
 
 #[tokio::test]
 #[ignore = "needs Redis: make test-all"]
+async fn a_value_that_is_to_be_kept_for_ever_is_kept() {
+    let cache = open(&server(), &prefix());
+    cache.set("a", &1, Duration::MAX).await;
+    assert_eq!(cache.get("a").await, Some(1));
+}
+
+#[tokio::test]
+#[ignore = "needs Redis: make test-all"]
 async fn an_outage_costs_a_request_100_ms_at_most_and_ends_with_the_server_s_return() {
     for freezes in [false, true] {
         let mut proxy = TcpProxy::started(&server()).await;

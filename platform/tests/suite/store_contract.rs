@@ -447,6 +447,7 @@ copied! {
     a_restored_document_replaces_the_one_of_its_id
     a_target_with_other_documents_is_refused_and_can_be_overwritten
     a_copy_that_was_stopped_goes_on_where_it_was
+    an_overwrite_takes_unique_values_back_from_the_documents_that_have_them
 }
 
 #[tokio::test]

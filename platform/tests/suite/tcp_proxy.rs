@@ -22,6 +22,8 @@ pub struct TcpProxy {
 #[derive(Clone, Copy, Default)]
 struct State {
     frozen: bool,
+    /// Whether what the server says is lost.
+    mute: bool,
     /// The number of the last connection that is lost.
     lost: u64,
 }
@@ -57,8 +59,8 @@ impl TcpProxy {
                     let (from_client, to_client) = client.into_split();
                     let (from_server, to_server) = server.into_split();
                     tokio::select! {
-                        () = copy(from_client, to_server, state.clone(), number) => {}
-                        () = copy(from_server, to_client, state, number) => {}
+                        () = copy(from_client, to_server, state.clone(), number, false) => {}
+                        () = copy(from_server, to_client, state, number, true) => {}
                     }
                 });
             }
@@ -76,6 +78,12 @@ impl TcpProxy {
     /// Keeps the connections open and accepts new ones, but no byte arrives until it is called with `false`.
     pub fn freeze(&self, frozen: bool) {
         self.state.send_modify(|state| state.frozen = frozen);
+    }
+
+    /// What the client says arrives, and what the server says is lost, until it is called with `false`.
+    #[cfg(feature = "etcd")]
+    pub fn mute(&self, mute: bool) {
+        self.state.send_modify(|state| state.mute = mute);
     }
 
     /// Keeps the open connections open, but no byte arrives on them ever again. New ones work.
@@ -98,9 +106,13 @@ async fn copy(
     mut to: impl AsyncWriteExt + Unpin,
     mut state: watch::Receiver<State>,
     number: u64,
+    is_answer: bool,
 ) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if is_answer && state.borrow().mute {
+            continue;
+        }
         let open = state.wait_for(|state| !state.frozen && number > state.lost).await.is_ok();
         if !open || to.write_all(&buffer[..read]).await.is_err() {
             return;

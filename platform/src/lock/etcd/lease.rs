@@ -1,6 +1,7 @@
 //! A lease of etcd: who has it renews it, and knows when it is lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp};
@@ -79,7 +80,13 @@ impl EtcdLease {
         self.keeper.abort();
         let was_valid = self.is_valid();
         let deadline = Instant::now() + self.server.timeout();
-        let revoked = revoke(&self.server, self.id, deadline).await;
+        let sent = AtomicU32::new(0);
+        let revoked = revoke(&self.server, self.id, deadline, &sent).await;
+        let revoked = match revoked {
+            // It was there when the release began. The answer to an earlier attempt was lost: that one has revoked it.
+            Err(Failure::LeaseLost) if was_valid && sent.load(Ordering::Relaxed) > 1 => Ok(()),
+            revoked => revoked,
+        };
         // After a failure the drop goes on trying.
         self.is_revoked = !matches!(revoked, Err(Failure::Unavailable(_)));
         revoked.map_err(|failure| failure.into_error(&self.name))?;
@@ -154,7 +161,8 @@ impl Drop for EtcdLease {
         let (server, id, end) = (Arc::clone(&self.server), self.id, Instant::now() + self.time_to_live);
         let revoke = async move {
             while Instant::now() < end {
-                match revoke(&server, id, end.min(Instant::now() + server.timeout())).await {
+                let deadline = end.min(Instant::now() + server.timeout());
+                match revoke(&server, id, deadline, &AtomicU32::new(0)).await {
                     Err(Failure::Unavailable(_)) => sleep(pause(server.timeout())).await,
                     Ok(()) | Err(Failure::LeaseLost) => break,
                 }
@@ -164,8 +172,13 @@ impl Drop for EtcdLease {
     }
 }
 
-async fn revoke(server: &Server, id: i64, deadline: Instant) -> Result<(), Failure> {
-    server.call(deadline, |mut etcd| async move { etcd.lease_revoke(id).await }).await.map(drop)
+/// Revokes a lease, and counts how often that is `sent`.
+async fn revoke(server: &Server, id: i64, deadline: Instant, sent: &AtomicU32) -> Result<(), Failure> {
+    let revoke = |mut etcd: Client| {
+        sent.fetch_add(1, Ordering::Relaxed);
+        async move { etcd.lease_revoke(id).await }
+    };
+    server.call(deadline, revoke).await.map(drop)
 }
 
 /// Renews a lease at each third of its time, until it is lost.

@@ -56,11 +56,31 @@ pub(super) struct Folder {
     path: PathBuf,
     collection: &'static Collection,
     damaged: Arc<Damaged>,
+    /// When reading many files ends.
+    deadline: Option<Instant>,
 }
 
 impl Folder {
     pub(super) fn new(root: &Path, collection: &'static Collection, damaged: Arc<Damaged>) -> Self {
-        Self { root: root.to_owned(), path: root.join(collection.name()), collection, damaged }
+        Self {
+            root: root.to_owned(),
+            path: root.join(collection.name()),
+            collection,
+            damaged,
+            deadline: None,
+        }
+    }
+
+    /// The same folder, for a read whose caller has gone away at this time.
+    pub(super) fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    fn check_time(&self) -> Result<()> {
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Error::unavailable("the time is over")),
+            _ => Ok(()),
+        }
     }
 
     /// The name of the collection.
@@ -97,6 +117,7 @@ impl Folder {
         };
         let mut found = Vec::new();
         for name in names {
+            self.check_time()?;
             // `None` when it was deleted after the folder was listed.
             found.extend(read(&name)?.filter(|document| filter.matches(document)));
         }
@@ -107,8 +128,10 @@ impl Folder {
 
     /// Fails when a file is damaged.
     pub(super) fn check_readable(&self) -> Result<()> {
-        self.names()?.iter().try_for_each(|name| self.read(name).map(drop))?;
-        Ok(())
+        self.names()?.iter().try_for_each(|name| {
+            self.check_time()?;
+            Ok(self.read(name).map(drop)?)
+        })
     }
 
     /// Fails when two documents have the same value at a unique path. The caller holds the lock: without it, a value that
@@ -148,9 +171,11 @@ impl Folder {
             if found.len() == count {
                 break;
             }
+            self.check_time()?;
             found.extend(self.read_or_leave(&name)?.filter(|document| filter.matches(document)));
         }
         for name in hashed {
+            self.check_time()?;
             found.extend(self.read_or_leave(&name)?.filter(|document| filter.matches(document)));
         }
         found.sort_unstable_by(|left, right| left.id.cmp(&right.id));

@@ -73,17 +73,20 @@ impl JsonFileStore {
         Ok(())
     }
 
-    /// Reads from a folder, after the collection has been prepared.
+    /// Reads from a folder, after the collection has been prepared, for no longer than the timeout.
     async fn read<R: Send + 'static>(
         &self,
         collection: &'static Collection,
         read: impl FnOnce(Folder) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         self.prepare(collection).await?;
-        let folder = self.root.folder(collection);
-        let found = spawn_blocking(move || read(folder)).await.map_err(Error::internal)?;
+        // The thread ends at that time too, unless the disk does not respond.
+        let folder = self.root.folder(collection).until(Instant::now() + self.timeout);
+        let found = tokio::time::timeout(self.timeout, spawn_blocking(move || read(folder))).await;
         self.root.report_damaged();
         found
+            .map_err(|_| Error::unavailable(format!("files were not read within {:?}", self.timeout)))?
+            .map_err(Error::internal)?
     }
 
     /// Changes files while no other writer of this process can. It has to take the locks of the files before the deadline.

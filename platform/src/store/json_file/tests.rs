@@ -325,3 +325,34 @@ async fn a_damaged_journal_is_an_error_that_names_it() {
         assert!(error.to_string().contains(".journal is damaged"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_read_that_takes_too_long_is_unavailable_and_its_thread_ends() {
+    let root = tempfile::tempdir().unwrap();
+    open(root.path(), LONG_TIMEOUT).await.write(ITEMS, insert("ada")).await.unwrap();
+    // A tenth of a second and more.
+    let text = fs::read_to_string(root.path().join("items/ada.json")).unwrap();
+    for number in 0..5_000 {
+        let name = format!("a{number}");
+        fs::write(
+            root.path().join(format!("items/{name}.json")),
+            text.replace("\"ada\"", &format!("\"{name}\"")),
+        )
+        .unwrap();
+    }
+    let store = open(root.path(), Duration::from_millis(10)).await;
+    let count = store.count(ITEMS, Filter::All, None).await.unwrap_err();
+    let find = store.find(ITEMS, everything()).await.unwrap_err();
+    let page = Query { page: super::super::Page::first(5_000), ..everything() };
+    let page = store.find(ITEMS, page).await.unwrap_err();
+    for error in [count, find, page] {
+        assert_eq!(error.status(), 503, "{error:?}");
+    }
+    let folder = store.root.folder(ITEMS).until(Instant::now());
+    assert_eq!(folder.scan(&Filter::All).unwrap_err().status(), 503);
+    assert_eq!(folder.first(&Filter::All, 10).unwrap_err().status(), 503);
+    assert_eq!(folder.check_readable().unwrap_err().status(), 503);
+    // The control.
+    let store = open(root.path(), Duration::from_mins(1)).await;
+    assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 5_001);
+}

@@ -3,7 +3,7 @@
 //! Both are walked by id side by side, and what the target lacks is written. So a copy that was killed goes on where it
 //! was, and a second one costs reads only, where nothing has changed. Nothing of a target is lost by surprise: before
 //! anything is written, it is compared with the source, and other documents in it are refused, unless they shall be
-//! overwritten. At the end both are read again and compared.
+//! overwritten: then they are deleted first. At the end both are read again and compared.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ impl Row {
 /// Copies all documents, and compares. The indexes of the `declared` collections are created in the target. The target
 /// must hold nothing but documents of the source; with `overwrite`, it may: then those of the source's collections that
 /// differ are replaced, and those that the source does not have are deleted. Collections that only the target has stay as
-/// they are.
+/// they are. A copy that is stopped in between leaves less in the target than there was; the next one goes on from there.
 ///
 /// Nobody else may write to the target meanwhile. A write to the source shows in a [`Row`] that is not the same.
 pub async fn copy(
@@ -148,55 +148,58 @@ impl Copy<'_> {
 
     async fn copy(&self, pair: &Pair) -> Result<(), StartError> {
         let name = pair.from.name();
-        let from_failed = |error| failed("FROM", name, &error);
-        let to_failed = |error| failed("TO", name, &error);
-        patiently(|| self.to.prepare(pair.to)).await.map_err(to_failed)?;
-        let total = self.count(pair).await?;
-        let mut progress = Progress { what: format!("copying {name}"), done: 0, total };
-        let (mut from, mut to) = (Walk::new(self.from, pair.from), Walk::new(self.to, pair.to));
-        let (mut missing, mut bytes, mut surplus) = (Vec::new(), 0, Vec::new());
-        // Whatever is written has an id below the next one of `to`: so `to` never meets what this loop has written.
-        loop {
-            let next = from.peek().await.map_err(from_failed)?;
-            let other = to.peek().await.map_err(to_failed)?;
-            let order = match (next, other) {
-                (None, None) => break,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(next), Some(other)) => next.id.cmp(&other.id),
-            };
-            let same = next == other;
-            if order.is_ge() {
-                let other = to.next().await.map_err(to_failed)?;
-                if let Some(Sized { document, .. }) = other.filter(|_| !same) {
-                    if !self.overwrite {
-                        return Err(refused(name, &document.id, DIFFERS));
-                    }
-                    if order.is_gt() {
-                        surplus.push(document.id);
-                    }
-                }
+        patiently(|| self.to.prepare(pair.to)).await.map_err(|error| failed("TO", name, &error))?;
+        if self.overwrite {
+            self.clear(pair).await?;
+        }
+        let mut progress =
+            Progress { what: format!("copying {name}"), done: 0, total: self.count(pair).await? };
+        let (mut missing, mut bytes) = (Vec::new(), 0);
+        let mut both = self.side_by_side(pair);
+        // Whatever is written has an id that was taken: so the walk of the target never meets it.
+        while let Some(next) = both.next().await? {
+            if let Some(other) = next.other().filter(|_| !self.overwrite) {
+                return Err(refused(name, &other.id, DIFFERS));
             }
-            if order.is_le()
-                && let Some(next) = from.next().await.map_err(from_failed)?
+            progress.done += u64::from(next.from.is_some());
+            // Here `to` differs only when somebody has written meanwhile.
+            if !next.is_same()
+                && let Some(from) = next.from
             {
-                progress.done += 1;
-                if !same {
-                    bytes += next.bytes;
-                    missing.push(next.document);
-                }
+                bytes += from.bytes;
+                missing.push(from.document);
             }
             if missing.len() >= CHUNK || bytes >= CHUNK_BYTES {
                 self.restore(pair, std::mem::take(&mut missing)).await?;
                 bytes = 0;
             }
-            if surplus.len() >= CHUNK {
-                self.delete(pair, std::mem::take(&mut surplus)).await?;
+            self.watch.at(&progress);
+        }
+        self.restore(pair, missing).await
+    }
+
+    /// Deletes from the target what is not in the source, or differs. This comes before anything is written: a unique value
+    /// may have moved to another document, and then it is taken until the one that had it is gone.
+    async fn clear(&self, pair: &Pair) -> Result<(), StartError> {
+        let name = pair.from.name();
+        let total = self.count(pair).await?;
+        let mut progress = Progress { what: format!("comparing {name}"), done: 0, total };
+        let mut others = Vec::new();
+        let mut both = self.side_by_side(pair);
+        while let Some(next) = both.next().await? {
+            progress.done += u64::from(next.from.is_some());
+            others.extend(next.other().map(|other| other.id.clone()));
+            if others.len() >= CHUNK {
+                self.delete(pair, std::mem::take(&mut others)).await?;
             }
             self.watch.at(&progress);
         }
-        self.restore(pair, missing).await?;
-        self.delete(pair, surplus).await
+        self.delete(pair, others).await
+    }
+
+    fn side_by_side(&self, pair: &Pair) -> SideBySide<'_> {
+        let (from, to) = (Walk::new(self.from, pair.from), Walk::new(self.to, pair.to));
+        SideBySide { name: pair.from.name(), from, to }
     }
 
     async fn restore(&self, pair: &Pair, documents: Vec<Document>) -> Result<(), StartError> {
@@ -234,6 +237,48 @@ impl Copy<'_> {
         let from = from.map_err(|error| failed("FROM", name, &error))?;
         let to = to.map_err(|error| failed("TO", name, &error))?;
         Ok(Row { collection: name.to_owned(), from, to })
+    }
+}
+
+/// A walk through a collection of both stores, by id.
+struct SideBySide<'a> {
+    name: &'static str,
+    from: Walk<'a>,
+    to: Walk<'a>,
+}
+
+/// What there is of one id.
+struct Next {
+    from: Option<Sized>,
+    to: Option<Sized>,
+}
+
+impl SideBySide<'_> {
+    async fn next(&mut self) -> Result<Option<Next>, StartError> {
+        let (from_failed, to_failed) =
+            (|error| failed("FROM", self.name, &error), |error| failed("TO", self.name, &error));
+        let next = self.from.peek().await.map_err(from_failed)?;
+        let other = self.to.peek().await.map_err(to_failed)?;
+        let order = match (next, other) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(next), Some(other)) => next.id.cmp(&other.id),
+        };
+        let from = if order.is_le() { self.from.next().await.map_err(from_failed)? } else { None };
+        let to = if order.is_ge() { self.to.next().await.map_err(to_failed)? } else { None };
+        Ok(Some(Next { from, to }))
+    }
+}
+
+impl Next {
+    fn is_same(&self) -> bool {
+        self.from.as_ref().map(|from| &from.document) == self.to.as_ref().map(|to| &to.document)
+    }
+
+    /// The document of the target, when it is not that of the source.
+    fn other(&self) -> Option<&Document> {
+        self.to.as_ref().map(|to| &to.document).filter(|_| !self.is_same())
     }
 }
 

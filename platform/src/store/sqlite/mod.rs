@@ -8,6 +8,7 @@
 mod batch;
 mod database_file;
 mod field;
+mod reader;
 mod restore;
 mod schema;
 mod sql;
@@ -21,10 +22,12 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use sqlx::query::Query as SqlQuery;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Row, SqliteConnection};
+use sqlx::{ConnectOptions, Row, Sqlite, SqliteConnection};
 
 use super::collections::of_collections;
 use super::query::{Filter, Groups, Query, Scalar};
@@ -43,6 +46,8 @@ pub(super) struct SqliteStore {
     file: DatabaseFile,
     readers: SqlitePool,
     writer: Writer,
+    /// How long a read may take.
+    timeout: Duration,
     /// The collections whose table and indexes are known to exist.
     prepared: RwLock<HashSet<&'static Collection>>,
 }
@@ -71,7 +76,7 @@ impl SqliteStore {
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
         let writer = Writer::start([first, anchor], options, file.clone(), settings);
-        Ok(Self { file, readers, writer, prepared: RwLock::default() })
+        Ok(Self { file, readers, writer, timeout, prepared: RwLock::default() })
     }
 
     /// Creates the table and the indexes of a collection if they are missing. Each process checks once.
@@ -81,10 +86,8 @@ impl SqliteStore {
         }
         // A read comes first: it does not wait for the writer of another process.
         let (text, expected) = schema::count_schema(collection);
-        let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
-            .fetch_one(&self.readers)
-            .await
-            .map_err(|error| self.failed(error))?;
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&self.readers);
+        let found: i64 = self.within_time(count).await?;
         if usize::try_from(found) != Ok(expected) {
             self.execute(Command::Prepare(collection)).await?;
         }
@@ -96,9 +99,19 @@ impl SqliteStore {
         self.writer.execute(task).await.map_err(|error| error.with_context(&self.file))
     }
 
-    /// An error of a reader, with the name of the file.
-    fn failed(&self, error: sqlx::Error) -> Error {
-        store_error(error).with_context(&self.file)
+    /// All rows of a query, which may read many.
+    async fn rows(&self, query: SqlQuery<'_, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>> {
+        self.within_time(reader::rows(&self.readers, query, Instant::now() + self.timeout)).await
+    }
+
+    /// What a read gives, unless it takes too long. An error has the name of the file.
+    async fn within_time<T>(&self, read: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+        let read = tokio::time::timeout(self.timeout, read).await;
+        let read = read.map_or_else(
+            |_| Err(Error::unavailable(format!("no response within {:?}", self.timeout))),
+            |read| read.map_err(store_error),
+        );
+        read.map_err(|error| error.with_context(&self.file))
     }
 }
 
@@ -207,14 +220,14 @@ impl DocumentStore for SqliteStore {
         self.prepare(collection).await?;
         let text = format!("SELECT {} FROM {} WHERE id = ?", sql::COLUMNS, schema::table(collection));
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id);
-        let row = query.fetch_optional(&self.readers).await.map_err(|error| self.failed(error))?;
+        let row = self.within_time(query.fetch_optional(&self.readers)).await?;
         row.map(|row| decode(collection, &row)).transpose()
     }
 
     async fn find(&self, collection: &'static Collection, query: Query) -> Result<Vec<Document>> {
         self.prepare(collection).await?;
         let sql = Sql::find(collection, &query);
-        let rows = sql.query().fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
+        let rows = self.rows(sql.query()).await?;
         rows.iter().map(|row| decode(collection, row)).collect()
     }
 
@@ -226,7 +239,7 @@ impl DocumentStore for SqliteStore {
     ) -> Result<Vec<Document>> {
         self.prepare(collection).await?;
         let sql = Sql::find_fields(collection, &query, paths);
-        let rows = sql.query().fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
+        let rows = self.rows(sql.query()).await?;
         rows.iter().map(|row| decode_fields(collection, row, paths)).collect()
     }
 
@@ -239,7 +252,7 @@ impl DocumentStore for SqliteStore {
     ) -> Result<Vec<(Scalar, u64)>> {
         self.prepare(collection).await?;
         let sql = Sql::count_by(collection, &filter, path, limit);
-        let rows = sql.query().fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
+        let rows = self.rows(sql.query()).await?;
         let mut groups = Groups::default();
         for row in rows {
             let value: Option<String> = row.try_get(0).map_err(store_error)?;
@@ -257,7 +270,8 @@ impl DocumentStore for SqliteStore {
     ) -> Result<u64> {
         self.prepare(collection).await?;
         let sql = Sql::count(collection, &filter, bound);
-        let row = sql.query().fetch_one(&self.readers).await.map_err(|error| self.failed(error))?;
+        let rows = self.rows(sql.query()).await?;
+        let row = rows.first().ok_or_else(|| Error::internal("a count without a row"))?;
         let count: i64 = row.try_get(0).map_err(store_error)?;
         u64::try_from(count).map_err(Error::internal)
     }
@@ -286,8 +300,8 @@ impl DocumentStore for SqliteStore {
     }
 
     async fn collections(&self) -> Result<Vec<String>> {
-        let names = sqlx::query_scalar(restore::TABLES).fetch_all(&self.readers).await;
-        names.map(of_collections).map_err(|error| self.failed(error))
+        let names = sqlx::query_scalar(restore::TABLES).fetch_all(&self.readers);
+        self.within_time(names).await.map(of_collections)
     }
 
     async fn restore(&self, collection: &'static Collection, documents: Vec<Document>) -> Result<()> {
@@ -300,8 +314,7 @@ impl DocumentStore for SqliteStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let pinged = sqlx::query("SELECT 1").fetch_one(&self.readers).await;
-        pinged.map(drop).map_err(|error| self.failed(error))
+        self.within_time(sqlx::query("SELECT 1").fetch_one(&self.readers)).await.map(drop)
     }
 
     async fn close(&self) {

@@ -1,5 +1,6 @@
 //! What only this engine has: group commit, the use of indexes, and errors of its file.
 
+mod deadlines;
 mod files;
 
 use std::path::Path;

@@ -234,6 +234,33 @@ async fn a_late_release_never_ends_the_lock_of_the_next_holder() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs etcd: make test-all"]
+async fn work_is_done_when_only_the_answer_to_its_release_is_lost() {
+    let mut proxy = TcpProxy::started(&address()).await;
+    let mut locks = TestLocks::etcd();
+    locks.settings["etcd"]["endpoints"] = json!([format!("http://{}", proxy.address)]);
+    let mut etcd = Client::connect([server()], None).await.unwrap();
+    let opened = locks.open();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let work = tokio::spawn(async move {
+        let work = async |_: &_| {
+            released.await.unwrap();
+            Ok(7)
+        };
+        opened.with_lock("a", Wait::No, work).await
+    });
+    wait_for_leases(&mut etcd, &locks, 1).await;
+    proxy.mute(true);
+    release.send(()).unwrap();
+    wait_for_leases(&mut etcd, &locks, 0).await;
+    // The second attempt is told that there is no such lease.
+    proxy.stop().await;
+    proxy.mute(false);
+    proxy.start().await;
+    assert_eq!(work.await.unwrap().unwrap(), Some(7));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd: make test-all"]
 async fn a_holder_that_is_cut_off_learns_of_the_loss_before_another_one_has_the_lock() {
     for round in 0..rounds(6, 20) {
         let mut proxy = TcpProxy::started(&address()).await;

@@ -157,6 +157,42 @@ pub(super) async fn a_target_with_other_documents_is_refused_and_can_be_overwrit
     test_store.remove().await;
 }
 
+/// A unique value is at another id than in the source: the one that has it now is not in the source, or is in it with
+/// another value, before or behind the one that is to have it.
+pub(super) async fn an_overwrite_takes_unique_values_back_from_the_documents_that_have_them(
+    test_store: TestStore,
+) {
+    static MEMBERS: Collection = Collection::new("members", &[]).unique(&["email"]);
+    let to = test_store.open().await;
+    let member = |id: &str, email: &str| document(id, 1, json!({"email": email}));
+    let source = [member("a", "x"), member("b", "y"), member("c", "z"), member("e", "w")];
+    for target in [
+        // Deleted, and created again with a new id.
+        vec![member("d", "x"), member("b", "y"), member("c", "z"), member("e", "w")],
+        // In a circle.
+        vec![member("a", "y"), member("b", "z"), member("c", "x")],
+        vec![member("a", "z"), member("b", "x"), member("c", "y"), member("e", "v"), member("f", "w")],
+    ] {
+        let from = TestStore::memory().open().await;
+        from.restore(&MEMBERS, source.to_vec()).await.unwrap();
+        to.write(&MEMBERS, Write::DeleteAll(Filter::all())).await.unwrap();
+        to.restore(&MEMBERS, target).await.unwrap();
+        let ends = Ends { from: Arc::clone(&from), to: Arc::clone(&to) };
+        let rows = moving::copy(&ends, &[&MEMBERS], true, &()).await.unwrap();
+        assert!(rows.len() == 1 && rows[0].is_same() && rows[0].to.count == 4, "{rows:#?}");
+        // The control: the paths are unique in the target still.
+        let again = Write::Insert(vec![("g".to_owned(), member("g", "x").fields)]);
+        assert!(to.write(&MEMBERS, again).await.is_err());
+    }
+    to.close().await;
+    test_store.remove().await;
+}
+
+#[tokio::test]
+async fn an_overwrite_takes_unique_values_back_in_memory() {
+    an_overwrite_takes_unique_values_back_from_the_documents_that_have_them(TestStore::memory()).await;
+}
+
 /// A store that counts what is restored, and does something at a certain read.
 struct Hooked {
     inner: Arc<dyn DocumentStore>,
