@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use super::clock::{Clock, Woken};
+use super::clock::{Clock, STEP_BACK, Woken};
 use super::guard::{Claim, Guard};
 use super::run::{Line, Outcome, Run};
 use super::schedule::Schedule;
@@ -127,13 +127,20 @@ impl OpenJob {
     pub(crate) async fn serve(self, shutdown: Shutdown) {
         let start = self.clock.now();
         let mut last = start;
-        while let Some(next) = self.schedule.next(start, last) {
+        loop {
+            // During a run nobody looked at the clock.
+            let now = self.clock.now();
+            if now < last - STEP_BACK {
+                self.report_moved_back();
+                last = now;
+            }
+            let Some(next) = self.schedule.next(start, last) else { break };
             let woken = tokio::select! {
                 () = shutdown.begun() => return,
                 woken = self.clock.sleep_until(next) => woken,
             };
             if woken == Woken::MovedBack {
-                tracing::warn!(target: "server.job", job = self.name, "the clock was moved back");
+                self.report_moved_back();
                 last = self.clock.now();
                 continue;
             }
@@ -146,8 +153,15 @@ impl OpenJob {
                 }
                 self.run(start, tick, &shutdown).await;
             }
+            if self.schedule.is_once() {
+                break;
+            }
         }
         shutdown.begun().await;
+    }
+
+    fn report_moved_back(&self) {
+        tracing::warn!(target: "server.job", job = self.name, "the clock was moved back");
     }
 
     /// The times that have come, from this one on, and not many more than [`MOST_LATE`].

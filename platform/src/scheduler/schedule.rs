@@ -70,6 +70,11 @@ impl Schedule {
         self.0.as_ref().map(drop).map_err(String::as_str)
     }
 
+    /// Whether it is a single time, which counts from the start of the process.
+    pub(super) fn is_once(&self) -> bool {
+        matches!(self.0, Ok(Kind::After(_)))
+    }
+
     /// The first time after this one, of a server that was started at `start`.
     pub fn next(&self, start: Timestamp, after: Timestamp) -> Option<Timestamp> {
         match self.0.as_ref().ok()? {

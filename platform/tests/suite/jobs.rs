@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use platform::App;
 use platform::error::{Error, StartError};
 use platform::http::Routes;
@@ -129,6 +130,37 @@ async fn a_job_that_fails_or_panics_runs_again() {
     });
     run_for(app().job(job), Duration::from_millis(9_500)).await;
     assert_eq!(notes.lock().unwrap().len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_during_a_run_stops_no_job() {
+    let run = async |schedule, by| {
+        let (events, _guard) = Events::keep();
+        let (clock, notes) = (Clock::starting_at(START.parse().unwrap()), Notes::default());
+        let of_job = (clock.clone(), Arc::clone(&notes));
+        let job = Job::new("moving", schedule, move |_: Services, run: Run| {
+            let (clock, notes) = of_job.clone();
+            async move {
+                notes.lock().unwrap().push(run.tick().to_string()[14..19].to_owned());
+                if notes.lock().unwrap().len() == 1 {
+                    clock.move_by(by);
+                }
+                Ok(())
+            }
+        });
+        run_for(app().clock(clock).job(job), Duration::from_mins(3) + Duration::from_secs(30)).await;
+        let reported = events.of("server.job").iter().filter(|line| line.contains("moved back")).count();
+        (noted(&notes), reported)
+    };
+    let minutes = SignedDuration::from_mins;
+    let minute = || every(Duration::from_mins(1));
+    assert_eq!(run(minute(), minutes(-10)).await, ("01:00 52:00 53:00".to_owned(), 1));
+    // The controls: a clock that nobody moves, and one that is adjusted.
+    assert_eq!(run(minute(), minutes(0)).await, ("01:00 02:00 03:00".to_owned(), 0));
+    let adjusted = SignedDuration::from_millis(-500);
+    assert_eq!(run(minute(), adjusted).await, ("01:00 02:00 03:00".to_owned(), 0));
+    // What is once is not twice.
+    assert_eq!(run(after(Duration::from_mins(1)), minutes(-10)).await, ("01:00".to_owned(), 0));
 }
 
 /// A job whose first runs are done, fail, panic at the call, panic later, and never end.
