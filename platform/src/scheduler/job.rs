@@ -72,7 +72,8 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
 
     /// Each run is in one of all processes that share the locks (docs/LOCKS.md): a process that is killed in the middle of it
     /// does not give it to another one. A run whose lock is lost is dropped where it waits; the fencing token of the
-    /// [`Run`] keeps what it writes later from doing harm.
+    /// [`Run`] keeps what it writes later from doing harm. Not with [`after`](super::after()): that is another time in each
+    /// process, and the start refuses it.
     pub fn single_process(mut self) -> Self {
         self.single_process = true;
         self
@@ -98,6 +99,13 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
     pub(crate) fn open(self, state: S, clock: Clock, locks: &LockManager) -> Result<OpenJob, StartError> {
         if let Err(why) = self.schedule.check() {
             return Err(StartError::failed(format!("job {}: {why}", self.name)));
+        }
+        if self.single_process && self.schedule.is_once() {
+            return Err(StartError::failed(format!(
+                "job {}: after() is another time in each process, so single_process() cannot make one run of them: \
+                 leave single_process() out, or use every(), daily_at() or cron()",
+                self.name
+            )));
         }
         let function = self.function;
         Ok(OpenJob {

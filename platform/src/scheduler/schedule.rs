@@ -31,7 +31,8 @@ pub fn every(period: Duration) -> Schedule {
     })
 }
 
-/// Once, so long after the start of the server; with no delay, at the start.
+/// Once, so long after the start of the process; with no delay, at the start. With several processes it is once in each, and
+/// again after a reload, so it does not go with [`single_process`](super::Job::single_process).
 pub fn after(delay: Duration) -> Schedule {
     // A run is due after the start, not at it.
     let delay = delay.max(Duration::from_nanos(1));

@@ -335,6 +335,9 @@ async fn a_job_that_cannot_run_is_an_error_at_the_start() {
         open(vec![job(daily_at("2:30 pm", "UTC"))]).await,
         "job noting: '2:30 pm' is no time of the day such as 02:30"
     );
+    let error = open(vec![job(after(Duration::ZERO)).single_process()]).await;
+    assert!(error.starts_with("job noting: after() is another time in each process"), "{error}");
+    assert!(error.contains("leave single_process() out, or use every(), daily_at() or cron()"), "{error}");
     let twice = open(vec![job(after(Duration::ZERO)), job(after(Duration::ZERO))]).await;
     assert_eq!(twice, "job noting: another job has this name");
 }
