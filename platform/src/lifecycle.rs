@@ -291,7 +291,7 @@ where
     match &ending.worker {
         None => {
             log_listening(service, &config, port, None);
-            manager::tell(Told::Ready);
+            ending.tell_ready();
         }
         Some(worker) => {
             tracing::info!(target: "server", pid = std::process::id(), "serving");

@@ -23,6 +23,7 @@ mod forward;
 mod gate;
 pub mod health;
 mod layer;
+mod listener;
 mod measures;
 mod merge_patch;
 mod middleware;

@@ -1,15 +1,14 @@
-//! Accepts connections up to a limit, serves them, and drains them.
+//! Serves connections, and drains them.
 //!
-//! It is axum-server with the parts that the stock stack lacks. The deadlines of a connection are in `connection.rs`
+//! It is axum-server with the parts that the stock stack lacks. `listener.rs` accepts. The deadlines of a connection are in `connection.rs`
 //! and `timed.rs`. This file knows no routes.
 
 use std::future::{Future, ready};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -17,18 +16,17 @@ use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, StatusCode, Version};
 use axum_server::Handle;
 use axum_server::accept::Accept;
-use axum_server::{AddrListener, Address};
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioTimer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
 use super::arrival::{Arrival, ToHttps};
 use super::connection::{Connection, ConnectionConfig};
+use super::listener::{LimitedListener, Redirect, Socket};
 use super::middleware::Stack;
 use super::peer::Peer;
 use super::secure::{Handshakes, Speaks, Transport};
@@ -39,10 +37,6 @@ use crate::tls::Tls;
 
 /// How often the number of open connections is checked at the end of a drain.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-
-/// The shortest time between two log lines that say that all permits are in use: at the limit, that state begins and
-/// ends all the time.
-const REPORT_FULL_EVERY: Duration = Duration::from_mins(1);
 
 /// How long connections that were cut have time to write their log lines.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -123,7 +117,8 @@ impl Drain {
     }
 
     /// Takes no more connections, and waits until those that are open have ended after their next response, for at most
-    /// this time. The listening socket has to be that of another process too, or its connections are lost.
+    /// this time. The listening socket has to be that of another process too, or its connections are lost. That of the
+    /// redirect is of this process alone: it is closed, and what waits in it is still served.
     pub async fn retire(&self, time: Duration) {
         self.part();
         self.accepts_none.cancel();
@@ -201,7 +196,8 @@ pub async fn serve_with(
         Connect { config: ConnectionConfig::new(Arc::clone(&stack), settings, &drain.shutdown), handshakes };
     let listener = LimitedListener {
         listener,
-        redirect: redirect.flatten(),
+        redirect: Mutex::new(redirect.flatten().map(Arc::new)),
+        last: Mutex::default(),
         permits: Arc::new(Semaphore::new(settings.max_connections.as_usize())),
         open: Arc::clone(&drain.open),
         reported_full: Mutex::default(),
@@ -267,174 +263,13 @@ pub struct Https {
 }
 
 impl Https {
-    fn split(self, settings: &Settings) -> (Handshakes, Option<(TcpListener, Arc<ToHttps>)>) {
+    fn split(self, settings: &Settings) -> (Handshakes, Option<Redirect>) {
         let Self { tls, handshake_timeout, redirect } = self;
         let handshakes = Handshakes::new(Arc::clone(&tls), handshake_timeout, settings.write_timeout.get());
-        (handshakes, redirect.map(|(listener, port)| (listener, Arc::new(ToHttps { tls, port }))))
-    }
-}
-
-/// A listener that limits the number of open connections: each one holds a permit.
-pub struct LimitedListener {
-    listener: TcpListener,
-    /// One for HTTP, whose requests are sent to HTTPS.
-    redirect: Option<(TcpListener, Arc<ToHttps>)>,
-    permits: Arc<Semaphore>,
-    open: Arc<AtomicUsize>,
-    reported_full: Mutex<Option<Instant>>,
-    failing: AtomicBool,
-    accepts_none: CancellationToken,
-    has_stopped: CancellationToken,
-}
-
-/// axum-server passes only this "address" of a connection to the service that handles its requests.
-impl Address for Peer {
-    type Stream = Socket;
-    type Listener = LimitedListener;
-}
-
-impl AddrListener<Socket, Peer> for LimitedListener {
-    async fn bind_to(_: Peer) -> io::Result<Self> {
-        Err(ErrorKind::Unsupported.into())
-    }
-
-    async fn accept_stream(&self) -> io::Result<(Socket, Peer)> {
-        let accepting = async {
-            let permit = self.permit().await?;
-            Ok::<_, io::Error>((permit, self.accept_any().await))
-        };
-        let (permit, accepted) = tokio::select! {
-            biased;
-            () = self.accepts_none.cancelled() => {
-                self.has_stopped.cancel();
-                std::future::pending().await
-            }
-            accepted = accepting => accepted?,
-        };
-        // axum-server tries again after 50 ms. Only the first failure in a row is logged.
-        match &accepted {
-            Ok(_) => self.failing.store(false, Ordering::Relaxed),
-            Err(_) if self.failing.swap(true, Ordering::Relaxed) => {}
-            Err(error) => tracing::error!(target: "server", %error, "cannot accept connections"),
-        }
-        let (stream, address, redirect) = accepted?;
-        // Nagle's algorithm would only delay responses: each one is written at once.
-        stream.set_nodelay(true)?;
-        let peer = Peer::new(address);
-        if let Some(to) = redirect {
-            peer.arrived(Arrival::ToRedirect(to));
-        }
-        let open = OpenConnection::count(&self.open);
-        Ok((Socket { stream, peer: peer.clone(), _permit: permit, _open: open }, peer))
-    }
-
-    fn get_local_addr(&self) -> io::Result<Peer> {
-        self.listener.local_addr().map(Peer::new)
-    }
-}
-
-impl LimitedListener {
-    /// Waits for a connection at any port.
-    async fn accept_any(&self) -> io::Result<(TcpStream, SocketAddr, Option<Arc<ToHttps>>)> {
-        let Some((listener, to)) = &self.redirect else {
-            let (stream, address) = self.listener.accept().await?;
-            return Ok((stream, address, None));
-        };
-        let (accepted, redirect) = tokio::select! {
-            accepted = self.listener.accept() => (accepted, None),
-            accepted = listener.accept() => (accepted, Some(Arc::clone(to))),
-        };
-        accepted.map(|(stream, address)| (stream, address, redirect))
-    }
-
-    /// Waits for the permit of one more connection.
-    async fn permit(&self) -> io::Result<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        self.report_full();
-        Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)
-    }
-
-    fn report_full(&self) {
-        let mut reported = self.reported_full.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_none_or(|reported| reported.elapsed() >= REPORT_FULL_EVERY) {
-            *reported = Some(Instant::now());
-            tracing::warn!(target: "server", "the limit http.max_connections is reached: new connections wait");
-        }
-    }
-}
-
-/// Counts a connection as open until it is dropped.
-struct OpenConnection(Arc<AtomicUsize>);
-
-impl OpenConnection {
-    fn count(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::AcqRel);
-        metrics::gauge!("http_server_open_connections").increment(1);
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-        metrics::gauge!("http_server_open_connections").decrement(1);
-    }
-}
-
-/// A TCP stream that holds the permit of its connection.
-pub struct Socket {
-    stream: TcpStream,
-    peer: Peer,
-    _permit: OwnedSemaphorePermit,
-    _open: OpenConnection,
-}
-
-impl Socket {
-    /// Waits for the first byte, and leaves it to be read.
-    async fn first_byte(&self) -> io::Result<u8> {
-        let mut byte = [0];
-        match self.stream.peek(&mut byte).await? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            _ => Ok(byte[0]),
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(task, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(task, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(task, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(task)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
+        (
+            handshakes,
+            redirect.map(|(listener, port)| Redirect { listener, to: Arc::new(ToHttps { tls, port }) }),
+        )
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Ending<'a> {
     pub(super) worker: Option<Worker>,
     /// The signals that came to this process itself.
     signals_seen: u32,
+    /// The service manager knows that this process serves.
+    is_ready: bool,
 }
 
 /// What one process can do of a reload: the levels of its log.
@@ -32,13 +34,20 @@ pub(super) struct Reload<'a> {
 }
 
 impl Reload<'_> {
-    fn run(&self, notice: Notice) {
+    /// `is_ready`: during the start, the service manager has not been told that the server serves, and is not told of a
+    /// reload, whose end would say so.
+    fn run(&self, notice: Notice, is_ready: bool) {
         let signal = notice.name();
         if notice != Notice::Hangup {
             tracing::warn!(target: "server", signal, "one process cannot replace itself: start it with --proc 2, or restart it");
             return;
         }
-        manager::tell(Told::Reloading);
+        let tell = |told| {
+            if is_ready {
+                manager::tell(told);
+            }
+        };
+        tell(Told::Reloading);
         match (self.read)() {
             Ok(settings) => {
                 self.logging.set_levels(&settings);
@@ -49,7 +58,7 @@ impl Reload<'_> {
             }
             Err(error) => tracing::error!(target: "server", signal, %error, "no reload: nothing has changed"),
         }
-        manager::tell(Told::Ready);
+        tell(Told::Ready);
     }
 }
 
@@ -82,7 +91,13 @@ impl Cause {
 
 impl<'a> Ending<'a> {
     pub(super) fn new(signals: Signals, worker: Option<Worker>, reload: Option<Reload<'a>>) -> Self {
-        Self { signals, reload, worker, signals_seen: 0 }
+        Self { signals, reload, worker, signals_seen: 0, is_ready: false }
+    }
+
+    /// Tells the service manager that this process serves.
+    pub(super) fn tell_ready(&mut self) {
+        self.is_ready = true;
+        manager::tell(Told::Ready);
     }
 
     /// Waits until the server has to end.
@@ -101,7 +116,7 @@ impl<'a> Ending<'a> {
             }
             // A worker gets it when it goes to the whole group, and its supervisor gets it too.
             if let Some(reload) = &self.reload {
-                reload.run(notice);
+                reload.run(notice, self.is_ready);
             }
         }
     }

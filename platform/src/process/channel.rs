@@ -32,6 +32,10 @@ pub(super) const DRAIN: u8 = b'd';
 /// Another worker takes the connections from now on.
 pub(super) const RETIRE: u8 = b'n';
 
+/// How long a report may be: a page of many thousand figures has some MB. Four bytes of text, read as a length, are more
+/// than that.
+pub(super) const MOST_REPORTED: u32 = 64 << 20;
+
 /// The length that stands for "there is none".
 const NONE: u32 = u32::MAX;
 
@@ -68,10 +72,20 @@ pub(super) fn receive_sockets(stream: &UnixStream) -> io::Result<(OwnedFd, Owned
     sockets.ok_or_else(|| io::Error::other("there is no listening socket in it"))
 }
 
-/// A report: its length, and its text.
-pub(super) fn report_message(text: &str) -> Vec<u8> {
-    let length = u32::try_from(text.len()).unwrap_or(0);
-    [&length.to_be_bytes(), &text.as_bytes()[..length as usize]].concat()
+/// A report: its length, and its text. An error when that is too long.
+pub(super) fn report_message(text: &str) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    check_report(length)?;
+    Ok([&length.to_be_bytes(), text.as_bytes()].concat())
+}
+
+/// Refuses the length of a report that is too long, or that is none.
+pub(super) fn check_report(length: u32) -> io::Result<()> {
+    if length > MOST_REPORTED {
+        let why = format!("a report of {length} bytes; at most {MOST_REPORTED} are taken");
+        return Err(io::Error::new(ErrorKind::InvalidData, why));
+    }
+    Ok(())
 }
 
 /// The second message: the text of the configuration file. The third one: what else is handed over. They go through the

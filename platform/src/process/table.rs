@@ -97,7 +97,12 @@ pub(super) fn start(
     let (pid, stream, reports) = program.start(number, listener)?;
     let (process, reported) = (pid.as_raw_nonzero().get().unsigned_abs(), Arc::clone(reported));
     tokio::spawn(async move {
-        let _ = read_reports(reports, |text| reported(process, Some(text))).await;
+        // Any other error is the end of the worker.
+        if let Err(error) = read_reports(reports, |text| reported(process, Some(text))).await
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            tracing::error!(target: "server", worker = number, pid = process, %error, "no more metrics of a worker");
+        }
         reported(process, None);
     });
     let (orders, receiver) = mpsc::unbounded_channel();
@@ -121,7 +126,9 @@ pub(super) fn start(
 async fn read_reports(stream: StdStream, report: impl Fn(&str)) -> io::Result<()> {
     let mut stream = UnixStream::from_std(stream)?;
     loop {
-        let mut text = vec![0; stream.read_u32().await? as usize];
+        let length = stream.read_u32().await?;
+        channel::check_report(length)?;
+        let mut text = vec![0; length as usize];
         stream.read_exact(&mut text).await?;
         report(&String::from_utf8_lossy(&text));
     }
@@ -178,5 +185,29 @@ pub(super) fn next_ended() -> Option<(Pid, WaitStatus)> {
             // ECHILD: there are no children.
             Err(_) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_report_ends_the_reports_of_a_worker() {
+        let (ours, mut of_worker) = StdStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        of_worker.write_all(&channel::report_message("a 1").unwrap()).unwrap();
+        // As after half a report: text, where a length should be.
+        of_worker.write_all(b"http_requests 1").unwrap();
+        let reported = Mutex::new(Vec::new());
+        let read = read_reports(ours, |text| reported.lock().unwrap().push(text.to_owned()));
+        let ended =
+            tokio::time::timeout(Duration::from_secs(10), read).await.expect("it waits for no 1.7 GB");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(*reported.lock().unwrap(), ["a 1"]);
+        assert!(of_worker.write_all(b"more").is_err(), "the stream is closed");
     }
 }

@@ -43,7 +43,7 @@ pub struct Worker {
     /// What else the supervisor hands over.
     pub handed_over: Option<Vec<u8>>,
     listener: Option<TcpListener>,
-    reports: Arc<Mutex<UnixStream>>,
+    reports: Arc<Reports>,
     /// What is reported.
     report: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     stream: Arc<UnixStream>,
@@ -62,7 +62,7 @@ impl Worker {
         let (listener, reports) = channel::receive_sockets(&stream).map_err(refused)?;
         let (listener, reports) = (Some(listener.into()), UnixStream::from(reports));
         reports.set_write_timeout(Some(REPORT_TIMEOUT)).map_err(refused)?;
-        let reports = Arc::new(Mutex::new(reports));
+        let reports = Arc::new(Reports(Mutex::new(Some(reports))));
         let configuration = channel::receive(&stream).map_err(refused)?;
         let configuration = configuration.map(String::from_utf8).transpose();
         let configuration = configuration.map_err(|error| refused(io::Error::other(error)))?;
@@ -93,7 +93,7 @@ impl Worker {
         let stream = Arc::clone(&self.reports);
         let thread = std::thread::Builder::new().name("reports".to_owned());
         let started = thread.spawn(move || {
-            while send_report(&stream, &report()).is_ok() {
+            while stream.send(&report()) {
                 std::thread::sleep(BEAT_EVERY);
             }
         });
@@ -105,7 +105,7 @@ impl Worker {
     /// Sends what there is to report at the end.
     pub fn report_last(&self) {
         if let Some(report) = &self.report {
-            let _ = send_report(&self.reports, &report());
+            self.reports.send(&report());
         }
     }
 
@@ -137,9 +137,22 @@ impl Worker {
     }
 }
 
-fn send_report(stream: &Mutex<UnixStream>, report: &str) -> io::Result<()> {
-    let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-    stream.write_all(&channel::report_message(report))
+/// The stream of the reports, while it can be used.
+struct Reports(Mutex<Option<UnixStream>>);
+
+impl Reports {
+    /// Sends a report, and returns whether there may be more. A write that fails may have sent half of one, and whatever came
+    /// after it would be read as the rest: so the stream is closed.
+    fn send(&self, report: &str) -> bool {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = stream.as_mut() else { return false };
+        let sent = channel::report_message(report).and_then(|message| open.write_all(&message));
+        if let Err(error) = &sent {
+            *stream = None;
+            tracing::error!(target: "server", %error, "no more metrics of this worker: its supervisor takes none");
+        }
+        sent.is_ok()
+    }
 }
 
 fn read_orders(mut stream: &UnixStream, orders: &mpsc::UnboundedSender<Order>) {
@@ -157,4 +170,27 @@ fn read_orders(mut stream: &UnixStream, orders: &mpsc::UnboundedSender<Order>) {
     let _ = orders.send(Order::Orphaned);
     std::thread::sleep(ORPHAN_LIMIT);
     std::process::exit(i32::from(exit::CUT));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_report_that_was_sent_in_half_nothing_more_is_sent() {
+        let (mut supervisor, worker) = UnixStream::pair().unwrap();
+        worker.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        let reports = Reports(Mutex::new(Some(worker)));
+        assert!(reports.send("first"));
+        // More than the buffer of the socket holds.
+        let long = "x".repeat(10_000_000);
+        assert!(!reports.send(&long));
+        assert!(!reports.send("last"));
+        // The supervisor goes on: there is the first one, a part of the second one, and the end.
+        let mut bytes = Vec::new();
+        supervisor.read_to_end(&mut bytes).unwrap();
+        let expected = ["first", &long].map(|text| channel::report_message(text).unwrap()).concat();
+        assert!(bytes.len() > 9 && bytes.len() < expected.len(), "{}", bytes.len());
+        assert!(expected.starts_with(&bytes));
+    }
 }

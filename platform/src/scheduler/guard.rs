@@ -3,6 +3,9 @@
 //! A lock keeps two processes from running the job at the same time. It does not keep them from running it one after the
 //! other for the same time: a short run is over before another process wakes. So the mark of the lock says which time was
 //! run last. It is set before the run: a process that is killed in the middle of it leaves a run that is not repeated.
+//!
+//! Where late runs are skipped, a lock that is held says enough: somebody runs the job. Where they are made up for, the holder
+//! may be at an older time, and only the mark says whose a time is.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,7 +28,7 @@ pub(super) struct Guard {
 pub(super) enum Claim {
     /// This process, with the time that was run before.
     Given(Lease, Option<Timestamp>),
-    /// Another one, or it has already.
+    /// Another one has run it.
     OfAnother,
 }
 
@@ -39,18 +42,37 @@ impl Guard {
         &self.owner
     }
 
-    /// Claims the run of a time.
-    pub(super) async fn claim(&self, tick: Timestamp, now: Timestamp) -> Result<Claim> {
-        let Some(lease) = self.locks.acquire(&self.lock, Wait::No).await? else {
-            return Ok(Claim::OfAnother);
-        };
-        let mark = lease.mark().await?;
-        let before = mark.and_then(|mark| Timestamp::from_millisecond(mark).ok());
-        if before.is_some_and(|before| before >= tick && before <= now + FUTURE) {
+    /// Waits for the lock of the job.
+    pub(super) async fn lock(&self, wait: Wait) -> Result<Option<Lease>> {
+        self.locks.acquire(&self.lock, wait).await
+    }
+
+    /// The time that was run last. Waits for the end of a run.
+    pub(super) async fn ran_last(&self) -> Result<Option<Timestamp>> {
+        let Some(lease) = self.lock(Wait::Forever).await? else { return Ok(None) };
+        let mark = mark_of(&lease).await?;
+        lease.release().await?;
+        Ok(mark)
+    }
+
+    /// Claims the run of a time, with the lock of the job.
+    pub(super) async fn claim(&self, lease: Lease, tick: Timestamp, now: Timestamp) -> Result<Claim> {
+        let before = mark_of(&lease).await?;
+        if before.is_some_and(|before| before >= tick && !is_wrong(before, now)) {
             lease.release().await?;
             return Ok(Claim::OfAnother);
         }
         lease.set_mark(tick.as_millisecond()).await?;
         Ok(Claim::Given(lease, before.filter(|before| *before < tick)))
     }
+}
+
+async fn mark_of(lease: &Lease) -> Result<Option<Timestamp>> {
+    let mark = lease.mark().await?;
+    Ok(mark.and_then(|mark| Timestamp::from_millisecond(mark).ok()))
+}
+
+/// Whether a mark is too much in the future.
+pub(super) fn is_wrong(mark: Timestamp, now: Timestamp) -> bool {
+    mark > now + FUTURE
 }

@@ -9,12 +9,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use super::clock::{Clock, Woken};
-use super::guard::{Claim, Guard};
+use super::clock::{Clock, STEP_BACK, Woken};
+use super::guard::{self, Claim, Guard};
 use super::run::{Line, Outcome, Run};
 use super::schedule::Schedule;
 use crate::error::{Result, StartError};
-use crate::lock::{Lease, LockManager};
+use crate::lock::{Lease, LockManager, Wait};
 use crate::shutdown::Shutdown;
 
 /// A run that begins so much after its time is late: more than a busy machine needs to wake.
@@ -23,13 +23,15 @@ const LATE: SignedDuration = SignedDuration::from_mins(1);
 /// The most late runs that are made up for, the oldest ones: a day of a job that runs each minute.
 const MOST_LATE: usize = 1_440;
 
-/// What happens with a run whose time has passed: the job still ran, the process was stopped, the machine slept.
+/// What happens with a run whose time has passed: the job still ran, the process was paused, the machine slept. After a
+/// restart, only a job of a [single process](Job::single_process) knows when it ran last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Late {
     /// It is left out, and the log says so.
     #[default]
     Skip,
-    /// It runs as soon as it can, one after the other, the oldest first. Of more than 1,440, the others are left out.
+    /// It runs as soon as it can, one after the other, the oldest first. Of more than 1,440, the others are left out. A job
+    /// of a single process also makes up for the times at which no process ran, each of them once in all.
     MakeUp,
 }
 
@@ -72,7 +74,8 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
 
     /// Each run is in one of all processes that share the locks (docs/LOCKS.md): a process that is killed in the middle of it
     /// does not give it to another one. A run whose lock is lost is dropped where it waits; the fencing token of the
-    /// [`Run`] keeps what it writes later from doing harm.
+    /// [`Run`] keeps what it writes later from doing harm. Not with [`after`](super::after()): that is another time in each
+    /// process, and the start refuses it.
     pub fn single_process(mut self) -> Self {
         self.single_process = true;
         self
@@ -98,6 +101,13 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
     pub(crate) fn open(self, state: S, clock: Clock, locks: &LockManager) -> Result<OpenJob, StartError> {
         if let Err(why) = self.schedule.check() {
             return Err(StartError::failed(format!("job {}: {why}", self.name)));
+        }
+        if self.single_process && self.schedule.is_once() {
+            return Err(StartError::failed(format!(
+                "job {}: after() is another time in each process, so single_process() cannot make one run of them: \
+                 leave single_process() out, or use every(), daily_at() or cron()",
+                self.name
+            )));
         }
         let function = self.function;
         Ok(OpenJob {
@@ -126,14 +136,24 @@ impl OpenJob {
     /// Runs the job at its times, until there are none left or the server drains.
     pub(crate) async fn serve(self, shutdown: Shutdown) {
         let start = self.clock.now();
-        let mut last = start;
-        while let Some(next) = self.schedule.next(start, last) {
+        let mut last = tokio::select! {
+            () = shutdown.begun() => return,
+            last = self.begin_after(start) => last,
+        };
+        loop {
+            // During a run nobody looked at the clock.
+            let now = self.clock.now();
+            if now < last - STEP_BACK {
+                self.report_moved_back();
+                last = now;
+            }
+            let Some(next) = self.schedule.next(start, last) else { break };
             let woken = tokio::select! {
                 () = shutdown.begun() => return,
                 woken = self.clock.sleep_until(next) => woken,
             };
             if woken == Woken::MovedBack {
-                tracing::warn!(target: "server.job", job = self.name, "the clock was moved back");
+                self.report_moved_back();
                 last = self.clock.now();
                 continue;
             }
@@ -146,8 +166,29 @@ impl OpenJob {
                 }
                 self.run(start, tick, &shutdown).await;
             }
+            if self.schedule.is_once() {
+                break;
+            }
         }
         shutdown.begun().await;
+    }
+
+    /// The time after which the first run is.
+    async fn begin_after(&self, start: Timestamp) -> Timestamp {
+        let Some(guard) = self.guard.as_ref().filter(|_| self.late == Late::MakeUp) else { return start };
+        match guard.ran_last().await {
+            Ok(Some(last)) if !guard::is_wrong(last, self.clock.now()) => last.min(self.clock.now()),
+            Ok(_) => start,
+            Err(error) => {
+                let (job, cause) = (self.name, error.cause());
+                tracing::error!(target: "server.job", job, cause, "nobody knows when the job ran last: it begins now");
+                start
+            }
+        }
+    }
+
+    fn report_moved_back(&self) {
+        tracing::warn!(target: "server.job", job = self.name, "the clock was moved back");
     }
 
     /// The times that have come, from this one on, and not many more than [`MOST_LATE`].
@@ -174,7 +215,20 @@ impl OpenJob {
 
     async fn run(&self, start: Timestamp, tick: Timestamp, shutdown: &Shutdown) {
         let Some(guard) = &self.guard else { return self.call(tick, None, shutdown).await };
-        match guard.claim(tick, self.clock.now()).await {
+        let locked = match self.late {
+            Late::Skip => guard.lock(Wait::No).await,
+            Late::MakeUp => tokio::select! {
+                () = shutdown.begun() => return,
+                locked = guard.lock(Wait::Forever) => locked,
+            },
+        };
+        let claimed = match locked {
+            // The wait may have been long: the time is that of now.
+            Ok(Some(lease)) => guard.claim(lease, tick, self.clock.now()).await,
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        match claimed {
             Ok(Claim::Given(lease, before)) => {
                 if let Some(before) = before {
                     self.report_missed(start, before, tick);

@@ -31,7 +31,8 @@ pub fn every(period: Duration) -> Schedule {
     })
 }
 
-/// Once, so long after the start of the server; with no delay, at the start.
+/// Once, so long after the start of the process; with no delay, at the start. With several processes it is once in each, and
+/// again after a reload, so it does not go with [`single_process`](super::Job::single_process).
 pub fn after(delay: Duration) -> Schedule {
     // A run is due after the start, not at it.
     let delay = delay.max(Duration::from_nanos(1));
@@ -68,6 +69,11 @@ impl Schedule {
     /// What is wrong with it.
     pub(super) fn check(&self) -> Result<(), &str> {
         self.0.as_ref().map(drop).map_err(String::as_str)
+    }
+
+    /// Whether it is a single time, which counts from the start of the process.
+    pub(super) fn is_once(&self) -> bool {
+        matches!(self.0, Ok(Kind::After(_)))
     }
 
     /// The first time after this one, of a server that was started at `start`.

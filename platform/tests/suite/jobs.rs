@@ -2,14 +2,15 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use platform::App;
 use platform::error::{Error, StartError};
 use platform::http::Routes;
 use platform::scheduler::{Clock, Job, Late, Run, Schedule, after, cron, daily_at, every};
 use platform::services::Services;
-use platform::testing::{NoSettings, SERVICE, TestApp};
+use platform::testing::{NoSettings, PATIENCE, SERVICE, TestApp};
 use tempfile::TempDir;
 
 use crate::events::Events;
@@ -129,6 +130,37 @@ async fn a_job_that_fails_or_panics_runs_again() {
     });
     run_for(app().job(job), Duration::from_millis(9_500)).await;
     assert_eq!(notes.lock().unwrap().len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_during_a_run_stops_no_job() {
+    let run = async |schedule, by| {
+        let (events, _guard) = Events::keep();
+        let (clock, notes) = (Clock::starting_at(START.parse().unwrap()), Notes::default());
+        let of_job = (clock.clone(), Arc::clone(&notes));
+        let job = Job::new("moving", schedule, move |_: Services, run: Run| {
+            let (clock, notes) = of_job.clone();
+            async move {
+                notes.lock().unwrap().push(run.tick().to_string()[14..19].to_owned());
+                if notes.lock().unwrap().len() == 1 {
+                    clock.move_by(by);
+                }
+                Ok(())
+            }
+        });
+        run_for(app().clock(clock).job(job), Duration::from_mins(3) + Duration::from_secs(30)).await;
+        let reported = events.of("server.job").iter().filter(|line| line.contains("moved back")).count();
+        (noted(&notes), reported)
+    };
+    let minutes = SignedDuration::from_mins;
+    let minute = || every(Duration::from_mins(1));
+    assert_eq!(run(minute(), minutes(-10)).await, ("01:00 52:00 53:00".to_owned(), 1));
+    // The controls: a clock that nobody moves, and one that is adjusted.
+    assert_eq!(run(minute(), minutes(0)).await, ("01:00 02:00 03:00".to_owned(), 0));
+    let adjusted = SignedDuration::from_millis(-500);
+    assert_eq!(run(minute(), adjusted).await, ("01:00 02:00 03:00".to_owned(), 0));
+    // What is once is not twice.
+    assert_eq!(run(after(Duration::from_mins(1)), minutes(-10)).await, ("01:00".to_owned(), 0));
 }
 
 /// A job whose first runs are done, fail, panic at the call, panic later, and never end.
@@ -258,6 +290,86 @@ async fn a_run_that_takes_long_keeps_the_other_processes_from_running_the_job() 
     assert!((8..=12).contains(&runs.load(Ordering::SeqCst)), "{runs:?}");
 }
 
+/// In real time: what the locks cost lies between two runs, and another process may come between them.
+#[tokio::test]
+async fn late_runs_of_a_job_of_a_single_process_are_made_up_for_once_in_all() {
+    const PERIOD: Duration = Duration::from_millis(20);
+    let locks = tempfile::tempdir().unwrap();
+    let ticks = Arc::new(Mutex::new(Vec::new()));
+    let mut apps = Vec::new();
+    for _ in 0..2 {
+        let of_job = Arc::clone(&ticks);
+        let job = Job::new("single", every(PERIOD), move |_: Services, run: Run| {
+            let ticks = Arc::clone(&of_job);
+            async move {
+                ticks.lock().unwrap().push(run.tick());
+                // The first one takes as long as the next 50.
+                let is_first = ticks.lock().unwrap().len() == 1;
+                tokio::time::sleep(if is_first { 50 * PERIOD } else { Duration::from_millis(1) }).await;
+                Ok(())
+            }
+        });
+        apps.push(process(job.late(Late::MakeUp).single_process(), &locks).await);
+    }
+    let tasks: Vec<_> = apps.iter_mut().map(TestApp::start_tasks).collect();
+    let begun = Instant::now();
+    while ticks.lock().unwrap().len() < 100 {
+        assert!(begun.elapsed() < PATIENCE, "not in time");
+        tokio::time::sleep(PERIOD).await;
+    }
+    apps.iter().for_each(TestApp::drain);
+    for tasks in tasks {
+        tasks.join(Duration::from_mins(1)).await;
+    }
+    let ticks = ticks.lock().unwrap();
+    let steps: Vec<_> = ticks.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_millis()).collect();
+    assert!(steps.iter().all(|step| *step == 20), "{steps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_the_lock_of_a_late_run() {
+    let locks = tempfile::tempdir().unwrap();
+    let job = || {
+        let job = Job::new("long", every(Duration::from_secs(1)), |_: Services, _| async {
+            tokio::time::sleep(Duration::from_mins(10)).await;
+            Ok(())
+        });
+        job.late(Late::MakeUp).single_process()
+    };
+    let (mut first, mut second) = (process(job(), &locks).await, process(job(), &locks).await);
+    let _running = first.start_tasks();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let waiting = second.start_tasks();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    second.drain();
+    let begun = tokio::time::Instant::now();
+    waiting.join(Duration::from_mins(1)).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_makes_up_for_the_runs_of_a_job_of_a_single_process() {
+    let locks = tempfile::tempdir().unwrap();
+    let folder = [("SERVER__LOCK__DIR", locks.path().to_str().unwrap())];
+    let run = async |late, is_single| {
+        let notes = Notes::default();
+        let job = || {
+            let job = named("restarted", every(Duration::from_hours(1)), &notes, Duration::ZERO).late(late);
+            if is_single { job.single_process() } else { job }
+        };
+        run_with(app_at("2026-01-01T00:59:00Z").job(job()), &folder, Duration::from_mins(2)).await;
+        // Nothing runs at 02:00, 03:00 and 04:00, and this one ends before 05:00.
+        run_with(app_at("2026-01-01T04:30:00Z").job(job()), &folder, Duration::from_mins(2)).await;
+        let hours: Vec<String> = notes.lock().unwrap().iter().map(|tick| tick[11..13].to_owned()).collect();
+        hours.join(" ")
+    };
+    assert_eq!(run(Late::MakeUp, true).await, "01 02 03 04");
+    // The controls: nothing says when another job ran last; and what is not made up for. (The mark is at 04:00 now.)
+    assert_eq!(run(Late::MakeUp, false).await, "01");
+    std::fs::remove_dir_all(locks.path()).unwrap();
+    assert_eq!(run(Late::Skip, true).await, "01");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_time_at_which_no_process_ran_a_job_is_in_the_log_of_the_next_run() {
     let (events, _guard) = Events::keep();
@@ -303,6 +415,9 @@ async fn a_job_that_cannot_run_is_an_error_at_the_start() {
         open(vec![job(daily_at("2:30 pm", "UTC"))]).await,
         "job noting: '2:30 pm' is no time of the day such as 02:30"
     );
+    let error = open(vec![job(after(Duration::ZERO)).single_process()]).await;
+    assert!(error.starts_with("job noting: after() is another time in each process"), "{error}");
+    assert!(error.contains("leave single_process() out, or use every(), daily_at() or cron()"), "{error}");
     let twice = open(vec![job(after(Duration::ZERO)), job(after(Duration::ZERO))]).await;
     assert_eq!(twice, "job noting: another job has this name");
 }

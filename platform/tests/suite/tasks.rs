@@ -1,6 +1,7 @@
 //! Background tasks, subcommands and the end of the program: `examples/worker.rs` and `examples/faulty.rs` as processes.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -132,6 +133,38 @@ fn a_task_that_ends_before_the_drain_is_named_at_once() {
         assert!(line.contains("task=beside"), "{line}");
         server.signal("TERM");
         assert_eq!(server.wait(), Some(0));
+    }
+}
+
+#[test]
+fn a_reload_during_a_start_does_not_tell_the_service_manager_that_the_server_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    // It starts a bit later than it waits; the control, with which the server is ready.
+    for (fault, expected) in [("init waits", &[][..]), ("none", &["READY=1", "RELOADING=1", "READY=1"][..])] {
+        let mut command = faulty(folder.path(), fault);
+        let mut starting = command.env("NOTIFY_SOCKET", &path).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(starting.stderr.take().unwrap()).lines();
+        let mut wait_for = |text: &str| assert!(lines.any(|line| line.unwrap().contains(text)), "{text}");
+        let signal = |name: &str| {
+            let sent = Command::new("kill").args([name, &starting.id().to_string()]).status().unwrap();
+            assert!(sent.success());
+        };
+        wait_for(if fault == "none" { " listening " } else { "init waits" });
+        signal("-HUP");
+        wait_for("the levels of the log are as configured now");
+        signal("-TERM");
+        assert_eq!(starting.wait().unwrap().code(), Some(0));
+        manager.set_nonblocking(true).unwrap();
+        let mut told = Vec::new();
+        let mut bytes = [0; 1024];
+        while let Ok(length) = manager.recv(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            told.extend(text.lines().next().map(str::to_owned));
+        }
+        told.retain(|told| told != "STOPPING=1");
+        assert_eq!(told, expected, "{fault}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTPS with several processes: replaced files, reload, and the end.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -140,21 +141,62 @@ fn a_stop_finishes_what_is_in_flight() {
     assert_eq!(server.wait(), Some(0));
 }
 
-#[test]
-fn every_worker_redirects_on_one_port() {
-    let folder = tempfile::tempdir().unwrap();
-    let pair = TestPair::for_this_machine();
-    pair.write(folder.path());
+/// Two workers, and the address of HTTP that they redirect.
+fn start_redirecting(folder: &Path) -> (TestServer, SocketAddr) {
     // Free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let yaml = format!("server: {{tls: {{redirect: {{enabled: true, port: {port}, to_port: 443}}}}}}\n");
-    std::fs::write(folder.path().join("a.yaml"), yaml).unwrap();
-    let server = start(folder.path(), &["--config", "a.yaml"]);
+    std::fs::write(folder.join("a.yaml"), yaml).unwrap();
+    let server = start(folder, &["--config", "a.yaml"]);
     let mut address = server.address;
     address.set_port(port);
+    (server, address)
+}
+
+#[test]
+fn every_worker_redirects_on_one_port() {
+    let folder = tempfile::tempdir().unwrap();
+    TestPair::for_this_machine().write(folder.path());
+    let (server, address) = start_redirecting(folder.path());
     until(|| {
         let response = Connection::open(address).send(GET).read_response();
         assert!(response.contains("\r\nlocation: https://localhost/nowhere\r\n"), "{response}");
         told_by(&server, "status=308").len() == 2
     });
+}
+
+#[test]
+fn a_reload_loses_no_connection_to_the_port_that_is_redirected() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = TestPair::for_this_machine();
+    pair.write(folder.path());
+    let (server, address) = start_redirecting(folder.path());
+    // An old worker waits for these for some seconds.
+    let _idle: Vec<_> = (0..20).map(|_| server.connect_secure(&pair.client())).collect();
+    let old = workers(&server);
+    let to_old = |name: &str| old.values().for_each(|pid| signal(name, i64::from(*pid)));
+    // While nobody accepts them they wait, also in the sockets of the workers that are about to be replaced.
+    to_old("STOP");
+    let ask = || {
+        let mut connection = Connection::open(address);
+        connection.send(GET);
+        connection
+    };
+    let waiting: Vec<_> = (0..20).map(|_| ask()).collect();
+    signal("HUP", i64::from(server.process_id()));
+    until(|| server.log_file().contains("msg=reloaded"));
+    to_old("CONT");
+    for mut connection in waiting {
+        let response = connection.read_response();
+        assert!(response.starts_with("HTTP/1.1 308 "), "{response}");
+    }
+    until(|| server.log_file().matches("msg=draining").count() == 2);
+    // A moment for the close itself.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    for _ in 0..40 {
+        let response = ask().read_response();
+        assert!(response.starts_with("HTTP/1.1 308 "), "{response}");
+    }
+    let log = server.log_file();
+    assert!(!log.contains("msg=stopped"), "no old worker has waited: {log}");
 }
