@@ -213,7 +213,6 @@ impl Context {
         self.0.core.list_limit
     }
 
-    #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "only WebSockets ask for it"))]
     pub(super) fn upgrade_idle_timeout(&self) -> Duration {
         self.0.core.upgrade_idle_timeout
     }
