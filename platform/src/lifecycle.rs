@@ -355,7 +355,11 @@ async fn report<A>(
     logging: &Logging,
     worker: Option<&mut Worker>,
 ) -> Result<(), StartError> {
-    let (logging, recorder_in_background) = (logging.clone(), recorder.clone());
+    if worker.is_none() {
+        // A worker does it with each of its reports.
+        recorder.add_up_in_background();
+    }
+    let logging = logging.clone();
     let page = move || {
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
         gauge!("log_dropped_records").set(logging.dropped() as f64);
@@ -365,7 +369,6 @@ async fn report<A>(
         worker.start_reports(page);
         return Ok(());
     }
-    recorder_in_background.add_up_in_background();
     let once = metrics::once(&config.server.name, service.version, SystemTime::now());
     metrics::serve(&config.metrics, Arc::new(move || page() + &once)).await
 }

@@ -268,28 +268,13 @@ impl Call {
         deadline: Deadline,
     ) -> Result<Received, CallError> {
         let upstream = &*self.connector.upstream;
-        let pass = match upstream.breaker.as_ref().map(super::breaker::Breaker::pass).transpose() {
-            Ok(pass) => pass,
-            Err(retry_after) => {
-                return Err(CallError::new(&upstream.name, Cause::BreakerOpen { retry_after }, ""));
-            }
-        };
+        let pass = upstream.pass()?;
         let result = self.attempt(url, whole, deadline).await;
         let failed = match &result {
             Ok(received) => self.failure_of(&received.response).map_or(Some(false), |error| error.counts()),
             Err(error) => error.counts(),
         };
-        let opened = match (pass, failed) {
-            (Some(pass), Some(true)) => pass.failed(),
-            (Some(pass), Some(false)) => {
-                pass.succeeded();
-                false
-            }
-            _ => false,
-        };
-        if opened {
-            tracing::warn!(target: "server.outbound", upstream = &*upstream.name, "the breaker opens");
-        }
+        upstream.settle(pass, failed);
         result
     }
 

@@ -161,9 +161,7 @@ impl Connector {
         number: u32,
     ) -> Result<Response<Incoming>, CallError> {
         let upstream = &*self.upstream;
-        let pass = upstream.breaker.as_ref().map(super::breaker::Breaker::pass).transpose();
-        let pass = pass
-            .map_err(|retry_after| CallError::new(&upstream.name, Cause::BreakerOpen { retry_after }, ""))?;
+        let pass = upstream.pass()?;
         let result = self.forward_once(outgoing, number).await;
         let failed = match &result {
             Ok(response) => Some(matches!(response.status().as_u16(), 500 | 502..=504)),
@@ -171,17 +169,7 @@ impl Connector {
             Err(_) if outgoing.upload.has_failed() => None,
             Err(error) => error.counts(),
         };
-        let opened = match (pass, failed) {
-            (Some(pass), Some(true)) => pass.failed(),
-            (Some(pass), Some(false)) => {
-                pass.succeeded();
-                false
-            }
-            _ => false,
-        };
-        if opened {
-            tracing::warn!(target: "server.outbound", upstream = &*upstream.name, "the breaker opens");
-        }
+        upstream.settle(pass, failed);
         result
     }
 

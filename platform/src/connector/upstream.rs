@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use tokio::time::Instant;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Pass};
 use super::budget::Budget;
 use super::error::{CallError, Cause};
 use super::forwarder::Forwarder;
@@ -105,6 +105,22 @@ impl Upstream {
     pub(super) fn client(&self) -> Result<&reqwest::Client, CallError> {
         let failed = |why: &String| CallError::new(&self.name, Cause::InvalidCall, why);
         LazyLock::force(&self.client).as_ref().map_err(failed)
+    }
+
+    /// Asks the breaker for one attempt. `None` where there is no breaker.
+    pub(super) fn pass(&self) -> Result<Option<Pass<'_>>, CallError> {
+        let pass = self.breaker.as_ref().map(Breaker::pass).transpose();
+        pass.map_err(|retry_after| CallError::new(&self.name, Cause::BreakerOpen { retry_after }, ""))
+    }
+
+    /// Tells the breaker whether the attempt has failed. `None` where that says nothing about the upstream.
+    pub(super) fn settle(&self, pass: Option<Pass<'_>>, failed: Option<bool>) {
+        let Some((pass, failed)) = pass.zip(failed) else { return };
+        if !failed {
+            pass.succeeded();
+        } else if pass.failed() {
+            tracing::warn!(target: "server.outbound", upstream = &*self.name, "the breaker opens");
+        }
     }
 }
 

@@ -14,6 +14,8 @@ mod model;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
 mod moving;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod outages;
 mod pages;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 use mongodb::Client;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use platform::error::Kind;
-use platform::http::{Json, Route, Routes};
 use platform::store::query::Direction;
-use platform::store::{self, Dao, DocumentStore, Filter, Page, Sort, Stored, field};
-use platform::testing::TestApp;
+use platform::store::{self, DocumentStore, Filter, Page, Sort, Stored, field};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::super::{Person, people, person};
+use super::super::{Person, outages, people, person};
 use super::{database, remove, server, url};
 use crate::tcp_proxy::TcpProxy;
 
@@ -157,36 +155,14 @@ async fn a_password_is_in_no_error() {
     assert_unavailable(&store).await;
 }
 
-async fn list(people: Dao<Person>) -> platform::error::Result<Json<u64>> {
-    people.count(Filter::all()).await.map(Json)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs MongoDB: make test-all"]
 async fn an_app_that_a_variable_gives_its_store_responds_with_503_while_that_is_down() {
     let folder = tempfile::tempdir().unwrap();
     let mut proxy = TcpProxy::stopped(&host()).await;
-    let routes =
-        Routes::new().route(Route::at("/people").get(list)).route(Route::at("/alone").get(async || "ok"));
-    let variables =
-        [("MONGODB_URI", &*through(&proxy, &database(&folder))), ("SERVER__STORE__TIMEOUT", "1s")];
-    let app = TestApp::with_routes(routes, &variables).await;
-    let (dependent, begun) = (app.get("/people"), Instant::now());
-    // Other routes do not wait for it.
-    let (dependent, alone) = tokio::join!(dependent, async {
-        let alone = app.get("/alone").await;
-        (alone.status.as_u16(), begun.elapsed() < Duration::from_millis(200))
-    });
-    assert_eq!((dependent.status.as_u16(), alone), (503, (200, true)));
-    assert_eq!(dependent.header("retry-after"), Some("1"));
-    assert!(begun.elapsed() < TIMEOUT + TOLERANCE, "{:?}", begun.elapsed());
-    proxy.start().await;
-    let begun = Instant::now();
-    while app.get("/people").await.status.as_u16() != 200 {
-        assert!(begun.elapsed() < RECOVERY);
-    }
-    app.close().await;
-    remove(&url(&server(), &database(&folder))).await;
+    let url = through(&proxy, &database(&folder));
+    outages::check(("MONGODB_URI", &url), &mut proxy).await;
+    remove(&self::url(&server(), &database(&folder))).await;
 }
 
 /// A database, and the driver's view of its collection `people`.

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use platform::error::Kind;
-use platform::http::{Json, Route, Routes};
-use platform::store::{self, Dao, DocumentStore, Filter, Patch, field};
-use platform::testing::TestApp;
+use platform::store::{self, DocumentStore, Filter, Patch, field};
 use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
 
-use super::super::{Person, people, person};
+use super::super::{outages, people, person};
 use super::{create, remove, schema, server, url};
 use crate::tcp_proxy::TcpProxy;
 
@@ -190,34 +188,12 @@ async fn a_password_is_in_no_error() {
     assert_unavailable(&store).await;
 }
 
-async fn list(people: Dao<Person>) -> platform::error::Result<Json<u64>> {
-    people.count(Filter::all()).await.map(Json)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: make test-all"]
 async fn an_app_that_a_variable_gives_its_store_responds_with_503_while_that_is_down() {
     let folder = tempfile::tempdir().unwrap();
     let mut proxy = TcpProxy::stopped(&host()).await;
     let through = through(&proxy, &folder).await;
-    let routes =
-        Routes::new().route(Route::at("/people").get(list)).route(Route::at("/alone").get(async || "ok"));
-    let variables = [("DATABASE_URL", &*through), ("SERVER__STORE__TIMEOUT", "1s")];
-    let app = TestApp::with_routes(routes, &variables).await;
-    let (dependent, begun) = (app.get("/people"), Instant::now());
-    // Other routes do not wait for it.
-    let (dependent, alone) = tokio::join!(dependent, async {
-        let alone = app.get("/alone").await;
-        (alone.status.as_u16(), begun.elapsed() < Duration::from_millis(200))
-    });
-    assert_eq!((dependent.status.as_u16(), alone), (503, (200, true)));
-    assert_eq!(dependent.header("retry-after"), Some("1"));
-    assert!(begun.elapsed() < TIMEOUT + TOLERANCE, "{:?}", begun.elapsed());
-    proxy.start().await;
-    let begun = Instant::now();
-    while app.get("/people").await.status.as_u16() != 200 {
-        assert!(begun.elapsed() < RECOVERY);
-    }
-    app.close().await;
+    outages::check(("DATABASE_URL", &through), &mut proxy).await;
     remove(&url(&server(), &schema(&folder))).await;
 }
