@@ -6,10 +6,11 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use axum::extract::{FromRef, FromRequestParts};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
 
 use super::context;
+use super::request_headers::joined;
 use super::request_id::REQUEST_ID;
 use super::trace::{TRACEPARENT, TRACESTATE, TraceParent};
 use crate::connector::{Connector, Origin, TunnelBounds, Upstream};
@@ -57,8 +58,7 @@ fn origin(parts: &Parts) -> Result<Origin> {
     if let Some(parent) = context.trace() {
         headers.insert(TRACEPARENT, parent.header().clone());
         // A list, which may be in several lines.
-        let lines: Vec<&[u8]> = parts.headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes).collect();
-        if let (false, Ok(state)) = (lines.is_empty(), HeaderValue::from_bytes(&lines.join(&b", "[..]))) {
+        if let Some(state) = joined(parts.headers.get_all(TRACESTATE).iter(), ", ") {
             headers.insert(TRACESTATE, state);
         }
     } else if let Some(begun) = TraceParent::begin(context.request_id()) {

@@ -1,16 +1,20 @@
 //! Forwards a request to an upstream: what it is told about the client, and what is left alone on its way back.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{FORWARDED, VIA};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
+use percent_encoding::percent_decode_str;
 
 use super::authority;
 use super::connector_to::ConnectorTo;
 use super::context::Context;
 use super::relayed::Relayed;
+use super::request_headers::joined;
 use crate::connector::Upstream;
 use crate::error::{Error, Kind, Result};
 
@@ -60,23 +64,9 @@ fn below(target: Option<&PathAndQuery>, prefix: &str) -> Result<PathAndQuery> {
 
 /// Whether some server would read `..` in this path: escaped, with `\` for `/`, or with a parameter (`..;x`).
 fn leads_upwards(path: &str) -> bool {
-    let plain = percent_decoded(path.as_bytes());
+    let plain: Cow<'_, [u8]> = percent_decode_str(path).into();
     let mut segments = plain.split(|byte| matches!(byte, b'/' | b'\\'));
     segments.any(|segment| segment.split(|byte| *byte == b';').next() == Some(b".."))
-}
-
-/// The bytes that the escapes stand for; anything else as it is.
-fn percent_decoded(mut text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    while let Some((&byte, rest)) = text.split_first() {
-        let escaped = rest.get(..2).filter(|_| byte == b'%').and_then(|digits| {
-            let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-            u8::from_str_radix(digits, 16).ok()
-        });
-        plain.push(escaped.unwrap_or(byte));
-        text = if escaped.is_some() { &rest[2..] } else { rest };
-    }
-    plain
 }
 
 /// Says in the headers who the client is. What a client claims about itself is dropped; what a trusted proxy says about its
@@ -95,7 +85,7 @@ fn describe_client(context: &Context, request: &mut Request) {
         }
     }
     if let Some(peer) = context.peer() {
-        append(headers, X_FORWARDED_FOR, ", ", &peer.ip().to_string());
+        append(headers, X_FORWARDED_FOR, &peer.ip().to_string());
     }
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme(context)));
@@ -103,7 +93,7 @@ fn describe_client(context: &Context, request: &mut Request) {
     if let Some(host) = host.filter(|_| !headers.contains_key(X_FORWARDED_HOST)) {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    append(headers, VIA, ", ", &format!("{version} server"));
+    append(headers, VIA, &format!("{version} server"));
 }
 
 /// How the client reached this server.
@@ -112,17 +102,11 @@ fn scheme(context: &Context) -> &'static str {
 }
 
 /// Appends to a list in a header, as one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, separator: &str, value: &str) {
-    if let Ok(value) = HeaderValue::try_from(value) {
-        headers.append(&name, value);
-        join(headers, &name, separator);
-    }
-}
-
-fn join(headers: &mut HeaderMap, name: &HeaderName, separator: &str) {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(separator.as_bytes())) {
-        headers.insert(name, joined);
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::try_from(value)
+        && let Some(all) = joined(headers.get_all(&name).iter().chain([&value]), ", ")
+    {
+        headers.insert(name, all);
     }
 }
 

@@ -116,9 +116,18 @@ impl<'a> FieldLines<'a> {
         if !self.are_several() {
             return self.first.cloned();
         }
-        let lines: Vec<_> = self.iter().map(HeaderValue::as_bytes).collect();
-        HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
+        joined(self.iter(), ", ")
     }
+}
+
+/// One line of several. `None` when there are none.
+pub(super) fn joined<'a>(
+    lines: impl Iterator<Item = &'a HeaderValue>,
+    separator: &str,
+) -> Option<HeaderValue> {
+    let lines: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
+    let joined = || HeaderValue::from_bytes(&lines.join(separator.as_bytes())).ok();
+    if lines.is_empty() { None } else { joined() }
 }
 
 fn too_large(settings: &Settings) -> Error {
@@ -143,9 +152,9 @@ pub(super) fn join_cookies(request: &mut Request) {
     if request.version() <= Version::HTTP_11 {
         return;
     }
-    let lines: Vec<&[u8]> = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if lines.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    let lines = request.headers().get_all(COOKIE);
+    if lines.iter().nth(1).is_some()
+        && let Some(joined) = joined(lines.iter(), "; ")
     {
         request.headers_mut().insert(COOKIE, joined);
     }
