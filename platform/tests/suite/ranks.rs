@@ -1,5 +1,5 @@
-//! A file of the platform imports only from modules of lower ranks, and the files of one module do not import each
-//! other in a circle. A module here is a file or a folder directly below `src`.
+//! A file of the platform imports only from modules of lower ranks, and the files of one folder do not import each
+//! other in a circle. A module here is a file or a folder directly below `src`; the rooms of HTTP have ranks of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -33,8 +33,12 @@ const RANKS: [&[&str]; 8] = [
     &["lib", "testing"],
 ];
 
-fn rank(module: &str) -> Option<usize> {
-    RANKS.iter().position(|modules| modules.contains(&module))
+/// The rooms of `http` by rank, the lowest first: the same rules hold between them.
+const ROOMS: [&[&str]; 5] =
+    [&["settings"], &["routing"], &["request"], &["extract", "middleware"], &["own_routes", "server"]];
+
+fn rank(ranks: &[&[&str]], module: &str) -> Option<usize> {
+    ranks.iter().position(|modules| modules.contains(&module))
 }
 
 /// The files below a folder with their texts. Unit tests are included: the same rules hold for them.
@@ -63,11 +67,13 @@ fn platform() -> Vec<(String, String)> {
 fn wrong_imports(inner: &str, text: &str) -> Vec<String> {
     let path = module_of(Path::new(inner));
     let module = path.first().map_or("lib", String::as_str);
-    let own = rank(module).unwrap_or_else(|| panic!("{module} has no rank: add it to RANKS"));
+    let own = rank(&RANKS, module).unwrap_or_else(|| panic!("{module} has no rank: add it to RANKS"));
+    let room = path.get(1).filter(|_| module == "http").map(String::as_str);
     let mut wrong = Vec::new();
     for imported in paths_in(&path, text) {
         match imported.first().map(String::as_str) {
-            Some(other) if other != module && rank(other).is_some_and(|other| other >= own) => {
+            Some("http") if room.is_some() => wrong.extend(wrong_room(room.unwrap(), imported.get(1))),
+            Some(other) if other != module && rank(&RANKS, other).is_some_and(|other| other >= own) => {
                 wrong.push(format!("{module} imports {other}"));
             }
             // The crate itself: this would be a way around the test.
@@ -78,6 +84,14 @@ fn wrong_imports(inner: &str, text: &str) -> Vec<String> {
     wrong
 }
 
+/// What is wrong with an import of a room of HTTP from within HTTP. What `http` itself exports is for the others.
+fn wrong_room(room: &str, imported: Option<&String>) -> Option<String> {
+    let own = rank(&ROOMS, room).unwrap_or_else(|| panic!("the room {room} has no rank: add it to ROOMS"));
+    let other = imported.map_or("http", String::as_str);
+    let is_lower = other == room || rank(&ROOMS, other).is_some_and(|other| other < own);
+    (!is_lower).then(|| format!("{room} imports {other}"))
+}
+
 #[test]
 fn the_platform_imports_from_lower_ranks_only() {
     let wrong = platform().into_iter().flat_map(|(inner, text)| {
@@ -86,19 +100,21 @@ fn the_platform_imports_from_lower_ranks_only() {
     assert_eq!(wrong.collect::<Vec<_>>(), [""; 0], "imports from the same rank or a higher one");
 }
 
-/// The files of one module, each with those that it imports.
+/// The files of one folder, each with those that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// The imports between the files of one module. A folder in it counts as one file.
-fn imports_within(parent: &str, files: &[(String, String)]) -> Imports {
+/// The imports between the files of one folder, given as the path of its module. A folder in it counts as one file.
+fn imports_within(parent: &[String], files: &[(String, String)]) -> Imports {
     let mut imports = Imports::new();
+    let depth = parent.len();
     let modules = files.iter().map(|(inner, text)| (module_of(Path::new(inner)), text));
-    for (module, text) in modules.filter(|(module, _)| module.len() > 1 && module[0] == parent) {
+    for (module, text) in modules.filter(|(module, _)| module.len() > depth && module.starts_with(parent)) {
         // Imports of unit tests do not count: they make no circle in the program.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let named = paths_in(&module, code).into_iter().filter(|path| path.len() > 1 && path[0] == parent);
-        let others = named.map(|path| path[1].clone()).filter(|other| *other != module[1]);
-        imports.entry(module[1].clone()).or_default().extend(others);
+        let named = paths_in(&module, code).into_iter();
+        let inside = named.filter(|path| path.len() > depth && path.starts_with(parent));
+        let others = inside.map(|path| path[depth].clone()).filter(|other| *other != module[depth]);
+        imports.entry(module[depth].clone()).or_default().extend(others);
     }
     let known: BTreeSet<String> = imports.keys().cloned().collect();
     for others in imports.values_mut() {
@@ -120,10 +136,15 @@ fn in_circles(mut imports: Imports) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_files_of_a_module_do_not_import_each_other_in_a_circle() {
+fn the_files_of_a_folder_do_not_import_each_other_in_a_circle() {
     let files = platform();
-    for module in RANKS.iter().copied().flatten() {
-        assert_eq!(in_circles(imports_within(module, &files)), BTreeSet::new(), "{module}");
+    let modules = files.iter().map(|(inner, _)| module_of(Path::new(inner)));
+    let folders: BTreeSet<_> =
+        modules.flat_map(|module| (1..module.len()).map(move |depth| module[..depth].to_vec())).collect();
+    assert!(folders.contains(&vec!["http".to_owned(), "routing".to_owned()]));
+    for folder in folders {
+        let circle = in_circles(imports_within(&folder, &files));
+        assert_eq!(circle, BTreeSet::new(), "{}", folder.join("/"));
     }
 }
 
@@ -137,9 +158,13 @@ fn a_circle_is_found() {
         file("c", "use super::a::A; use super::d::D;"),
         file("d", "use crate::error::Error;"),
     ];
-    let found = in_circles(imports_within("http", &circle));
+    let http = ["http".to_owned()];
+    let found = in_circles(imports_within(&http, &circle));
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert!(in_circles(imports_within("http", &circle[1..])).is_empty());
+    assert!(in_circles(imports_within(&http, &circle[1..])).is_empty());
+    let deep = [file("r/a", "use super::b::B;"), file("r/b", "use crate::http::r::a::A;")];
+    assert!(in_circles(imports_within(&http, &deep)).is_empty());
+    assert_eq!(in_circles(imports_within(&["http".to_owned(), "r".to_owned()], &deep)).len(), 2);
 }
 
 #[test]
@@ -174,4 +199,22 @@ fn an_import_that_is_not_allowed_is_found() {
     ] {
         assert!(dao(text).is_empty(), "{text}: {:?}", dao(text));
     }
+}
+
+#[test]
+fn a_room_that_imports_a_higher_one_is_found() {
+    // The control of the test above.
+    let request = |text| wrong_imports("http/request/context.rs", text);
+    assert_eq!(request("use crate::http::server::Server;"), ["request imports server"]);
+    assert_eq!(
+        request("use super::super::{extract::Json, routing::route::Route};"),
+        ["request imports extract"]
+    );
+    assert_eq!(request("use crate::http::Route;"), ["request imports Route"]);
+    assert_eq!(request("use crate::http;"), ["request imports http"]);
+    assert_eq!(
+        wrong_imports("http/extract/mod.rs", "use crate::http::middleware::Stack;"),
+        ["extract imports middleware"]
+    );
+    assert!(request("use super::peer::Peer; use crate::http::settings::Settings;").is_empty());
 }

@@ -1,0 +1,93 @@
+//! Protects routes that identify the caller by a cookie from cross-site request forgery (CSRF).
+//!
+//! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`. A browser sends the origin of a
+//! request in `Sec-Fetch-Site`, or at least in `Origin`; a request with neither header does not come from a browser.
+
+use axum::http::header::{ORIGIN, UPGRADE};
+use axum::http::{HeaderMap, Method};
+
+use crate::http::routing::cors::Cors;
+use crate::http::settings::authority;
+
+/// Whether the request may change something and comes from a page of another origin that CORS does not allow to send
+/// cookies. An upgrade is a GET, but it counts as a change: browsers send cookies with it, and CORS does not apply to
+/// WebSockets.
+///
+/// `host` is the one that the request is for.
+pub(crate) fn is_forged(
+    method: &Method,
+    host: Option<&str>,
+    headers: &HeaderMap,
+    cors: Option<&Cors>,
+) -> bool {
+    let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if safe && !headers.contains_key(UPGRADE) {
+        return false;
+    }
+    if let Some((cors, origin)) = cors.zip(headers.get(ORIGIN))
+        && cors.trusts(origin)
+    {
+        return false;
+    }
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let is_same = |(scheme, origin)| host.is_some_and(|host| authority::is_same(origin, host, Some(scheme)));
+    !origin.is_some_and(is_same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    const HOST: Option<&str> = Some("good.example");
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn a_form_of_another_origin_is_refused_and_the_others_pass() {
+        let forged: [&[_]; 4] = [
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("origin", "https://evil.example")],
+            &[("origin", "null")],
+        ];
+        for pairs in forged {
+            assert!(is_forged(&Method::POST, HOST, &headers(pairs), None), "{pairs:?}");
+            assert!(!is_forged(&Method::GET, HOST, &headers(pairs), None), "{pairs:?}");
+        }
+        // One that comes to a host that nobody knows.
+        let own = headers(&[("origin", "https://good.example")]);
+        assert!(is_forged(&Method::POST, None, &own, None));
+        // The port of the scheme need not be named, and that of another scheme is another one.
+        assert!(!is_forged(&Method::POST, Some("Good.example:443"), &own, None));
+        assert!(is_forged(&Method::POST, Some("good.example:80"), &own, None));
+        let allowed: [&[_]; 4] = [
+            &[],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-site", "none")],
+            &[("origin", "https://good.example")],
+        ];
+        for pairs in allowed {
+            assert!(!is_forged(&Method::POST, HOST, &headers(pairs), None), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_an_origin_that_cors_trusts_with_cookies_passes_and_others_do_not() {
+        let good = HeaderValue::from_static("https://app.example");
+        let from = |origin| headers(&[("sec-fetch-site", "cross-site"), ("origin", origin)]);
+        let trusting = Cors::origins([good.clone()]).with_credentials();
+        assert!(!is_forged(&Method::POST, HOST, &from("https://app.example"), Some(&trusting)));
+        assert!(is_forged(&Method::POST, HOST, &from("https://evil.example"), Some(&trusting)));
+        // An origin that is allowed without cookies may not send them.
+        for cors in [Cors::origins([good]), Cors::any().with_credentials()] {
+            assert!(is_forged(&Method::POST, HOST, &from("https://app.example"), Some(&cors)), "{cors:?}");
+        }
+    }
+}

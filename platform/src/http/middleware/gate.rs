@@ -1,0 +1,60 @@
+//! What a request has to pass before anything is done for it: allowed hosts, the rate limit of its client, and the most
+//! requests at a time. The probes pass always.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::Request;
+
+use super::rate_limit::RateLimit;
+use crate::error::{Error, Kind, Result};
+use crate::http::request::context::Context;
+use crate::http::settings::Settings;
+
+/// When a client that was refused because the server is busy may come back, in seconds: clients wait longer by themselves.
+const RETRY_AFTER: &str = "1";
+
+/// The gate of all requests.
+pub(crate) struct Gate {
+    rate_limit: Option<RateLimit>,
+    in_flight: Arc<AtomicU64>,
+}
+
+/// Counts a request as in flight until it is dropped.
+pub(crate) struct Pass(Option<Arc<AtomicU64>>);
+
+impl Gate {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self { rate_limit: RateLimit::new(settings), in_flight: Arc::default() }
+    }
+
+    /// Lets a request through.
+    ///
+    /// # Errors
+    ///
+    /// 421 for a host that is not allowed; 429 and 503 with `Retry-After` for a client, or for a server, with too many
+    /// requests.
+    pub(crate) fn pass(&self, request: &Request, context: &Context, settings: &Settings) -> Result<Pass> {
+        if context.route().is_some_and(|route| route.probe) {
+            return Ok(Pass(None));
+        }
+        settings.allowed_hosts.check(request)?;
+        if let Some((limit, client)) = self.rate_limit.as_ref().zip(context.client()) {
+            limit.check(client)?;
+        }
+        let pass = Pass(Some(Arc::clone(&self.in_flight)));
+        if self.in_flight.fetch_add(1, Ordering::AcqRel) >= settings.max_in_flight.get() {
+            let error = Error::new(Kind::Unavailable).with_reason("Too Many Requests In Flight");
+            return Err(error.with_header("retry-after", RETRY_AFTER));
+        }
+        Ok(pass)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(in_flight) = &self.0 {
+            in_flight.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! How many requests one client may send (`http.rate_limit`): a token bucket for each address (GCRA, by `governor`).
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::{Quota, RateLimiter};
+use quick_cache::unsync::Cache;
+
+use crate::error::{Error, Kind, Result};
+use crate::http::settings::Settings;
+
+/// The buckets of all clients.
+pub(crate) struct RateLimit<C: Clock = MonotonicClock> {
+    limiter: RateLimiter<IpAddr, Buckets, C, NoOpMiddleware<C::Instant>>,
+    clock: C,
+}
+
+/// The most recent clients. The table of `governor` itself grows with each new address. A client that is dropped out of
+/// this one starts with a full bucket; one that goes on sending stays.
+struct Buckets(Mutex<Cache<IpAddr, u64>>);
+
+impl StateStore for Buckets {
+    type Key = IpAddr;
+
+    fn measure_and_replace<T, F, E>(&self, key: &IpAddr, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (decision, state) = decide(buckets.get(key).copied().map(Nanos::from))?;
+        buckets.insert(*key, state.as_u64());
+        Ok(decision)
+    }
+}
+
+impl RateLimit {
+    /// Nothing where the limit is off.
+    pub(crate) fn new(settings: &Settings) -> Option<Self> {
+        let per_minute = u32::try_from(settings.rate_limit.get()).ok().and_then(NonZeroU32::new)?;
+        let burst = u32::try_from(settings.rate_limit_burst.get()).ok().and_then(NonZeroU32::new)?;
+        let clients = settings.rate_limit_clients.as_usize();
+        Some(Self::with_clock(per_minute, burst, clients, MonotonicClock))
+    }
+}
+
+impl<C: Clock + Clone> RateLimit<C> {
+    fn with_clock(per_minute: NonZeroU32, burst: NonZeroU32, clients: usize, clock: C) -> Self {
+        let quota = Quota::per_minute(per_minute).allow_burst(burst);
+        let buckets = Buckets(Mutex::new(Cache::new(clients)));
+        Self { limiter: RateLimiter::new(quota, buckets, clock.clone()), clock }
+    }
+
+    /// 429 with `Retry-After` for a client that has used up its requests.
+    pub(crate) fn check(&self, client: IpAddr) -> Result<()> {
+        self.limiter.check_key(&bucket_of(client)).map_err(|refused| {
+            let wait: Duration = refused.wait_time_from(self.clock.now());
+            let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+            Error::new(Kind::TooManyRequests).with_header("retry-after", seconds.to_string())
+        })
+    }
+}
+
+/// One address of IPv4, or one network of 64 bits of IPv6: that is what a client gets, with all addresses in it.
+fn bucket_of(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn limit(clients: usize) -> (RateLimit<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        let number = |number| NonZeroU32::new(number).unwrap();
+        (RateLimit::with_clock(number(60), number(3), clients, clock.clone()), clock)
+    }
+
+    fn allowed(limit: &RateLimit<FakeRelativeClock>, client: &str) -> usize {
+        (0..10).take_while(|_| limit.check(client.parse().unwrap()).is_ok()).count()
+    }
+
+    #[test]
+    fn a_client_has_its_burst_and_then_its_rate_and_others_have_theirs() {
+        let (limit, clock) = limit(100);
+        assert_eq!(allowed(&limit, "192.0.2.1"), 3);
+        let refused = limit.check("192.0.2.1".parse().unwrap()).unwrap_err();
+        assert_eq!((refused.status(), refused.headers()), (429, &[("retry-after", "1".to_owned())][..]));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(allowed(&limit, "192.0.2.1"), 2);
+        assert_eq!(allowed(&limit, "192.0.2.2"), 3);
+    }
+
+    #[test]
+    fn ipv6_counts_by_its_network_and_mapped_ipv4_as_ipv4() {
+        let (limit, _) = limit(100);
+        assert_eq!(allowed(&limit, "2001:db8:0:1::1"), 3);
+        assert_eq!(allowed(&limit, "2001:db8:0:1:ffff::2"), 0);
+        assert_eq!(allowed(&limit, "2001:db8:0:2::1"), 3);
+        assert_eq!(allowed(&limit, "::ffff:192.0.2.1"), 3);
+        assert_eq!(allowed(&limit, "192.0.2.1"), 0);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_a_client_that_goes_on_stays_in_it() {
+        let (limit, _) = limit(100);
+        let busy = "192.0.2.1".parse().unwrap();
+        (0..4).for_each(|_| drop(limit.check(busy)));
+        for number in 0..10_000_u32 {
+            drop(limit.check(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into()));
+            assert!(limit.check(busy).is_err(), "after {number} others");
+        }
+        let clients = limit.limiter.into_state_store().0.into_inner().unwrap().len();
+        assert!(clients <= 100, "{clients}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The routes of the platform itself: files and health.
+
+pub(super) mod assets;
+pub mod health;
+mod range;

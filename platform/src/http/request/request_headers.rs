@@ -1,0 +1,268 @@
+//! The request headers that the middleware needs, and the rules for which a request is refused.
+//!
+//! They are found in one pass over all headers. One lookup by name takes as long as that pass, for a client that is no
+//! browser.
+
+use axum::extract::Request;
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, COOKIE, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderValue, Uri, Version};
+
+use super::request_id::REQUEST_ID;
+use super::trace::TRACEPARENT;
+use crate::error::{Error, Kind};
+use crate::http::settings::Settings;
+use crate::http::settings::authority;
+
+/// The request headers that the middleware needs.
+#[derive(Default)]
+pub(crate) struct RequestHeaders<'a> {
+    pub(crate) accept: FieldLines<'a>,
+    pub(crate) accept_encoding: FieldLines<'a>,
+    host: FieldLines<'a>,
+    pub(crate) if_none_match: FieldLines<'a>,
+    pub(crate) origin: FieldLines<'a>,
+    pub(crate) request_id: FieldLines<'a>,
+    pub(crate) trace_parent: FieldLines<'a>,
+    transfer_encoding: FieldLines<'a>,
+    /// The length of all names and values.
+    length: usize,
+}
+
+impl<'a> RequestHeaders<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            found.length += name.as_str().len() + value.len();
+            let lines = if name == ACCEPT {
+                &mut found.accept
+            } else if name == ACCEPT_ENCODING {
+                &mut found.accept_encoding
+            } else if name == HOST {
+                &mut found.host
+            } else if name == IF_NONE_MATCH {
+                &mut found.if_none_match
+            } else if name == ORIGIN {
+                &mut found.origin
+            } else if name == REQUEST_ID {
+                &mut found.request_id
+            } else if name == TRACEPARENT {
+                &mut found.trace_parent
+            } else if name == TRANSFER_ENCODING {
+                &mut found.transfer_encoding
+            } else {
+                continue;
+            };
+            lines.push(value);
+        }
+        found
+    }
+
+    /// Refuses headers that are too many, too large, or ambiguous.
+    pub(crate) fn check(&self, request: &Request, settings: &Settings) -> Result<(), Error> {
+        let headers = request.headers();
+        if headers.len() > settings.max_headers.as_usize() {
+            let message = format!("The request has more than {} headers", settings.max_headers.get());
+            return Err(Error::new(Kind::HeadersTooLarge).with_message(message));
+        }
+        // hyper and h2 limit it while they read, more or less: hyper reads what comes with the last piece too, h2 allows twice
+        // this size (`server/mod.rs`).
+        let (limit, target) = (settings.max_header_size.as_usize(), target_length(request.uri()));
+        if target > limit {
+            return Err(target_too_long(settings));
+        }
+        // RFC 9113, section 6.5.2; a line has `: ` and its end.
+        let around = if request.version() > Version::HTTP_11 { 32 } else { 4 };
+        if request.method().as_str().len() + target + self.length + headers.len() * around > limit {
+            return Err(too_large(settings));
+        }
+        check_host(request, &self.host)?;
+        check_transfer_encoding(&self.transfer_encoding)?;
+        Ok(())
+    }
+}
+
+/// The field lines of one header, in order (RFC 9110, section 5.2). Nearly always there is one at most.
+#[derive(Default)]
+pub(crate) struct FieldLines<'a> {
+    first: Option<&'a HeaderValue>,
+    more: Vec<&'a HeaderValue>,
+}
+
+impl<'a> FieldLines<'a> {
+    fn push(&mut self, line: &'a HeaderValue) {
+        if self.first.is_none() {
+            self.first = Some(line);
+        } else {
+            self.more.push(line);
+        }
+    }
+
+    pub(crate) fn first(&self) -> Option<&'a HeaderValue> {
+        self.first
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a HeaderValue> {
+        self.first.into_iter().chain(self.more.iter().copied())
+    }
+
+    /// Whether there is more than one line.
+    fn are_several(&self) -> bool {
+        !self.more.is_empty()
+    }
+
+    /// The complete value of a header that is a list. Several lines mean the same as one line with commas (RFC 9110,
+    /// section 5.3).
+    pub(crate) fn joined(&self) -> Option<HeaderValue> {
+        if !self.are_several() {
+            return self.first.cloned();
+        }
+        joined(self.iter(), ", ")
+    }
+}
+
+/// One line of several. `None` when there are none.
+pub(crate) fn joined<'a>(
+    lines: impl Iterator<Item = &'a HeaderValue>,
+    separator: &str,
+) -> Option<HeaderValue> {
+    let lines: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
+    let joined = || HeaderValue::from_bytes(&lines.join(separator.as_bytes())).ok();
+    if lines.is_empty() { None } else { joined() }
+}
+
+fn too_large(settings: &Settings) -> Error {
+    let message = format!("The headers are larger than {} bytes", settings.max_header_size.get());
+    Error::new(Kind::HeadersTooLarge).with_message(message)
+}
+
+/// The error for a target over the limit.
+pub(crate) fn target_too_long(settings: &Settings) -> Error {
+    let message = format!("The request target is larger than {} bytes", settings.max_header_size.get());
+    Error::new(Kind::Other(414)).with_reason("URI Too Long").with_message(message)
+}
+
+fn target_length(target: &Uri) -> usize {
+    let path = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    path + authority + target.scheme_str().map_or(0, str::len)
+}
+
+/// Makes one line of the cookies that HTTP/2 may have split (RFC 9113, section 8.2.3).
+pub(crate) fn join_cookies(request: &mut Request) {
+    if request.version() <= Version::HTTP_11 {
+        return;
+    }
+    let lines = request.headers().get_all(COOKIE);
+    if lines.iter().nth(1).is_some()
+        && let Some(joined) = joined(lines.iter(), "; ")
+    {
+        request.headers_mut().insert(COOKIE, joined);
+    }
+}
+
+/// Refuses a request that names no host, two, or one that is none (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
+/// Also refuses one whose target has another host than `Host`: a proxy and the server could disagree about which one
+/// counts.
+fn check_host(request: &Request, hosts: &FieldLines<'_>) -> Result<(), Error> {
+    let host = hosts.first().map(HeaderValue::as_bytes);
+    let target = authority::of_target(request.uri());
+    let missing = match request.version() {
+        Version::HTTP_09 | Version::HTTP_10 => false,
+        Version::HTTP_11 => host.is_none(),
+        _ => host.is_none() && target.is_none(),
+    };
+    let scheme = request.uri().scheme_str();
+    let differs = host.zip(target).is_some_and(|(host, target)| {
+        str::from_utf8(host).is_ok_and(|host| !authority::is_same(host, target, scheme))
+    });
+    // HTTP/2 has no users there; HTTP/1.1 has them, and they are ignored.
+    let named = if request.version() > Version::HTTP_11 { request.uri().authority() } else { None };
+    let is_no_host = |host: &[u8]| !is_host(host);
+    if missing
+        || hosts.are_several()
+        || differs
+        || host.is_some_and(is_no_host)
+        || named.is_some_and(|named| is_no_host(named.as_str().as_bytes()))
+    {
+        return Err(Error::bad_request("Invalid Host Header"));
+    }
+    Ok(())
+}
+
+/// RFC 9112, section 6.1: `chunked` twice is an error, an unknown transfer coding is 501. hyper decodes only `chunked`, and
+/// looks at the last coding only. Who cannot be sure where a message ends closes the connection.
+fn check_transfer_encoding(lines: &FieldLines<'_>) -> Result<(), Error> {
+    let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let codings = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let (chunked, all) =
+        codings.fold((0, 0), |(chunked, all), coding| (chunked + usize::from(is_chunked(coding)), all + 1));
+    match (chunked, all) {
+        (_, 0) | (1, 1) => Ok(()),
+        (2.., _) => Err(Error::bad_request("Malformed Request").with_header("connection", "close")),
+        _ => Err(Error::new(Kind::Other(501)).with_reason("Transfer Coding Not Implemented")),
+    }
+}
+
+/// Whether this is a host, with or without a port (RFC 9110, section 7.2).
+fn is_host(host: &[u8]) -> bool {
+    let (name, rest) = match host.first() {
+        Some(b'[') => {
+            let end = host.iter().position(|byte| *byte == b']').map_or(host.len(), |end| end + 1);
+            host.split_at(end)
+        }
+        _ => host.split_at(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
+    };
+    let port = rest.is_empty() || rest[0] == b':' && rest[1..].iter().all(u8::is_ascii_digit);
+    let name = match name.strip_prefix(b"[") {
+        Some(address) => {
+            address.strip_suffix(b"]").is_some_and(|address| address.iter().copied().all(is_ip_literal_byte))
+        }
+        None => name.iter().copied().all(is_host_byte),
+    };
+    name && port
+}
+
+/// An address of IPv6, or of a later version (RFC 3986, section 3.2.2).
+fn is_ip_literal_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'.' | b'%')
+}
+
+/// Whether the name of a host may contain this byte (RFC 3986, section 3.2.2).
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_header_is_found_with_all_its_lines_in_their_order() {
+        let mut headers = HeaderMap::new();
+        for (index, name) in
+            [ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN, REQUEST_ID, TRANSFER_ENCODING]
+                .iter()
+                .enumerate()
+        {
+            headers.append(name, HeaderValue::from(index));
+            headers.append("x-other", HeaderValue::from(index));
+        }
+        headers.append(ACCEPT, HeaderValue::from_static("later"));
+        let found = RequestHeaders::of(&headers);
+        let all = [
+            &found.accept,
+            &found.accept_encoding,
+            &found.host,
+            &found.if_none_match,
+            &found.origin,
+            &found.request_id,
+            &found.transfer_encoding,
+        ];
+        let joined = all.map(|lines| lines.joined().unwrap());
+        assert_eq!(joined, ["0, later", "1", "2", "3", "4", "5", "6"]);
+        assert!(found.accept.are_several() && !found.host.are_several());
+        assert_eq!(found.accept.first().unwrap(), "0");
+        assert_eq!(found.accept.iter().count(), 2);
+        assert!(RequestHeaders::of(&HeaderMap::new()).host.joined().is_none());
+    }
+}

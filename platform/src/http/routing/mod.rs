@@ -1,0 +1,7 @@
+//! What is declared once at the start: routes, their endpoints and layers, and the table that finds them.
+
+pub(super) mod cors;
+pub(super) mod endpoint;
+pub(super) mod layer;
+pub(super) mod route;
+pub(super) mod routes;

@@ -1,0 +1,407 @@
+//! One route: a path, its handlers, and what each asks of the middleware.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::{HeaderValue, Method, Uri};
+use axum::response::IntoResponse;
+use tower::{BoxError, Layer, Service};
+
+use super::cors::Cors;
+use super::endpoint::Endpoint;
+use super::layer::{HandlerService, SharedLayer};
+use crate::error::StartError;
+use crate::schema::Schema;
+
+/// What `Allow` says of a route that takes any method.
+const ANY: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// What the middleware knows of a route.
+#[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
+pub struct RouteInfo {
+    /// The path as it was written, with `{names}` for its parameters.
+    pub template: String,
+    /// The value of `Allow`.
+    pub allow: HeaderValue,
+    /// Whether pages of other sites may call it.
+    pub cors: Option<Cors>,
+    /// False for a route that is called too often to be worth a line in the log.
+    pub logged: bool,
+    /// True for a route that recognises its caller by a cookie: it says so, or its CORS lets cookies in.
+    pub cookies: bool,
+    /// True for a route whose request bodies are left as they were sent, compressed or not.
+    pub(crate) as_sent: bool,
+    /// True for a route that machines ask whether the server is well: allowed hosts and limits are not for it.
+    pub(crate) probe: bool,
+    /// True for a mounted router: its error responses are left as they are.
+    pub(crate) mounted: bool,
+    /// True where handlers see the address of the client as axum's `ConnectInfo`.
+    pub(crate) connect_info: bool,
+    handlers: Vec<MethodInfo>,
+}
+
+/// A method of a route: its handler and its limits.
+pub(crate) struct MethodInfo {
+    /// `None` for the handler of every method that has none of its own.
+    method: Option<Method>,
+    /// What its JSON bodies must meet.
+    pub(crate) schema: Option<Schema>,
+    /// Its own body limit in bytes, instead of `http.body_limit`.
+    pub(crate) body_limit: Option<u64>,
+    /// Its own time limit, instead of `http.request_timeout`.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl MethodInfo {
+    /// Whether it is the handler of every method without one of its own.
+    pub(crate) fn is_any(&self) -> bool {
+        self.method.is_none()
+    }
+}
+
+/// The limits of one method of a route, see [`Route::limits`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    schema: Option<(&'static str, &'static str)>,
+    body_limit: Option<u64>,
+    timeout: Option<Duration>,
+}
+
+impl Limits {
+    /// The JSON Schema (draft-07) that a body read by the [`Json`](crate::http::Json) extractor must meet.
+    pub fn schema(mut self, name: &'static str, text: &'static str) -> Self {
+        self.schema = Some((name, text));
+        self
+    }
+
+    /// The largest body in bytes, instead of `http.body_limit`.
+    pub fn body_limit(mut self, bytes: u64) -> Self {
+        self.body_limit = Some(bytes);
+        self
+    }
+
+    /// How long a handler may take, instead of `http.request_timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// These limits, and the others' where one is missing.
+    fn or(self, other: Self) -> Self {
+        Self {
+            schema: self.schema.or(other.schema),
+            body_limit: self.body_limit.or(other.body_limit),
+            timeout: self.timeout.or(other.timeout),
+        }
+    }
+}
+
+/// A handler that waits for its state and its layers.
+type Stateless<S> = Box<dyn FnOnce(S, &[SharedLayer]) -> Endpoint + Send>;
+
+/// One path and its handlers.
+#[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
+pub struct Route<S> {
+    path: String,
+    handlers: Vec<(Option<Method>, Stateless<S>)>,
+    cors: Option<Cors>,
+    limits: Limits,
+    limits_of: Vec<(Method, Limits)>,
+    layers: Vec<SharedLayer>,
+    logged: bool,
+    cookies: bool,
+    as_sent: bool,
+    probe: bool,
+    mounted: bool,
+    connect_info: bool,
+}
+
+impl<S: Clone + Send + Sync + 'static> Route<S> {
+    /// A route at this path; a parameter is written `{name}`, the rest of a path `{*name}`.
+    pub fn at(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            handlers: Vec::new(),
+            cors: None,
+            limits: Limits::default(),
+            limits_of: Vec::new(),
+            layers: Vec::new(),
+            logged: true,
+            cookies: false,
+            as_sent: false,
+            probe: false,
+            mounted: false,
+            connect_info: false,
+        }
+    }
+
+    /// A router of axum's at this path and everything below it, see [`Routes::mount`](crate::http::Routes::mount). As a route it
+    /// can have limits, layers and [`Route::cookies`].
+    pub fn mount(path: &str, router: Router) -> Self {
+        let mut route = Self::at(path);
+        let prefix = path.to_owned();
+        let nest: Stateless<S> = Box::new(move |_, layers| {
+            let nested = if prefix == "/" { router } else { Router::new().nest_service(&prefix, router) };
+            Endpoint::mounted(nested, layers)
+        });
+        route.handlers.push((None, nest));
+        (route.mounted, route.connect_info) = (true, true);
+        route
+    }
+
+    /// Answers GET, and HEAD.
+    pub fn get<T: 'static>(self, handler: impl Handler<T, S>) -> Self {
+        self.on(Some(Method::GET), handler)
+    }
+
+    /// Answers POST.
+    pub fn post<T: 'static>(self, handler: impl Handler<T, S>) -> Self {
+        self.on(Some(Method::POST), handler)
+    }
+
+    /// Answers PUT.
+    pub fn put<T: 'static>(self, handler: impl Handler<T, S>) -> Self {
+        self.on(Some(Method::PUT), handler)
+    }
+
+    /// Answers PATCH.
+    pub fn patch<T: 'static>(self, handler: impl Handler<T, S>) -> Self {
+        self.on(Some(Method::PATCH), handler)
+    }
+
+    /// Answers DELETE.
+    pub fn delete<T: 'static>(self, handler: impl Handler<T, S>) -> Self {
+        self.on(Some(Method::DELETE), handler)
+    }
+
+    /// Answers every method that has no handler of its own: HEAD and OPTIONS too, but for the preflight of a route
+    /// with [`Route::cors`].
+    pub fn any<T: 'static>(self, handler: impl Handler<T, S>) -> Self {
+        self.on(None, handler)
+    }
+
+    fn on<T: 'static>(mut self, method: Option<Method>, handler: impl Handler<T, S>) -> Self {
+        let paths = spellings(&self.path);
+        self.handlers
+            .push((method, Box::new(move |state, layers| Endpoint::new(paths, handler, state, layers))));
+        self
+    }
+
+    /// Puts a tower layer around all handlers of the route. It is built once, at start, and sees a request after the
+    /// body limit and the decompression, and a response before its headers, `ETag` and compression are added. Its
+    /// errors become 503. A later layer is outside of an earlier one. A layer that makes a request of its own gives it the
+    /// extensions of the one that it got.
+    pub fn layer<L>(self, layer: L) -> Self
+    where
+        L: Layer<HandlerService> + Send + 'static,
+        L::Service: Service<Request> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Response: IntoResponse,
+        <L::Service as Service<Request>>::Error: Into<BoxError>,
+        <L::Service as Service<Request>>::Future: Send,
+    {
+        self.with_layer(SharedLayer::new(layer))
+    }
+
+    pub(crate) fn with_layer(mut self, layer: SharedLayer) -> Self {
+        self.layers.push(layer);
+        self.connect_info = true;
+        self
+    }
+
+    /// Lets pages of other sites call the route.
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.cors = Some(cors);
+        self
+    }
+
+    /// The JSON Schema (draft-07) that a body read by the [`Json`](crate::http::Json) extractor must meet.
+    pub fn schema(mut self, name: &'static str, text: &'static str) -> Self {
+        self.limits = self.limits.schema(name, text);
+        self
+    }
+
+    /// Leaves the route out of the request log.
+    pub fn unlogged(mut self) -> Self {
+        self.logged = false;
+        self
+    }
+
+    /// Says that the route recognises its caller by a cookie: a method that changes something, and an upgrade, are
+    /// then refused when the request comes from a page of another site.
+    pub fn cookies(mut self) -> Self {
+        self.cookies = true;
+        self
+    }
+
+    /// Leaves the body of a request as it was sent: its handlers get a compressed one compressed, in any encoding. For what
+    /// passes it on, such as [`ConnectorTo::forward`](crate::http::ConnectorTo::forward).
+    pub fn as_sent(mut self) -> Self {
+        self.as_sent = true;
+        self
+    }
+
+    /// Says that machines ask here whether the server is well, as at `/live`: by its address, and also when it is busy.
+    /// `http.allowed_hosts`, `http.rate_limit` and `http.max_in_flight` do not hold for it, so it has to be cheap.
+    pub fn probe(mut self) -> Self {
+        self.probe = true;
+        self
+    }
+
+    /// The largest body in bytes, instead of `http.body_limit`.
+    pub fn body_limit(mut self, bytes: u64) -> Self {
+        self.limits = self.limits.body_limit(bytes);
+        self
+    }
+
+    /// How long its handlers may take, instead of `http.request_timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.limits = self.limits.timeout(timeout);
+        self
+    }
+
+    /// Limits of one method, in place of those of the route.
+    pub fn limits(mut self, method: Method, limits: Limits) -> Self {
+        self.limits_of.push((method, limits));
+        self
+    }
+
+    /// Gives handlers axum's `ConnectInfo<SocketAddr>`. It costs an allocation a request, so a route asks for it; routes
+    /// with a layer, and mounted routers, have it. [`Context::peer`](crate::http::Context::peer) costs nothing.
+    pub fn connect_info(mut self) -> Self {
+        self.connect_info = true;
+        self
+    }
+
+    /// All paths at which the route is found.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        if !self.mounted {
+            return spellings(&self.path);
+        }
+        let prefix = self.path.trim_end_matches('/');
+        vec![self.path.clone(), format!("{prefix}/{{*mounted}}")]
+            .into_iter()
+            .chain((!prefix.is_empty()).then(|| format!("{prefix}/")))
+            .collect()
+    }
+
+    /// Rejects paths that would panic in axum or that no request can match.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        if !self.path.starts_with('/') {
+            return Err(self.wrong("a path begins with a slash"));
+        }
+        if self.path.contains("/:") || self.path.contains("/*") {
+            return Err(self.wrong("a parameter is written {name}, the rest of a path {*name}"));
+        }
+        if self.mounted && (self.path.contains('{') || (self.path.len() > 1 && self.path.ends_with('/'))) {
+            return Err(
+                self.wrong("a router is mounted at a path without parameters and without a slash at its end")
+            );
+        }
+        // matchit takes any text between the slashes.
+        let is_of_a_url = |path: &str| Uri::try_from(path).is_ok_and(|uri| uri.path() == path);
+        if !self.path.contains('{') && !is_of_a_url(&self.path) {
+            return Err(self.wrong("is not the path of a URL"));
+        }
+        for (index, (method, _)) in self.handlers.iter().enumerate() {
+            if self.handlers[..index].iter().any(|(earlier, _)| earlier == method) {
+                let method = method.as_ref().map_or("any method", Method::as_str);
+                return Err(self.wrong(format!("has two handlers for {method}")));
+            }
+        }
+        for (method, _) in &self.limits_of {
+            if !self.handlers.iter().any(|(known, _)| known.as_ref() == Some(method)) {
+                return Err(self.wrong(format!("has limits for {method} and no handler for it")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn wrong(&self, why: impl Display) -> StartError {
+        StartError::failed(format!("route {}: {why}", self.path))
+    }
+
+    pub(crate) fn into_info(self, state: &S) -> Result<RouteInfo, StartError> {
+        let allow = self.allow().map_err(|error| self.wrong(error))?;
+        let template = self.template();
+        let mut handlers = Vec::with_capacity(self.handlers.len());
+        for (method, handler) in self.handlers {
+            let own = self.limits_of.iter().find(|(of, _)| Some(of) == method.as_ref());
+            let limits = own.map_or(self.limits, |(_, limits)| limits.or(self.limits));
+            handlers.push(MethodInfo {
+                method,
+                schema: limits.schema.map(|(name, text)| Schema::parse(name, text)).transpose()?,
+                body_limit: limits.body_limit,
+                timeout: limits.timeout,
+                endpoint: handler(state.clone(), &self.layers),
+            });
+        }
+        Ok(RouteInfo {
+            template,
+            allow,
+            cookies: self.cookies || self.cors.as_ref().is_some_and(Cors::takes_cookies),
+            cors: self.cors,
+            logged: self.logged,
+            as_sent: self.as_sent,
+            probe: self.probe,
+            mounted: self.mounted,
+            connect_info: self.connect_info,
+            handlers,
+        })
+    }
+
+    /// What `server routes` prints.
+    pub(crate) fn line(&self) -> String {
+        let allow = self.allow();
+        let allow = allow.as_ref().map_or("", |allow| allow.to_str().unwrap_or_default());
+        let cors = if self.cors.is_some() { "  cors" } else { "" };
+        format!("{:<24} {allow}{cors}", self.template())
+    }
+
+    fn template(&self) -> String {
+        if self.mounted { format!("{}/*", self.path.trim_end_matches('/')) } else { self.path.clone() }
+    }
+
+    fn allow(&self) -> Result<HeaderValue, axum::http::header::InvalidHeaderValue> {
+        if self.handlers.iter().any(|(method, _)| method.is_none()) {
+            return Ok(HeaderValue::from_static(ANY));
+        }
+        let mut names: Vec<&str> =
+            self.handlers.iter().filter_map(|(method, _)| method.as_ref().map(Method::as_str)).collect();
+        if names.contains(&"GET") {
+            names.push("HEAD");
+        }
+        names.push("OPTIONS");
+        HeaderValue::try_from(names.join(", "))
+    }
+}
+
+impl RouteInfo {
+    /// The methods it has handlers for, without `HEAD` and `OPTIONS`, which every route has.
+    pub fn methods(&self) -> impl Iterator<Item = &Method> {
+        self.handlers.iter().filter_map(|handler| handler.method.as_ref())
+    }
+
+    /// The handler of a method.
+    pub(crate) fn handler(&self, method: &Method) -> Option<&MethodInfo> {
+        let own = self.handlers.iter().find(|handler| handler.method.as_ref() == Some(method));
+        own.or_else(|| self.handlers.iter().find(|handler| handler.is_any()))
+    }
+}
+
+impl fmt::Debug for RouteInfo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.allow.to_str().unwrap_or_default(), self.template)
+    }
+}
+
+/// The path, and the path with a slash at its end.
+fn spellings(path: &str) -> Vec<String> {
+    if path.ends_with('/') || path.contains("{*") {
+        return vec![path.to_owned()];
+    }
+    vec![path.to_owned(), format!("{path}/")]
+}
