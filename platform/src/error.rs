@@ -230,6 +230,12 @@ impl Error {
         }
     }
 
+    /// Sets the kind, and so the status; reason and message stay.
+    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Sets the HTTP/1.1 reason phrase, and the message to the same text. It is `'static`, so that it can never hold
     /// text of the caller.
     pub fn with_reason(mut self, reason: &'static str) -> Self {

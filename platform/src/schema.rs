@@ -2,6 +2,7 @@
 //!
 //! Schemas are compiled at the start, so an invalid schema stops the start and not a request. This file knows no HTTP.
 
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 use super::error::{Error, FieldError, Result, StartError};
@@ -38,9 +39,13 @@ impl Schema {
             .validator
             .iter_errors(document)
             .take(MAX_ERRORS)
-            .map(|error| FieldError {
-                pointer: error.instance_path().as_str().to_owned(),
-                message: error.masked().to_string(),
+            .map(|error| {
+                let mut pointer = error.instance_path().as_str().to_owned();
+                // A field that is missing is named itself, and not what it is missing in.
+                if let ValidationErrorKind::Required { property: Value::String(field) } = error.kind() {
+                    json::push_segment(&mut pointer, field);
+                }
+                FieldError { pointer, message: error.masked().to_string() }
             })
             .collect();
         Err(Error::bad_request("JSON Schema validation failed").with_errors(errors))
@@ -65,7 +70,7 @@ mod tests {
         let error = schema.check(&json!({"a": 1, "b": "x"})).unwrap_err();
         let mut pointers: Vec<_> = error.errors().iter().map(|e| e.pointer.as_str()).collect();
         pointers.sort_unstable();
-        assert_eq!(pointers, ["", "/a", "/b"]);
+        assert_eq!(pointers, ["/a", "/b", "/c"]);
         assert_eq!(error.reason(), "JSON Schema validation failed");
     }
 

@@ -18,12 +18,12 @@ pub(super) const SEPARATOR: &str = "__";
 /// How the names of the variables of this program start.
 pub(super) const PREFIX: &str = "SERVER__";
 
-/// The section that accepts further keys beside those of the defaults: a response can have any header.
-const OPEN: &str = "http.security_headers";
+/// The sections that accept further keys beside those of the defaults: a response can have any header.
+const OPEN: [&str; 2] = ["http.api_headers", "http.security_headers"];
 
 /// Whether the keys directly below this path are header names.
 pub(super) fn is_open(path: &[String]) -> bool {
-    dotted(path) == OPEN
+    OPEN.contains(&dotted(path).as_str())
 }
 
 /// Refuses upper case: two spellings of one header would be two keys.

@@ -234,7 +234,7 @@ async fn a_mounted_router_gets_every_method_below_its_prefix_and_keeps_its_own_e
     assert_eq!((missing.status.as_u16(), &missing.body[..]), (404, &b"no such page"[..]));
     assert_eq!(missing.header("content-type"), Some("text/plain"));
     // What holds for every route holds here too.
-    assert!(missing.header("x-request-id").is_some() && missing.header("x-frame-options").is_some());
+    assert!(missing.header("x-request-id").is_some() && missing.header("x-content-type-options").is_some());
     let large = app.post("/docs/large", "more than ten").await;
     assert_eq!((large.status.as_u16(), &large.json()["code"]), (413, &json!(413)));
     assert_eq!(app.get("/docs/slow").await.status_line(), "503 Request Timed Out");

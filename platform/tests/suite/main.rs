@@ -17,6 +17,7 @@ mod everything;
 mod figures;
 mod framing;
 mod gate;
+mod groups;
 mod handlers;
 mod health;
 mod https;

@@ -1,7 +1,8 @@
 //! `Path` and `Query`: their errors have the shape of those of a body. And what a response shows of what is stored.
 
+use axum::http::Method;
 use platform::error::Result;
-use platform::http::{Created, Json, Path, Query, Route, Routes};
+use platform::http::{Created, Json, MergePatch, Path, Query, Route, Routes};
 use platform::services::Services;
 use platform::store::{Dao, Entity, Expected, Filter, Stored};
 use platform::testing::TestApp;
@@ -45,6 +46,20 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/two/{a}/{b}").get(async |Path(both): Path<(u8, i8)>| Json(both)))
         .route(Route::at("/place/{floor}/{room}").get(async |Path(place): Path<Place>| Json(place)))
         .route(Route::at("/things").get(list).post(create))
+        .route(Route::at("/fits").post(fits).patch(fits_changed).schema("fits", SCHEMA))
+}
+
+const SCHEMA: &str = r#"{"type": "object", "required": ["a"]}"#;
+
+#[derive(Deserialize, Serialize)]
+struct Fits {
+    a: u8,
+}
+
+async fn fits(Json(_): Json<Fits>) {}
+
+async fn fits_changed(patch: MergePatch<Fits>) -> Result<()> {
+    patch.apply(&mut Fits { a: 1 })
 }
 
 async fn create(things: Dao<Thing>, Json(thing): Json<Thing>) -> Result<Created<Json<Stored<Thing>>>> {
@@ -100,13 +115,18 @@ async fn a_wrong_parameter_is_named_as_a_wrong_field_is() {
             "unknown field `color`, expected one of `limit`, `order`, `label`",
         ),
         ("/search?order=up&label=%FF&limit=x", "Invalid Query String", "/limit", "invalid digit"),
-        ("/search?order=up&order=up", "Invalid Query String", "/order", ""),
-        ("/search", "Invalid Query String", "", "missing field `order`"),
-        ("/one/many", "Invalid Path", "/number", "'many' is not a value of type u8"),
-        ("/one/256", "Invalid Path", "/number", "'256' is not a value of type u8"),
+        (
+            "/search?order=up&order=up",
+            "Invalid Query String",
+            "/order",
+            "invalid type: array, expected a string",
+        ),
+        ("/search", "Invalid Query String", "/order", "missing field `order`"),
+        ("/one/many", "Invalid Path", "/number", "'many' is not a whole number from 0 to 255"),
+        ("/one/256", "Invalid Path", "/number", "'256' is not a whole number from 0 to 255"),
         ("/one/%FF", "Invalid Path", "/number", "is not UTF-8"),
-        ("/two/1/many", "Invalid Path", "/b", "'many' is not a value of type i8"),
-        ("/place/x/up", "Invalid Path", "/floor", "'x' is not a value of type u8"),
+        ("/two/1/many", "Invalid Path", "/b", "'many' is not a whole number from -128 to 127"),
+        ("/place/x/up", "Invalid Path", "/floor", "'x' is not a whole number from 0 to 255"),
         // axum does not say which one.
         ("/place/1/left", "Invalid Path", "", "unknown variant `left`, expected `up` or `down`"),
     ] {
@@ -117,6 +137,37 @@ async fn a_wrong_parameter_is_named_as_a_wrong_field_is() {
         let found = error["message"].as_str().unwrap();
         assert!(found.starts_with(message) && !found.is_empty(), "{path}: {found}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_fit_is_422_where_the_settings_say_so() {
+    let ask = async |setting: &str, method: Method, body: &str| {
+        let app = TestApp::with_routes(routes(), &[("SERVER__HTTP__UNPROCESSABLE_CONTENT", setting)]).await;
+        let response = app.call(method, "/fits", &[], body.to_owned()).await;
+        (
+            response.status_line(),
+            response.json()["errors"][0]["pointer"].clone(),
+            response.json()["code"].clone(),
+        )
+    };
+    for (method, body, reason, pointer) in [
+        (Method::POST, r#"{"a": "x"}"#, "Invalid JSON body", "/a"),
+        (Method::POST, "[]", "JSON Schema validation failed", ""),
+        (Method::POST, "{}", "JSON Schema validation failed", "/a"),
+        (Method::PATCH, "[]", "Invalid JSON body", ""),
+        (Method::PATCH, r#"{"a": null}"#, "JSON Schema validation failed", "/a"),
+    ] {
+        for (setting, status) in [("false", 400), ("true", 422)] {
+            let found = ask(setting, method.clone(), body).await;
+            assert_eq!(
+                found,
+                (format!("{status} {reason}"), json!(pointer), json!(status)),
+                "{method} {body}"
+            );
+        }
+    }
+    // What is no JSON is malformed.
+    assert_eq!(ask("true", Method::POST, "{").await.0, "400 Invalid JSON body");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn a_merge_patch_whose_result_is_wrong_changes_nothing_and_names_the_field
         (json!({"due": "soon"}), "/due"),
         (json!({"owner": 1}), "/owner"),
         (json!({"colour": "red"}), "/colour"),
-        (json!({"title": null}), ""),
+        (json!({"title": null}), "/title"),
         (json!("title"), ""),
         (json!(null), ""),
         (json!([]), ""),

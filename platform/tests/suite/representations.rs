@@ -1,8 +1,8 @@
 //! Compression, `ETag`, security headers, request ids, static files.
 
 use axum::body::Body;
-use axum::http::Method;
 use axum::http::header::{CONTENT_TYPE, X_FRAME_OPTIONS};
+use axum::http::{HeaderName, Method};
 use axum::response::IntoResponse;
 use platform::http::{Path, Route, Routes};
 use platform::services::Services;
@@ -163,43 +163,64 @@ async fn a_response_to_post_has_no_etag() {
     assert_eq!(response.header("etag"), None);
 }
 
+/// The security headers of a response. Over TLS there is one more (`https.rs`).
+fn security_headers(response: &TestResponse) -> Vec<&str> {
+    let others = ["content-type", "content-length", "etag", "vary", "x-request-id"];
+    let mut names: Vec<&str> = response.headers.keys().map(HeaderName::as_str).collect();
+    names.retain(|name| !others.contains(name));
+    names.sort_unstable();
+    names
+}
+
 #[tokio::test]
-async fn every_response_has_the_security_headers_of_helmet() {
-    let app = app().await;
-    for path in ["/text/1", "/nowhere"] {
-        let response = app.get(path).await;
-        for name in [
-            "content-security-policy",
-            "cross-origin-opener-policy",
-            "cross-origin-resource-policy",
-            "origin-agent-cluster",
-            "referrer-policy",
-            "x-content-type-options",
-            "x-dns-prefetch-control",
-            "x-download-options",
-            "x-frame-options",
-            "x-permitted-cross-domain-policies",
-            "x-xss-protection",
-        ] {
-            assert!(response.header(name).is_some(), "{path}: {name}");
-        }
-        // Only over TLS (`https.rs`).
-        assert_eq!(response.header("strict-transport-security"), None);
+async fn a_page_has_the_security_headers_of_helmet_and_other_responses_the_few_that_owasp_names() {
+    let page = |content_type: &'static str| async move || ([(CONTENT_TYPE, content_type)], "x");
+    let types = ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml", "image/svg+xml"];
+    let others = ["text/plain", "application/json", "text/htm", "image/png"];
+    let path = |index: usize| format!("/{index}");
+    let all = types.iter().chain(&others).enumerate();
+    let with_pages = all.fold(routes(), |routes, (index, content_type)| {
+        routes.route(Route::at(&path(index)).get(page(content_type)))
+    });
+    let app = TestApp::with_routes(with_pages, &[]).await;
+    let helmet = [
+        "content-security-policy",
+        "cross-origin-opener-policy",
+        "cross-origin-resource-policy",
+        "origin-agent-cluster",
+        "referrer-policy",
+        "x-content-type-options",
+        "x-dns-prefetch-control",
+        "x-download-options",
+        "x-frame-options",
+        "x-permitted-cross-domain-policies",
+        "x-xss-protection",
+    ];
+    let owasp = ["content-security-policy", "referrer-policy", "x-content-type-options"];
+    for index in 0..types.len() {
+        assert_eq!(security_headers(&app.get(&path(index)).await), helmet, "{}", types[index]);
+    }
+    let paths = (types.len()..types.len() + others.len()).map(path);
+    for path in paths.chain(["/text/1".to_owned(), "/nowhere".to_owned()]) {
+        let response = app.get(&path).await;
+        assert_eq!(security_headers(&response), owasp, "{path}");
+        assert_eq!(response.header("content-security-policy"), Some("frame-ancestors 'none'"));
     }
 }
 
 #[tokio::test]
 async fn a_security_header_can_be_changed_added_and_left_out() {
-    let settings = [(
-        "SERVER__HTTP__SECURITY_HEADERS",
-        "{x-frame-options: DENY, referrer-policy: \"\", permissions-policy: camera=()}",
-    )];
-    let app = TestApp::with_routes(routes(), &settings).await;
-    let response = app.get("/text/1").await;
-    assert_eq!(response.header("x-frame-options"), Some("DENY"));
-    assert_eq!(response.header("referrer-policy"), None);
-    assert_eq!(response.header("permissions-policy"), Some("camera=()"));
-    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+    let headers = "{x-frame-options: DENY, referrer-policy: \"\", permissions-policy: camera=()}";
+    for (section, path) in [("API", "/text/1"), ("SECURITY", "/page")] {
+        let name = format!("SERVER__HTTP__{section}_HEADERS");
+        let routes = routes().route(Route::at("/page").get(async || axum::response::Html("")));
+        let app = TestApp::with_routes(routes, &[(name.as_str(), headers)]).await;
+        let response = app.get(path).await;
+        assert_eq!(response.header("x-frame-options"), Some("DENY"), "{section}");
+        assert_eq!(response.header("referrer-policy"), None);
+        assert_eq!(response.header("permissions-policy"), Some("camera=()"));
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+    }
 }
 
 #[tokio::test]

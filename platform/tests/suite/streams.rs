@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use bytes::Bytes;
-use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
+use futures_util::{SinkExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use platform::App;
 use platform::http::{Route, Routes, WebSocketUpgrade};
@@ -100,6 +100,33 @@ async fn a_websocket_lives_past_every_timeout_while_it_talks_and_is_closed_with_
     let log = app.log();
     assert_eq!(log.len(), 1, "{log:?}");
     assert!(log[0].contains(" path=/echo ") && log[0].contains(" status=101 "), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_websocket_is_a_stream_and_a_sink_whose_ends_can_be_apart() {
+    let upper = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |socket| {
+            let (sink, stream) = socket.split();
+            let upper = stream.map_ok(|message| match message {
+                ws::Message::Text(text) => ws::Message::text(text.to_uppercase()),
+                other => other,
+            });
+            // In a task of its own: what ends it is the drain.
+            drop(tokio::spawn(upper.forward(sink)).await);
+        })
+    };
+    let routes: Routes<Services> = Routes::new().route(Route::at("/echo").get(upper));
+    let (server, drain, serving) = TestApp::with_routes(routes, &[]).await.listen().await;
+    let mut socket = open(server).await;
+    for text in ["one", "two"] {
+        socket.send(Message::text(text)).await.unwrap();
+        assert_eq!(next(&mut socket).await.unwrap().unwrap(), Message::text(text.to_uppercase()));
+    }
+    drain.start(Duration::from_hours(1));
+    let Some(Ok(Message::Close(Some(frame)))) = next(&mut socket).await else { panic!("not closed") };
+    assert_eq!(u16::from(frame.code), 1001);
+    assert!(next(&mut socket).await.is_none());
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

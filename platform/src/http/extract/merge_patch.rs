@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{document, invalid, type_error};
+use super::{document, fitting, invalid};
 use crate::error::{Error, Result};
 use crate::http::request::context::{self, Context};
 
@@ -48,10 +48,11 @@ impl<T, S: Sync> FromRequest<S> for MergePatch<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, document) = document(request).await?;
-        let Value::Object(changes) = document else {
-            return Err(invalid(String::new(), "expected an object with the fields to change".to_owned()));
-        };
         let context = context::of(&parts)?.clone();
+        let Value::Object(changes) = document else {
+            let expected = "expected an object with the fields to change".to_owned();
+            return Err(context.misfit(invalid(String::new(), expected)));
+        };
         Ok(Self { changes, context, value: PhantomData })
     }
 }
@@ -66,10 +67,7 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
     pub fn apply(&self, value: &mut T) -> Result<()> {
         let mut document = serde_json::to_value(&*value).map_err(Error::internal)?;
         merge(&mut document, &self.changes);
-        if let Some(schema) = self.context.schema() {
-            schema.check(&document)?;
-        }
-        *value = serde_path_to_error::deserialize(document).map_err(|error| type_error(&error))?;
+        *value = fitting(&self.context, document)?;
         Ok(())
     }
 }

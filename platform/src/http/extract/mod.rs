@@ -3,6 +3,7 @@
 pub(super) mod connector_to;
 mod forward;
 pub(super) mod merge_patch;
+mod message;
 pub(super) mod paging;
 pub(super) mod parameters;
 pub(super) mod precondition;
@@ -17,11 +18,10 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::Segment;
 
 use crate::cache::Cache;
 use crate::error::{Error, FieldError, Result};
-use crate::http::request::context;
+use crate::http::request::context::{self, Context};
 use crate::json;
 use crate::lock::LockManager;
 use crate::services::Services;
@@ -48,10 +48,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, document) = document(request).await?;
-        if let Some(schema) = context::of(&parts)?.schema() {
-            schema.check(&document)?;
-        }
-        serde_path_to_error::deserialize(document).map(Self).map_err(|error| type_error(&error))
+        fitting(context::of(&parts)?, document).map(Self)
     }
 }
 
@@ -109,7 +106,7 @@ where
 }
 
 /// The head of the request, and its body as a document.
-pub(crate) async fn document(request: Request) -> Result<(Parts, Value)> {
+async fn document(request: Request) -> Result<(Parts, Value)> {
     let (parts, body) = request.into_parts();
     let bytes = read(&parts, body).await?;
     let document = json::parse_exact(&bytes).map_err(|json::Invalid { pointer, message }| {
@@ -128,23 +125,18 @@ async fn read(parts: &Parts, body: Body) -> Result<Bytes> {
     }
 }
 
-pub(crate) fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
-    invalid(pointer_of(error.path()), error.inner().to_string())
+/// The document as a value of this type, which fits the schema of the route.
+fn fitting<T: DeserializeOwned>(context: &Context, document: Value) -> Result<T> {
+    let checked = context.schema().map_or(Ok(()), |schema| schema.check(&document));
+    let typed = checked.and_then(|()| {
+        serde_path_to_error::deserialize(document).map_err(|error| {
+            let FieldError { pointer, message } = message::of_serde(&error);
+            invalid(pointer, message)
+        })
+    });
+    typed.map_err(|error| context.misfit(error))
 }
 
-/// The JSON pointer of a path.
-pub(crate) fn pointer_of(path: &serde_path_to_error::Path) -> String {
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            // It displays as `[0]`, which is no segment of a pointer.
-            Segment::Seq { index } => json::push_segment(&mut pointer, &index.to_string()),
-            segment => json::push_segment(&mut pointer, &segment.to_string()),
-        }
-    }
-    pointer
-}
-
-pub(crate) fn invalid(pointer: String, message: String) -> Error {
+fn invalid(pointer: String, message: String) -> Error {
     Error::bad_request(INVALID).with_errors(vec![FieldError { pointer, message }])
 }

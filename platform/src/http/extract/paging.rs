@@ -13,7 +13,7 @@ use form_urlencoded::Serializer;
 use serde::Serialize;
 
 use super::Json;
-use super::parameters::invalid_query;
+use super::parameters::{TWICE, invalid_query};
 use crate::error::{Error, Result};
 use crate::http::request::context;
 
@@ -47,7 +47,7 @@ impl<S: Sync> FromRequestParts<S> for PageRequest {
         for (name, value) in pairs(&parts.uri) {
             if matches!(&*name, LIMIT | AFTER) {
                 if given.contains(&name) {
-                    return Err(refused(&name, "is given more than once".to_owned()));
+                    return Err(refused(&name, TWICE.to_owned()));
                 }
                 given.push(name.clone());
             }

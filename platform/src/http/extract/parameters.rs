@@ -1,13 +1,15 @@
 //! `Path<T>` and `Query<T>`: axum's extractors, with errors in the shape of the other extractors: what is wrong has the
 //! name of its parameter.
 
+use std::borrow::Cow;
+
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::pointer_of;
+use super::message;
 use crate::error::{Error, FieldError, Result};
 use crate::json;
 
@@ -62,11 +64,19 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let query = parts.uri.query().unwrap_or_default();
         let pairs = serde_html_form::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-        serde_path_to_error::deserialize(pairs)
-            .map(Self)
-            .map_err(|error| invalid_query(pointer_of(error.path()), error.inner().to_string()))
+        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
+            let FieldError { pointer, message } = message::of_serde(&error);
+            // serde_html_form says that it is a list, or an unsupported value.
+            let named = |(name, _): &(Cow<'_, str>, _)| pointer.get(1..) == Some(name);
+            let is_twice = form_urlencoded::parse(query.as_bytes()).filter(named).nth(1).is_some();
+            let message = if is_twice { TWICE.to_owned() } else { message };
+            invalid_query(pointer, message)
+        })
     }
 }
+
+/// What is wrong with a parameter that is there several times and may be there once.
+pub(crate) const TWICE: &str = "is given more than once";
 
 /// The error of a wrong query string; the pointer names the parameter, or is empty.
 pub(crate) fn invalid_query(pointer: String, message: String) -> Error {
@@ -82,7 +92,7 @@ fn path_error(rejection: PathRejection, all: Option<&RawPathParams>) -> Error {
         let name = all.and_then(|all| all.iter().nth(index)).map(|(name, _)| name.to_owned());
         name.unwrap_or_default()
     };
-    let not_a = |value: &str, expected: &str| format!("'{value}' is not a value of type {expected}");
+    let not_a = |value: &str, expected: &str| format!("'{value}' is not {}", message::type_name(expected));
     let (name, message) = match failed.kind() {
         ErrorKind::ParseErrorAtKey { key, value, expected_type } => {
             (key.clone(), not_a(value, expected_type))

@@ -3,8 +3,10 @@
 //! axum's own [`ws`](axum::extract::ws) works here too, but nothing tells its handler that the server drains: it is cut at
 //! the deadline. This one closes the connection with 1001 (Going Away, RFC 6455, section 7.4.1) by itself.
 
-use std::future::Future;
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use axum::Error;
@@ -12,7 +14,8 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::{self, CloseFrame, Message, close_code};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Mutex;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Sink, SinkExt, Stream, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::error;
@@ -22,6 +25,9 @@ use crate::shutdown::Shutdown;
 /// The read buffer of a WebSocket, 4 KiB: with ten thousand idle connections tungstenite's default, 128 KiB, would take
 /// more than a gigabyte.
 const READ_BUFFER: usize = 4 << 10;
+
+/// How much longer a handler may be silent than the connection: one that waits for the client hears of that deadline first.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the client has to confirm that it closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -83,23 +89,37 @@ impl WebSocketUpgrade {
         let Self { upgrade, shutdown, idle_timeout } = self;
         upgrade.on_upgrade(async move |socket| {
             let open = Open { socket, closed: false, used: Instant::now() };
-            let shared = Arc::new(Shared { open: Mutex::new(open), shutdown });
-            let handling = handler(WebSocket(Arc::clone(&shared)));
+            let shared = Arc::new(Shared { open: Mutex::new(open), shutdown: shutdown.clone() });
+            let draining = async move { shutdown.begun().await }.boxed();
+            let handling = handler(WebSocket { shared: Arc::clone(&shared), draining: draining.shared() });
             tokio::select! {
                 () = handling => {}
                 () = shared.idle(idle_timeout) => {}
                 () = shared.drained() => {}
             }
+            // A handler that ends because the server drains leaves the close to this.
+            if shared.shutdown.has_begun() {
+                shared.close().await;
+            }
         })
     }
 }
 
-/// An open WebSocket.
-pub struct WebSocket(Arc<Shared>);
+/// An open WebSocket: a stream of messages, and a sink for them. Both ends can be had apart
+/// ([`split`](futures_util::StreamExt::split)).
+///
+/// The stream ends when the client has closed, and when the server drains; what is sent then is an error.
+pub struct WebSocket {
+    shared: Arc<Shared>,
+    draining: Draining,
+}
+
+/// Ready when the server drains.
+type Draining = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
 /// What the handler and the deadlines around it share.
 struct Shared {
-    /// Locked while a message is received or sent.
+    /// Locked while the socket is polled.
     open: Mutex<Open>,
     shutdown: Shutdown,
 }
@@ -108,48 +128,80 @@ struct Open {
     socket: ws::WebSocket,
     /// The server has sent its close frame.
     closed: bool,
-    /// When the last message was received or sent.
+    /// When the handler has last asked for something.
     used: Instant,
 }
 
 impl WebSocket {
-    /// The next message; `None` when the client has closed, or when the server drains and has closed.
+    /// The next message; `None` when the client has closed, or when the server drains and closes.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
-        let mut open = self.0.open.lock().await;
-        if open.closed {
-            return None;
-        }
-        let received = tokio::select! {
-            () = self.0.shutdown.begun() => None,
-            message = open.socket.recv() => Some(message),
-        };
-        let Some(message) = received else {
-            open.close().await;
-            return None;
-        };
-        open.used = Instant::now();
-        message
+        self.next().await
     }
 
-    /// Sends a message. An error when the connection is gone, or when the server drains and has closed it.
+    /// Sends a message. An error when the connection is gone, or when the server drains and closes it.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
-        let mut open = self.0.open.lock().await;
-        if self.0.shutdown.has_begun() {
-            open.close().await;
+        SinkExt::send(self, message).await
+    }
+
+    /// The socket, for the sink.
+    fn sink(&self) -> Result<MutexGuard<'_, Open>, Error> {
+        if self.shared.shutdown.has_begun() {
             return Err(Error::new("the server drains: the WebSocket is closed"));
         }
-        open.socket.send(message).await?;
-        open.used = Instant::now();
-        Ok(())
+        Ok(self.shared.used())
+    }
+}
+
+impl Stream for WebSocket {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        if self.draining.poll_unpin(task).is_ready() {
+            return Poll::Ready(None);
+        }
+        self.shared.used().socket.poll_next_unpin(task)
+    }
+}
+
+impl Sink<Message> for WebSocket {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Result<(), Error>> {
+        self.sink()?.socket.poll_ready_unpin(task)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.sink()?.socket.start_send_unpin(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Result<(), Error>> {
+        self.sink()?.socket.poll_flush_unpin(task)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Result<(), Error>> {
+        self.sink()?.socket.poll_close_unpin(task)
     }
 }
 
 impl Shared {
-    /// Waits until the handler has neither received nor sent for this time. While it does either, the deadlines of the
-    /// connection hold.
+    /// The socket. Nothing is left half done by a panic while it is polled.
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The socket, for the handler.
+    fn used(&self) -> MutexGuard<'_, Open> {
+        let mut open = self.open();
+        open.used = Instant::now();
+        open
+    }
+
+    /// Waits until the handler has neither received nor sent for this time. While it waits for either, it is asked again as
+    /// something happens, and at the deadline of the connection, which comes first.
     async fn idle(&self, timeout: Duration) {
+        let timeout = timeout.saturating_add(IDLE_GRACE);
         loop {
-            let used = self.open.try_lock().map_or_else(|_| Instant::now(), |open| open.used);
+            let used = self.open().used;
             if used.elapsed() >= timeout {
                 return;
             }
@@ -160,21 +212,26 @@ impl Shared {
     /// Closes the WebSocket when the server drains, whatever the handler does, and waits for the deadline.
     async fn drained(&self) {
         self.shutdown.begun().await;
-        self.open.lock().await.close().await;
+        self.close().await;
         self.shutdown.deadline().cancelled().await;
     }
-}
 
-impl Open {
-    /// Says that the server goes away, and waits for the client to confirm it.
-    async fn close(&mut self) {
-        if std::mem::replace(&mut self.closed, true) {
-            return;
-        }
-        let frame = CloseFrame { code: close_code::AWAY, reason: "the server stops".into() };
+    /// Says that the server goes away, and waits for the client to confirm it. Once more, it only waits.
+    async fn close(&self) {
+        let is_said = std::mem::replace(&mut self.open().closed, true);
         let closing = async {
-            self.socket.send(Message::Close(Some(frame))).await?;
-            while self.socket.recv().await.transpose()?.is_some() {}
+            if !is_said {
+                poll_fn(|task| self.open().socket.poll_ready_unpin(task)).await?;
+                let frame = CloseFrame { code: close_code::AWAY, reason: "the server stops".into() };
+                self.open().socket.start_send_unpin(Message::Close(Some(frame)))?;
+            }
+            let next = |task: &mut Task<'_>| {
+                let socket = &mut self.open().socket;
+                // What cannot be written now is tried again when something comes, or at the end of the time.
+                let _ = socket.poll_flush_unpin(task)?;
+                socket.poll_next_unpin(task).map(Option::transpose)
+            };
+            while poll_fn(next).await?.is_some() {}
             Ok::<_, Error>(())
         };
         // A client that is gone or does not confirm is cut with the connection.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::rate_limit::RateLimit;
 use crate::error::{Error, Kind, Result};
 use crate::http::request::context::Context;
+use crate::http::routing::route::Rate;
+use crate::http::routing::routes::RouteTable;
 use crate::http::settings::Settings;
 
 /// When a client that was refused because the server is busy may come back, in seconds: clients wait longer by themselves.
@@ -15,6 +17,8 @@ const RETRY_AFTER: &str = "1";
 /// The gate of all requests.
 pub(crate) struct Gate {
     rate_limit: Option<RateLimit>,
+    /// By the index of the route in the table.
+    of_routes: Vec<Option<RateLimit>>,
     in_flight: Arc<AtomicU64>,
 }
 
@@ -22,8 +26,13 @@ pub(crate) struct Gate {
 pub(crate) struct Pass(Option<Arc<AtomicU64>>);
 
 impl Gate {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        Self { rate_limit: RateLimit::new(settings), in_flight: Arc::default() }
+    pub(crate) fn new(settings: &Settings, table: &RouteTable) -> Self {
+        let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let (per_minute, burst) = (settings.rate_limit.get(), settings.rate_limit_burst.get());
+        let all = Rate { per_minute: number(per_minute), burst: number(burst) };
+        let limit = |rate| RateLimit::new(rate, settings.rate_limit_clients.as_usize());
+        let of_routes = table.iter().map(|route| route.rate.and_then(limit)).collect();
+        Self { rate_limit: limit(all), of_routes, in_flight: Arc::default() }
     }
 
     /// Lets a request through.
@@ -37,8 +46,9 @@ impl Gate {
             return Ok(Pass(None));
         }
         settings.allowed_hosts.check(context.info().host())?;
-        if let Some((limit, client)) = self.rate_limit.as_ref().zip(context.client()) {
-            limit.check(client)?;
+        if let Some(client) = context.client() {
+            let of_route = context.info().route.and_then(|route| self.of_routes.get(route)?.as_ref());
+            self.rate_limit.iter().chain(of_route).try_for_each(|limit| limit.check(client))?;
         }
         let pass = Pass(Some(Arc::clone(&self.in_flight)));
         if self.in_flight.fetch_add(1, Ordering::AcqRel) >= settings.max_in_flight.get() {

@@ -99,12 +99,14 @@ impl Stack {
             table,
             shutdown: Shutdown::default(),
             list_limit: settings.list_limit.get(),
+            unprocessable_content: settings.unprocessable_content,
             request_timeout: settings.request_timeout.get(),
             upgrade_idle_timeout: settings.upgrade_idle_timeout.get(),
             trusted_proxies: settings.trusted_proxies.clone(),
         };
         let fixed_headers = FixedHeaders::new(settings)?;
-        let (core, gate, settings) = (Arc::new(core), Gate::new(settings), settings.clone());
+        let (gate, settings) = (Gate::new(settings, &core.table), settings.clone());
+        let core = Arc::new(core);
         let error_style = ErrorStyle { debug, format: error_format };
         Ok(Self { core, logging, settings, fixed_headers, gate, layers, error_style })
     }
@@ -141,7 +143,7 @@ impl Stack {
         let http1 = request.version() <= Version::HTTP_11;
         // RFC 9110, section 9.3.6.
         let tunnel = http1 && request.method() == Method::CONNECT;
-        let checked = headers.check(&request, exchange.request(), &self.settings);
+        let checked = headers.check(&request, exchange.request().check_host(), &self.settings);
         let passed = checked.and_then(|()| self.gate.pass(&exchange.context, &self.settings));
         let (checked, pass) = match passed {
             Ok(pass) => (Ok(()), Some(pass)),
@@ -192,7 +194,7 @@ impl Stack {
                 extend(request.extensions_mut(), context, true);
                 if admitted.is_err() && !request.body().is_end_stream() {
                     // A layer may read the body of what is refused after it.
-                    self.bound_body(exchange, self.settings.body_limit.get(), &mut request);
+                    self.bound_body(exchange, None, self.settings.body_limit.get(), &mut request);
                 }
                 let context = context.clone();
                 let inner: Inner = match admitted {
@@ -340,7 +342,7 @@ impl Stack {
         };
         // This is the limit; that of axum's own extractors, 2 MB, is lifted.
         DefaultBodyLimit::disable().apply(request);
-        self.bound_body(exchange, limit, request);
+        self.bound_body(exchange, handler.body_min_rate, limit, request);
         if let Some(encoding) = encoding {
             request.headers_mut().remove(CONTENT_ENCODING);
             request.headers_mut().remove(CONTENT_LENGTH);
@@ -351,11 +353,11 @@ impl Stack {
         None
     }
 
-    /// Bounds the size and the data rate of a body as it is sent.
-    fn bound_body(&self, exchange: &Exchange, limit: u64, request: &mut Request) {
+    /// Bounds the size and the data rate of a body as it is sent. `rate` is that of the route, where it has one.
+    fn bound_body(&self, exchange: &Exchange, rate: Option<u64>, limit: u64, request: &mut Request) {
         let min_rate = MinDataRate {
             grace: self.settings.body_grace.get(),
-            bytes_per_second: self.settings.body_min_rate.get(),
+            bytes_per_second: rate.unwrap_or_else(|| self.settings.body_min_rate.get()),
         };
         let wire = std::mem::take(request.body_mut());
         let wire = BoundedBody::new(wire, limit, Some(min_rate), exchange.context.clone());

@@ -1,4 +1,4 @@
-//! How many requests one client may send (`http.rate_limit`): a token bucket for each address (GCRA, by `governor`).
+//! How many requests one client may send (`http.rate_limit`, `Route::rate_limit`): a token bucket for each address (GCRA, by `governor`).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 use quick_cache::unsync::Cache;
 
 use crate::error::{Error, Kind, Result};
-use crate::http::settings::Settings;
+use crate::http::routing::route::Rate;
 
 /// The buckets of all clients.
 pub(crate) struct RateLimit<C: Clock = MonotonicClock> {
@@ -40,11 +40,9 @@ impl StateStore for Buckets {
 }
 
 impl RateLimit {
-    /// Nothing where the limit is off.
-    pub(crate) fn new(settings: &Settings) -> Option<Self> {
-        let per_minute = u32::try_from(settings.rate_limit.get()).ok().and_then(NonZeroU32::new)?;
-        let burst = u32::try_from(settings.rate_limit_burst.get()).ok().and_then(NonZeroU32::new)?;
-        let clients = settings.rate_limit_clients.as_usize();
+    /// Nothing where the limit is off: 0 requests a minute.
+    pub(crate) fn new(rate: Rate, clients: usize) -> Option<Self> {
+        let (per_minute, burst) = (NonZeroU32::new(rate.per_minute)?, NonZeroU32::new(rate.burst)?);
         Some(Self::with_clock(per_minute, burst, clients, MonotonicClock))
     }
 }

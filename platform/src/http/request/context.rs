@@ -12,7 +12,7 @@ use super::info::{Client, RequestInfo};
 use super::measures::{self, Measures};
 use super::trace::TraceParent;
 use crate::connector::Tally;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::http::routing::route::{MethodInfo, RouteInfo};
 use crate::http::routing::routes::RouteTable;
 use crate::http::settings::trusted_proxies::TrustedProxies;
@@ -34,6 +34,8 @@ pub(crate) struct Core {
     pub(crate) shutdown: Shutdown,
     /// The most items in one response of a list, `http.list_limit`.
     pub(crate) list_limit: u64,
+    /// Whether a JSON body that does not fit is 422, `http.unprocessable_content`.
+    pub(crate) unprocessable_content: bool,
     /// How long a handler may take, `http.request_timeout`.
     pub(crate) request_timeout: Duration,
     /// How long an upgraded connection may be silent, `http.upgrade_idle_timeout`.
@@ -89,6 +91,7 @@ impl Context {
             table: RouteTable::default(),
             shutdown: Shutdown::default(),
             list_limit: 1_000,
+            unprocessable_content: false,
             request_timeout: Duration::from_secs(30),
             upgrade_idle_timeout: Duration::from_mins(5),
             measures: None,
@@ -180,10 +183,17 @@ impl Context {
         self.0.core.upgrade_idle_timeout
     }
 
-    /// When the time of its handler is over.
+    /// When the time of its handler is over, or that of its caller (`X-Request-Timeout-Ms`).
     pub(crate) fn deadline(&self) -> Instant {
-        let timeout = self.handler().and_then(|handler| handler.timeout);
-        self.0.info.started + timeout.unwrap_or(self.0.core.request_timeout)
+        let own = self.handler().and_then(|handler| handler.timeout);
+        let timeout = own.unwrap_or(self.0.core.request_timeout);
+        let info = &self.0.info;
+        info.started + info.caller_waits.map_or(timeout, |waits| waits.min(timeout))
+    }
+
+    /// The error of a body that is JSON and not what the route takes, with the status that the settings name.
+    pub(crate) fn misfit(&self, error: Error) -> Error {
+        if self.0.core.unprocessable_content { error.with_kind(Kind::Unprocessable) } else { error }
     }
 
     /// Counts the request as one that has begun.

@@ -1,7 +1,7 @@
 //! What a request is: read once from its head, and the same from then on.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
@@ -28,12 +28,14 @@ pub(crate) struct RequestInfo {
     pub(crate) method: Method,
     /// The request target. `None` when the request could not be read.
     target: Option<PathAndQuery>,
-    pub(crate) host: Result<Option<RequestHost>, InvalidHost>,
+    host: Result<Option<RequestHost>, InvalidHost>,
     pub(crate) client: Client,
     /// The index of its route in the table.
     pub(crate) route: Option<usize>,
     /// When the request head was read.
     pub(crate) started: Instant,
+    /// How long the caller waits, where it says so (`X-Request-Timeout-Ms`).
+    pub(crate) caller_waits: Option<Duration>,
     pub(crate) accept_encoding: Option<HeaderValue>,
     pub(crate) if_none_match: Option<HeaderValue>,
     pub(crate) origin: Option<HeaderValue>,
@@ -76,6 +78,7 @@ impl RequestInfo {
             client,
             route,
             started: Instant::now(),
+            caller_waits: headers.timeout().unwrap_or_default(),
             accept_encoding: headers.accept_encoding.joined(),
             if_none_match: headers.if_none_match.joined(),
             origin: headers.origin.first().cloned(),
@@ -93,6 +96,11 @@ impl RequestInfo {
     /// The method whose handler is called: GET for HEAD.
     pub(crate) fn handler_method(&self) -> &Method {
         if self.method == Method::HEAD { &Method::GET } else { &self.method }
+    }
+
+    /// Whether it names a host, or need not.
+    pub(crate) fn check_host(&self) -> Result<(), InvalidHost> {
+        self.host.as_ref().map(drop).map_err(|invalid| *invalid)
     }
 
     /// The host that it is for, where it names a valid one.

@@ -3,14 +3,16 @@
 //! They are found in one pass over all headers. One lookup by name takes as long as that pass, for a client that is no
 //! browser.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, COOKIE, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, Version};
 
-use super::info::RequestInfo;
 use super::request_id::REQUEST_ID;
 use super::trace::TRACEPARENT;
+use crate::connector::TIMEOUT_HEADER;
 use crate::error::{Error, Kind};
 use crate::http::settings::Settings;
 use crate::http::settings::request_host::RequestHost;
@@ -24,6 +26,7 @@ pub(crate) struct RequestHeaders<'a> {
     pub(crate) if_none_match: FieldLines<'a>,
     pub(crate) origin: FieldLines<'a>,
     pub(crate) request_id: FieldLines<'a>,
+    timeout: FieldLines<'a>,
     pub(crate) trace_parent: FieldLines<'a>,
     transfer_encoding: FieldLines<'a>,
     /// The length of all names and values.
@@ -47,6 +50,8 @@ impl<'a> RequestHeaders<'a> {
                 &mut found.origin
             } else if name == REQUEST_ID {
                 &mut found.request_id
+            } else if name == TIMEOUT_HEADER {
+                &mut found.timeout
             } else if name == TRACEPARENT {
                 &mut found.trace_parent
             } else if name == TRANSFER_ENCODING {
@@ -85,11 +90,23 @@ impl<'a> RequestHeaders<'a> {
         }
     }
 
+    /// How long the caller waits for its response, in whole milliseconds, as the connector says it to an upstream.
+    pub(crate) fn timeout(&self) -> Result<Option<Duration>, Error> {
+        let Some(line) = self.timeout.first() else { return Ok(None) };
+        let digits = line.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let millis = digits.and_then(|digits| digits.parse().ok()).map(Duration::from_millis);
+        if millis.is_none() || self.timeout.are_several() {
+            let message = "X-Request-Timeout-Ms is not one whole number of milliseconds";
+            return Err(Error::bad_request("Invalid Request Timeout").with_message(message));
+        }
+        Ok(millis)
+    }
+
     /// Refuses headers that are too many, too large, or ambiguous.
     pub(crate) fn check(
         &self,
         request: &Request,
-        info: &RequestInfo,
+        host: Result<(), InvalidHost>,
         settings: &Settings,
     ) -> Result<(), Error> {
         let headers = request.headers();
@@ -108,8 +125,9 @@ impl<'a> RequestHeaders<'a> {
         if request.method().as_str().len() + target + self.length + headers.len() * around > limit {
             return Err(too_large(settings));
         }
-        info.host.as_ref().map_err(|invalid| *invalid)?;
+        host?;
         check_transfer_encoding(&self.transfer_encoding)?;
+        self.timeout()?;
         Ok(())
     }
 }

@@ -55,7 +55,7 @@ impl Endpoint {
         T: 'static,
         S: Clone + Send + Sync + 'static,
     {
-        if let Some(path) = paths.first().filter(|path| !path.contains('{')) {
+        if let Some(path) = paths.first().filter(|_| !paths.iter().any(|path| path.contains('{'))) {
             let call: Call = Box::new(move |request| Box::pin(handler.clone().call(request, state.clone())));
             return Self { router_extensions: router_extensions(path), call };
         }

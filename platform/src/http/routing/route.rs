@@ -37,6 +37,7 @@ pub struct RouteInfo {
     pub(crate) mounted: bool,
     /// True where handlers see the address of the client as axum's `ConnectInfo`.
     pub(crate) connect_info: bool,
+    pub(crate) rate: Option<Rate>,
     handlers: Vec<MethodInfo>,
 }
 
@@ -50,6 +51,8 @@ pub(crate) struct MethodInfo {
     pub(crate) body_limit: Option<u64>,
     /// Its own time limit, instead of `http.request_timeout`.
     pub(crate) timeout: Option<Duration>,
+    /// Its own minimum of bytes a second, instead of `http.body_min_rate`.
+    pub(crate) body_min_rate: Option<u64>,
     pub(crate) endpoint: Endpoint,
 }
 
@@ -65,6 +68,7 @@ impl MethodInfo {
 pub struct Limits {
     schema: Option<(&'static str, &'static str)>,
     body_limit: Option<u64>,
+    body_min_rate: Option<u64>,
     timeout: Option<Duration>,
 }
 
@@ -81,6 +85,12 @@ impl Limits {
         self
     }
 
+    /// The bytes a second that a body must reach after `http.body_grace`, instead of `http.body_min_rate`; 0 for no minimum.
+    pub fn body_min_rate(mut self, bytes_per_second: u64) -> Self {
+        self.body_min_rate = Some(bytes_per_second);
+        self
+    }
+
     /// How long a handler may take, instead of `http.request_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -92,13 +102,21 @@ impl Limits {
         Self {
             schema: self.schema.or(other.schema),
             body_limit: self.body_limit.or(other.body_limit),
+            body_min_rate: self.body_min_rate.or(other.body_min_rate),
             timeout: self.timeout.or(other.timeout),
         }
     }
 }
 
-/// A handler that waits for its state and its layers.
-type Stateless<S> = Box<dyn FnOnce(S, &[SharedLayer]) -> Endpoint + Send>;
+/// How many requests one client may send, see [`Route::rate_limit`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) per_minute: u32,
+    pub(crate) burst: u32,
+}
+
+/// A handler that waits for all paths of its route, its state and its layers.
+type Stateless<S> = Box<dyn FnOnce(Vec<String>, S, &[SharedLayer]) -> Endpoint + Send>;
 
 /// One path and its handlers.
 #[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
@@ -114,7 +132,9 @@ pub struct Route<S> {
     as_sent: bool,
     probe: bool,
     mounted: bool,
+    fallback: bool,
     connect_info: bool,
+    rate: Option<Rate>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Route<S> {
@@ -132,7 +152,9 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             as_sent: false,
             probe: false,
             mounted: false,
+            fallback: false,
             connect_info: false,
+            rate: None,
         }
     }
 
@@ -140,14 +162,30 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     /// can have limits, layers and [`Route::cookies`].
     pub fn mount(path: &str, router: Router) -> Self {
         let mut route = Self::at(path);
-        let prefix = path.to_owned();
-        let nest: Stateless<S> = Box::new(move |_, layers| {
-            let nested = if prefix == "/" { router } else { Router::new().nest_service(&prefix, router) };
+        let nest: Stateless<S> = Box::new(move |paths, _, layers| {
+            let prefix = paths.first().map_or("/", String::as_str);
+            let nested = if prefix == "/" { router } else { Router::new().nest_service(prefix, router) };
             Endpoint::mounted(nested, layers)
         });
         route.handlers.push((None, nest));
         (route.mounted, route.connect_info) = (true, true);
         route
+    }
+
+    /// A handler of what no other route matches at this path and below it.
+    pub(crate) fn fallback<T: 'static>(handler: impl Handler<T, S>) -> Self {
+        Self { fallback: true, ..Self::at("/").any(handler) }
+    }
+
+    /// Puts the route below this path.
+    pub(crate) fn nest(mut self, prefix: &str) -> Self {
+        let below = if self.path == "/" { "" } else { &self.path };
+        self.path = format!("{}{below}", prefix.trim_end_matches('/'));
+        self
+    }
+
+    pub(crate) fn is_fallback(&self) -> bool {
+        self.fallback
     }
 
     /// Answers GET, and HEAD.
@@ -182,9 +220,9 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     fn on<T: 'static>(mut self, method: Option<Method>, handler: impl Handler<T, S>) -> Self {
-        let paths = spellings(&self.path);
-        self.handlers
-            .push((method, Box::new(move |state, layers| Endpoint::new(paths, handler, state, layers))));
+        let endpoint: Stateless<S> =
+            Box::new(move |paths, state, layers| Endpoint::new(paths, handler, state, layers));
+        self.handlers.push((method, endpoint));
         self
     }
 
@@ -253,6 +291,27 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
+    /// The bytes a second that a body must reach after `http.body_grace`, instead of `http.body_min_rate`; 0 for no minimum: for
+    /// clients that are slow, or that send when they have something.
+    pub fn body_min_rate(mut self, bytes_per_second: u64) -> Self {
+        self.limits = self.limits.body_min_rate(bytes_per_second);
+        self
+    }
+
+    /// How many requests one client may send to this route in a minute, and at once: one more gets 429 with `Retry-After`.
+    /// Clients are told apart as by `http.rate_limit`, which holds too, and each process counts for itself.
+    pub fn rate_limit(mut self, per_minute: u32, burst: u32) -> Self {
+        self.rate = Some(Rate { per_minute, burst });
+        self
+    }
+
+    /// What its group has, where it has none of its own.
+    pub(crate) fn or(mut self, cors: Option<&Cors>, limits: Limits) -> Self {
+        self.cors = self.cors.or_else(|| cors.cloned());
+        self.limits = self.limits.or(limits);
+        self
+    }
+
     /// Limits of one method, in place of those of the route.
     pub fn limits(mut self, method: Method, limits: Limits) -> Self {
         self.limits_of.push((method, limits));
@@ -266,16 +325,15 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
-    /// All paths at which the route is found.
+    /// All paths at which the route is found, its own first. A fallback gives way where they are taken.
     pub(crate) fn paths(&self) -> Vec<String> {
-        if !self.mounted {
+        if !self.mounted && !self.fallback {
             return spellings(&self.path);
         }
         let prefix = self.path.trim_end_matches('/');
-        vec![self.path.clone(), format!("{prefix}/{{*mounted}}")]
-            .into_iter()
-            .chain((!prefix.is_empty()).then(|| format!("{prefix}/")))
-            .collect()
+        let mut paths = vec![self.path.clone(), format!("{prefix}/{{*below}}")];
+        paths.extend((!prefix.is_empty()).then(|| format!("{prefix}/")));
+        paths
     }
 
     /// Rejects paths that would panic in axum or that no request can match.
@@ -290,6 +348,9 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             return Err(
                 self.wrong("a router is mounted at a path without parameters and without a slash at its end")
             );
+        }
+        if self.rate.is_some_and(|rate| rate.per_minute == 0 || rate.burst == 0) {
+            return Err(self.wrong("a rate limit allows at least one request a minute, and one at once"));
         }
         // matchit takes any text between the slashes.
         let is_of_a_url = |path: &str| Uri::try_from(path).is_ok_and(|uri| uri.path() == path);
@@ -316,7 +377,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
     pub(crate) fn into_info(self, state: &S) -> Result<RouteInfo, StartError> {
         let allow = self.allow().map_err(|error| self.wrong(error))?;
-        let template = self.template();
+        let (template, paths) = (self.template(), self.paths());
         let mut handlers = Vec::with_capacity(self.handlers.len());
         for (method, handler) in self.handlers {
             let own = self.limits_of.iter().find(|(of, _)| Some(of) == method.as_ref());
@@ -325,8 +386,9 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
                 method,
                 schema: limits.schema.map(|(name, text)| Schema::parse(name, text)).transpose()?,
                 body_limit: limits.body_limit,
+                body_min_rate: limits.body_min_rate,
                 timeout: limits.timeout,
-                endpoint: handler(state.clone(), &self.layers),
+                endpoint: handler(paths.clone(), state.clone(), &self.layers),
             });
         }
         Ok(RouteInfo {
@@ -339,6 +401,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             probe: self.probe,
             mounted: self.mounted,
             connect_info: self.connect_info,
+            rate: self.rate,
             handlers,
         })
     }
@@ -352,7 +415,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     fn template(&self) -> String {
-        if self.mounted { format!("{}/*", self.path.trim_end_matches('/')) } else { self.path.clone() }
+        let is_tree = self.mounted || self.fallback;
+        if is_tree { format!("{}/*", self.path.trim_end_matches('/')) } else { self.path.clone() }
     }
 
     fn allow(&self) -> Result<HeaderValue, axum::http::header::InvalidHeaderValue> {

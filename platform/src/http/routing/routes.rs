@@ -5,9 +5,11 @@
 //! trailing slash.
 
 use axum::Router;
+use axum::handler::Handler;
 
+use super::cors::Cors;
 use super::layer::{HandlerLayer, SharedLayer};
-use super::route::{Route, RouteInfo};
+use super::route::{Limits, Route, RouteInfo};
 use crate::connector::Upstream;
 use crate::error::StartError;
 use crate::store::{Dao, Declared, Entity};
@@ -59,6 +61,44 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// Adds routes below a path: `/v1` and `/tasks` become `/v1/tasks`. What the group has of its own is said before it is nested:
+    /// [`Routes::cors`], [`Routes::limits`], [`Routes::layer`], [`Routes::fallback`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use platform::http::{Cors, Limits, Route, Routes};
+    ///
+    /// let tasks = Routes::<()>::new()
+    ///     .route(Route::at("/tasks").get(async || "all"))
+    ///     .fallback(async || "no such path of version 1")
+    ///     .cors(Cors::any())
+    ///     .limits(Limits::default().timeout(Duration::from_secs(5)));
+    /// let all = Routes::new().nest("/v1", tasks);
+    /// ```
+    pub fn nest(self, prefix: &str, group: Self) -> Self {
+        let routes = group.routes.into_iter().map(|route| route.nest(prefix)).collect();
+        self.merge(Self { routes, ..group })
+    }
+
+    /// Lets pages of other sites call the routes added so far that say nothing of it themselves.
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.routes = self.routes.into_iter().map(|route| route.or(Some(&cors), Limits::default())).collect();
+        self
+    }
+
+    /// Limits of the routes added so far, where one has none of its own.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.routes = self.routes.into_iter().map(|route| route.or(None, limits)).collect();
+        self
+    }
+
+    /// Responds where no other route matches, with every method: everywhere, or below the path at which these routes are
+    /// nested. The innermost fallback wins.
+    pub fn fallback<T: 'static>(self, handler: impl Handler<T, S>) -> Self {
+        self.route(Route::fallback(handler))
+    }
+
     /// Puts an axum router at this path and everything below it: a documentation UI, a service of another library. It
     /// gets every method and sees paths without the prefix; its error responses are its own. The request id, the line in
     /// the log, the deadlines and the limits hold as for every route. [`Route::mount`] gives it limits of its own.
@@ -93,10 +133,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// broken schema.
     pub(crate) fn build(self, state: &S) -> Result<RouteTable, StartError> {
         let mut table = RouteTable::default();
-        for route in self.routes {
+        let (fallbacks, routes): (Vec<_>, Vec<_>) = self.routes.into_iter().partition(Route::is_fallback);
+        for route in routes.into_iter().chain(fallbacks) {
             route.check()?;
             for path in route.paths() {
-                table.paths.insert(path, table.routes.len()).map_err(|error| route.wrong(error))?;
+                let gives_way = route.is_fallback() && !path.contains("{*");
+                let inserted = table.paths.insert(path, table.routes.len());
+                inserted.or_else(|error| if gives_way { Ok(()) } else { Err(route.wrong(error)) })?;
             }
             table.routes.push(route.into_info(state)?);
         }
@@ -133,7 +176,6 @@ impl RouteTable {
 mod tests {
     use axum::http::Method;
 
-    use super::super::route::Limits;
     use super::*;
 
     async fn nothing() {}

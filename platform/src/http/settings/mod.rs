@@ -69,8 +69,12 @@ pub struct Settings {
     pub compression_min_size: Size<0, MIB>,
     /// Whether responses to GET carry an `ETag`.
     pub etag: bool,
-    /// The headers of every response. An empty value leaves a header out.
+    /// Whether a JSON body that is not what its route takes is 422, and not 400.
+    pub unprocessable_content: bool,
+    /// The headers of every response that is a page. An empty value leaves a header out.
     pub security_headers: BTreeMap<String, HeaderText>,
+    /// The headers of every other response.
+    pub api_headers: BTreeMap<String, HeaderText>,
 }
 
 impl Settings {

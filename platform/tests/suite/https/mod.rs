@@ -37,7 +37,10 @@ fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/length").post(length))
         .route(Route::at("/large").get(async || "x".repeat(64 << 20)))
-        .route(Route::at("/secure").get(async |context: Context| context.is_secure().to_string()))
+        .route(
+            Route::at("/secure")
+                .get(async |context: Context| axum::response::Html(context.is_secure().to_string())),
+        )
         .route(Route::at("/who").get(async |context: Context| {
             context.client_certificate().map_or("nobody".to_owned(), |shown| shown.subject().to_owned())
         }))
