@@ -20,7 +20,7 @@ use super::super::{Action, Collection, Document, Filter};
 use super::lease::Lease;
 use super::sql::{RowLock, Sql};
 use super::writes::{Attempts, Failure, insert};
-use super::{Inner, UNDEFINED_TABLE, code, decode, schema, store_error};
+use super::{Inner, UNDEFINED_TABLE, code, decode, names, store_error};
 use crate::error::{Error, Kind, Result};
 
 /// The upper half of the key of the advisory lock of a collection with unique paths; the lower half is the number of its
@@ -150,7 +150,7 @@ async fn take_turns(connection: &mut PgConnection, steps: &[Step]) -> Result<(),
     let stores = |action: &Action| !matches!(action, Action::Require | Action::Change(_, Change::Delete));
     let unique =
         steps.iter().filter(|step| !step.collection.unique_paths().is_empty() && stores(&step.action));
-    let tables: BTreeSet<String> = unique.map(|step| schema::table(step.collection)).collect();
+    let tables: BTreeSet<String> = unique.map(|step| names::table(step.collection)).collect();
     for table in tables {
         let lock = format!(
             "SELECT pg_advisory_xact_lock(({UNIQUE}::bigint << 32) | '{table}'::regclass::oid::bigint)"

@@ -11,6 +11,7 @@ mod batch;
 mod condition;
 mod field;
 mod lease;
+mod names;
 mod number;
 mod restore;
 mod schema;

@@ -22,7 +22,7 @@ use super::super::write::{Change, Expected, Write, WriteOutcome, document_exists
 use super::super::{Collection, Document, Fields, Filter, Token};
 use super::lease::Lease;
 use super::sql::Sql;
-use super::{DEADLOCK, Inner, SERIALIZATION, code, decode, schema, store_error, unique};
+use super::{DEADLOCK, Inner, SERIALIZATION, code, decode, names, store_error, unique};
 use crate::error::Error;
 
 /// How often a write is executed before a deadlock is an error.
@@ -244,7 +244,7 @@ async fn read_and_write(
         Lock::Search => format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SELECT pg_advisory_xact_lock(({SEARCH}::bigint << 32) | '{}'::regclass::oid::bigint)",
-            schema::table(collection)
+            names::table(collection)
         ),
         Lock::Row | Lock::Nothing => "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned(),
     };
@@ -327,7 +327,7 @@ pub(super) async fn insert<'a>(
         Ok(_) => Ok(()),
         Err(error) => {
             let broken = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
-            if broken == Some(&schema::primary_key(collection)) {
+            if broken == Some(&names::primary_key(collection)) {
                 return Err(Failure::Refused(document_exists()));
             }
             Err(Failure::of_create(collection, error))
