@@ -5,6 +5,7 @@
 //! outside this folder names an engine.
 
 pub mod batch;
+pub mod bulk;
 #[cfg(any(feature = "mongodb", feature = "postgres"))]
 mod calls;
 mod collections;
@@ -23,7 +24,6 @@ mod migration;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod mongodb_url;
-pub mod moving;
 mod patch;
 #[cfg(feature = "postgres")]
 mod postgres;

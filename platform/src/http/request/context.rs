@@ -21,7 +21,7 @@ use crate::logging::{Labels, Value, Within};
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
 use crate::tls::ClientCertificate;
-use crate::traces::{Ended, Place, Traces};
+use crate::traces::{Ended, SpanContext, Traces};
 
 /// Fields that handlers of one request may add; a bound on the length of a line.
 const MAX_FIELDS: usize = 64;
@@ -56,8 +56,8 @@ struct Inner {
     request_id: RequestId,
     /// What came, or where spans are recorded, what is passed on.
     trace: Option<TraceParent>,
-    /// Its place in its trace, where spans are recorded.
-    place: Option<Place>,
+    /// Its trace and its span, where spans are recorded.
+    span_context: Option<SpanContext>,
     /// The index of its route in the table.
     route: Option<usize>,
     client: Client,
@@ -112,9 +112,9 @@ impl Context {
         let (core, started) = (Arc::clone(core), Instant::now());
         let received = trace_parent.and_then(TraceParent::read);
         let caller = received.as_ref().and_then(TraceParent::caller);
-        let place = core.traces.as_ref().map(|traces| traces.begin(caller));
-        let trace = place.and_then(TraceParent::at).or(received);
-        Self(Arc::new(Inner { request_id, trace, place, route, client, core, started, notes, tally }))
+        let span_context = core.traces.as_ref().map(|traces| traces.begin(caller));
+        let trace = span_context.and_then(TraceParent::at).or(received);
+        Self(Arc::new(Inner { request_id, trace, span_context, route, client, core, started, notes, tally }))
     }
 
     /// A context without a server: no route, no client, a generated id. For tests of an extractor, which finds it in
@@ -246,9 +246,9 @@ impl Context {
 
     /// Records the span of the request, which has ended.
     pub(crate) fn record_span(&self, method: &Method, path: &str, status: u16) {
-        let (Some(traces), Some(place)) = (&self.0.core.traces, self.0.place) else { return };
+        let (Some(traces), Some(span_context)) = (&self.0.core.traces, self.0.span_context) else { return };
         traces.record(Ended {
-            place,
+            context: span_context,
             took: self.0.started.elapsed(),
             method: measures::method_name(method),
             route: self.route().map(|route| route.template.as_str()),
