@@ -29,7 +29,7 @@ use crate::error::StartError;
 pub use call::{Call, TIMEOUT_HEADER};
 pub use error::{CallError, Cause};
 pub use response::{Response, Streamed};
-pub use settings::{BaseUrl, Breaker, Settings, UpstreamBreaker, UpstreamSettings};
+pub use settings::{BaseUrl, Breaker, Settings, UpstreamSettings};
 pub use tunnel::TunnelBounds;
 pub use upstream::{Connector, IncomingRequest, Tally};
 
@@ -57,16 +57,14 @@ impl Connectors {
     ) -> Result<Self, StartError> {
         let (client, forwarder) = (client(name, None), forwarder::forwarder());
         let mut opened = BTreeMap::new();
-        for (name, settings) in upstreams {
+        for (name, UpstreamSettings { url, health, settings }) in upstreams {
             // What the environment can name too.
             if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) {
                 let message = format!("upstreams.{name}: a name has lower-case letters, digits and '_'");
                 return Err(StartError::config(message));
             }
-            let url = settings.url.url().clone();
-            let health = settings.health.as_deref();
-            let clients = (client.clone(), forwarder.clone());
-            let connector = Connector::new(name, Some(url), health, settings.over(all), clients);
+            let (url, clients) = (Some(url.url().clone()), (client.clone(), forwarder.clone()));
+            let connector = Connector::new(name, url, health.as_deref(), *settings, clients);
             opened.insert(name.clone(), connector);
         }
         let public = self::client(name, Some(public_addresses::system()));
