@@ -43,6 +43,14 @@ impl From<i64> for Scalar {
     }
 }
 
+impl From<u64> for Scalar {
+    /// A number above 2⁶³−1 becomes the nearest float, as a stored one does in a comparison (see [`query`](super)).
+    fn from(value: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "the nearest float is meant")]
+        i64::try_from(value).map_or(Self::Float(value as f64), Self::Int)
+    }
+}
+
 impl From<f64> for Scalar {
     fn from(value: f64) -> Self {
         Self::Float(value)
@@ -52,6 +60,12 @@ impl From<f64> for Scalar {
 impl From<&str> for Scalar {
     fn from(value: &str) -> Self {
         Self::Text(value.to_owned())
+    }
+}
+
+impl From<&String> for Scalar {
+    fn from(value: &String) -> Self {
+        Self::Text(value.clone())
     }
 }
 
