@@ -194,11 +194,10 @@ impl Call {
     fn deadline(&self) -> Deadline {
         let now = Instant::now();
         let own = now + self.connector.upstream.settings.timeout.get();
-        let of_request =
-            self.connector.incoming.as_ref().and_then(|incoming| incoming.deadline).map(|deadline| {
-                let left = deadline.saturating_duration_since(now);
-                now + left.saturating_sub(MARGIN.min(left / 10))
-            });
+        let of_request = self.connector.incoming.as_ref().and_then(|it| it.deadline).map(|deadline| {
+            let left = deadline.saturating_duration_since(now);
+            now + left.saturating_sub(MARGIN.min(left / 10))
+        });
         match of_request {
             Some(at) if at < own => Deadline { at, by_request: true },
             _ => Deadline { at: own, by_request: false },

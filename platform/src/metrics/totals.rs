@@ -38,9 +38,9 @@ impl Totals {
 /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>), as far as our own exporter writes it.
 #[derive(Clone, Default)]
 struct Families {
-    /// In the order in which they came, with their positions.
+    /// In the order in which they came, with their places.
     all: Vec<Family>,
-    positions: HashMap<String, usize>,
+    places: HashMap<String, usize>,
 }
 
 #[derive(Clone)]
@@ -50,7 +50,7 @@ struct Family {
     kind: String,
     /// The name with the labels, and the value.
     samples: Vec<(String, f64)>,
-    positions: HashMap<String, usize>,
+    places: HashMap<String, usize>,
 }
 
 impl Families {
@@ -77,10 +77,10 @@ impl Families {
 
     /// The family of this name, new or not.
     fn family(&mut self, name: &str, kind: &str, help: &str) -> &mut Family {
-        let place = *self.positions.entry(name.to_owned()).or_insert(self.all.len());
+        let place = *self.places.entry(name.to_owned()).or_insert(self.all.len());
         if place == self.all.len() {
             let (name, kind, help) = (name.to_owned(), kind.to_owned(), help.to_owned());
-            self.all.push(Family { name, help, kind, samples: Vec::new(), positions: HashMap::new() });
+            self.all.push(Family { name, help, kind, samples: Vec::new(), places: HashMap::new() });
         }
         &mut self.all[place]
     }
@@ -113,10 +113,10 @@ impl Families {
 
 impl Family {
     fn add(&mut self, sample: &str, value: f64) {
-        if let Some(place) = self.positions.get(sample) {
+        if let Some(place) = self.places.get(sample) {
             self.samples[*place].1 += value;
         } else {
-            self.positions.insert(sample.to_owned(), self.samples.len());
+            self.places.insert(sample.to_owned(), self.samples.len());
             self.samples.push((sample.to_owned(), value));
         }
     }
