@@ -13,19 +13,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::response::IntoResponse;
 use clap::ArgMatches;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::service_fn;
 
 use super::cli::Flags;
 use super::config::{self, Config, Service as Described};
 use super::error::StartError;
-use super::http::{ErrorFormat, HandlerService, Layers, Parts, Peer, RouteTable, Routes, Stack};
+use super::http::{ErrorFormat, HandlerLayer, Layers, Parts, Peer, RouteTable, Routes, Stack};
 use super::logging::{Identity, Logging};
 use super::scheduler::{Clock, Job, check_names};
 use super::services::{self, Services};
@@ -91,14 +90,7 @@ where
 
     /// Puts a tower layer around everything: all routes, and the responses to requests that no route takes. It is built
     /// once. A later layer is outside of an earlier one. See [`Route::layer`](super::http::Route::layer).
-    pub fn layer<L>(mut self, layer: L) -> Self
-    where
-        L: Layer<HandlerService> + Send + 'static,
-        L::Service: Service<Request> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request>>::Response: IntoResponse,
-        <L::Service as Service<Request>>::Error: Into<BoxError>,
-        <L::Service as Service<Request>>::Future: Send,
-    {
+    pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
         self.layers.push(layer);
         self
     }

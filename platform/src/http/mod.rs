@@ -30,7 +30,7 @@ pub use request::context::{Context, Field};
 pub use request::peer::Peer;
 pub use request::request_id::REQUEST_ID;
 pub use routing::cors::Cors;
-pub use routing::layer::{HandlerService, Layers};
+pub use routing::layer::{HandlerLayer, HandlerService, Layers};
 pub use routing::route::{Limits, Route, RouteInfo};
 pub use routing::routes::{RouteTable, Routes};
 pub use settings::Settings;

@@ -54,8 +54,8 @@ where
 fn incoming(parts: &Parts) -> Result<IncomingRequest> {
     let context = context::of(parts)?;
     let mut headers = HeaderMap::new();
-    headers.insert(REQUEST_ID, context.request_id_header());
-    if let Some(parent) = context.trace() {
+    headers.insert(REQUEST_ID, context.info().id.to_header());
+    if let Some(parent) = &context.info().trace {
         headers.insert(TRACEPARENT, parent.header().clone());
         // A list, which may be in several lines.
         if let Some(state) = joined(parts.headers.get_all(TRACESTATE).iter(), ", ") {
@@ -67,7 +67,7 @@ fn incoming(parts: &Parts) -> Result<IncomingRequest> {
     Ok(IncomingRequest {
         headers,
         request_id: context.request_id().to_owned(),
-        deadline: Some(context.deadline(&parts.method).into()),
+        deadline: Some(context.deadline().into()),
         tunnel: TunnelBounds {
             idle: context.upgrade_idle_timeout(),
             deadline: context.shutdown().deadline(),

@@ -16,7 +16,6 @@ use crate::error::{Error, Kind, Result};
 use crate::http::request::context::Context;
 use crate::http::request::request_headers::joined;
 use crate::http::routing::endpoint::Relayed;
-use crate::http::settings::authority;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -72,7 +71,6 @@ fn leads_upwards(path: &str) -> bool {
 /// Says in the headers who the client is. What a client claims about itself is dropped; what a trusted proxy says about its
 /// own client stays.
 fn describe_client(context: &Context, request: &mut Request) {
-    let host = authority::of(request).and_then(|host| HeaderValue::from_str(host).ok());
     let version = if request.version() == Version::HTTP_2 { "2.0" } else { "1.1" };
     let headers = request.headers_mut();
     if !context.peer_is_trusted() {
@@ -90,8 +88,8 @@ fn describe_client(context: &Context, request: &mut Request) {
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme(context)));
     }
-    if let Some(host) = host.filter(|_| !headers.contains_key(X_FORWARDED_HOST)) {
-        headers.insert(X_FORWARDED_HOST, host);
+    if let Some(host) = context.info().host().filter(|_| !headers.contains_key(X_FORWARDED_HOST)) {
+        headers.insert(X_FORWARDED_HOST, host.value().clone());
     }
     append(headers, VIA, &format!("{version} server"));
 }

@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -41,7 +40,6 @@ pub struct MergePatch<T> {
     changes: Map<String, Value>,
     /// The schema of the route is that of the whole value, not of the changes.
     context: Context,
-    method: Method,
     value: PhantomData<fn(T)>,
 }
 
@@ -54,7 +52,7 @@ impl<T, S: Sync> FromRequest<S> for MergePatch<T> {
             return Err(invalid(String::new(), "expected an object with the fields to change".to_owned()));
         };
         let context = context::of(&parts)?.clone();
-        Ok(Self { changes, context, method: parts.method, value: PhantomData })
+        Ok(Self { changes, context, value: PhantomData })
     }
 }
 
@@ -68,7 +66,7 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
     pub fn apply(&self, value: &mut T) -> Result<()> {
         let mut document = serde_json::to_value(&*value).map_err(Error::internal)?;
         merge(&mut document, &self.changes);
-        if let Some(schema) = self.context.schema(&self.method) {
+        if let Some(schema) = self.context.schema() {
             schema.check(&document)?;
         }
         *value = serde_path_to_error::deserialize(document).map_err(|error| type_error(&error))?;

@@ -48,7 +48,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, document) = document(request).await?;
-        if let Some(schema) = context::of(&parts)?.schema(&parts.method) {
+        if let Some(schema) = context::of(&parts)?.schema() {
             schema.check(&document)?;
         }
         serde_path_to_error::deserialize(document).map(Self).map_err(|error| type_error(&error))

@@ -7,7 +7,7 @@ use axum::http::header::{ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, Method};
 
 use crate::http::routing::cors::Cors;
-use crate::http::settings::authority;
+use crate::http::settings::request_host::RequestHost;
 
 /// Whether the request may change something and comes from a page of another origin that CORS does not allow to send
 /// cookies. An upgrade is a GET, but it counts as a change: browsers send cookies with it, and CORS does not apply to
@@ -16,7 +16,7 @@ use crate::http::settings::authority;
 /// `host` is the one that the request is for.
 pub(crate) fn is_forged(
     method: &Method,
-    host: Option<&str>,
+    host: Option<&RequestHost>,
     headers: &HeaderMap,
     cors: Option<&Cors>,
 ) -> bool {
@@ -34,7 +34,7 @@ pub(crate) fn is_forged(
     }
     let Some(origin) = headers.get(ORIGIN) else { return false };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    let is_same = |(scheme, origin)| host.is_some_and(|host| authority::is_same(origin, host, Some(scheme)));
+    let is_same = |(scheme, origin)| host.is_some_and(|host| host.is(origin, Some(scheme)));
     !origin.is_some_and(is_same)
 }
 
@@ -43,7 +43,12 @@ mod tests {
     use super::*;
     use axum::http::{HeaderName, HeaderValue};
 
-    const HOST: Option<&str> = Some("good.example");
+    fn is_forged_at(host: &'static str, headers: &HeaderMap, cors: Option<&Cors>) -> bool {
+        let host = RequestHost::parse(HeaderValue::from_static(host));
+        is_forged(&Method::POST, host.as_ref(), headers, cors)
+    }
+
+    const HOST: &str = "good.example";
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
@@ -58,15 +63,15 @@ mod tests {
             &[("origin", "null")],
         ];
         for pairs in forged {
-            assert!(is_forged(&Method::POST, HOST, &headers(pairs), None), "{pairs:?}");
-            assert!(!is_forged(&Method::GET, HOST, &headers(pairs), None), "{pairs:?}");
+            assert!(is_forged_at(HOST, &headers(pairs), None), "{pairs:?}");
+            assert!(!is_forged(&Method::GET, None, &headers(pairs), None), "{pairs:?}");
         }
         // One that comes to a host that nobody knows.
         let own = headers(&[("origin", "https://good.example")]);
         assert!(is_forged(&Method::POST, None, &own, None));
         // The port of the scheme need not be named, and that of another scheme is another one.
-        assert!(!is_forged(&Method::POST, Some("Good.example:443"), &own, None));
-        assert!(is_forged(&Method::POST, Some("good.example:80"), &own, None));
+        assert!(!is_forged_at("Good.example:443", &own, None));
+        assert!(is_forged_at("good.example:80", &own, None));
         let allowed: [&[_]; 4] = [
             &[],
             &[("sec-fetch-site", "same-origin")],
@@ -74,7 +79,7 @@ mod tests {
             &[("origin", "https://good.example")],
         ];
         for pairs in allowed {
-            assert!(!is_forged(&Method::POST, HOST, &headers(pairs), None), "{pairs:?}");
+            assert!(!is_forged_at(HOST, &headers(pairs), None), "{pairs:?}");
         }
     }
 
@@ -83,11 +88,11 @@ mod tests {
         let good = HeaderValue::from_static("https://app.example");
         let from = |origin| headers(&[("sec-fetch-site", "cross-site"), ("origin", origin)]);
         let trusting = Cors::origins([good.clone()]).with_credentials();
-        assert!(!is_forged(&Method::POST, HOST, &from("https://app.example"), Some(&trusting)));
-        assert!(is_forged(&Method::POST, HOST, &from("https://evil.example"), Some(&trusting)));
+        assert!(!is_forged_at(HOST, &from("https://app.example"), Some(&trusting)));
+        assert!(is_forged_at(HOST, &from("https://evil.example"), Some(&trusting)));
         // An origin that is allowed without cookies may not send them.
         for cors in [Cors::origins([good]), Cors::any().with_credentials()] {
-            assert!(is_forged(&Method::POST, HOST, &from("https://app.example"), Some(&cors)), "{cors:?}");
+            assert!(is_forged_at(HOST, &from("https://app.example"), Some(&cors)), "{cors:?}");
         }
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, FieldError, Kind};
+use crate::http::request::info::RequestInfo;
 
 /// The longest text of an error response that is used as its message: 16 KiB.
 const MAX_MESSAGE: usize = 16 << 10;
@@ -86,13 +87,9 @@ impl IntoResponse for Error {
     }
 }
 
-/// What an error body needs to know about the request and the server.
-pub(crate) struct RequestInfo<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) uri: &'a str,
-    pub(crate) request_id: &'a str,
-    /// The client accepts `application/problem+json`.
-    pub(crate) problem: bool,
+/// How error bodies are written.
+#[derive(Clone, Copy)]
+pub(crate) struct ErrorStyle {
     /// `--debug`: the body has the trace.
     pub(crate) debug: bool,
     /// The app's own form, if it has one.
@@ -100,10 +97,10 @@ pub(crate) struct RequestInfo<'a> {
 }
 
 /// Writes the error into the response: body, content type, status and reason phrase. Other headers are kept.
-pub(crate) fn write(response: &mut Response, error: &Error, request: &RequestInfo<'_>) {
-    let trace = request.debug.then(|| error.trace());
+pub(crate) fn write(response: &mut Response, error: &Error, request: &RequestInfo, style: ErrorStyle) {
+    let trace = style.debug.then(|| error.trace());
     let (status, errors) = (error.status(), error.errors());
-    let (method, uri, request_id) = (request.method, request.uri, request.request_id);
+    let (method, uri, request_id) = (request.method.as_str(), request.path(), request.id.as_str());
     let (content_type, body) = if request.problem {
         let problem = Problem {
             r#type: "about:blank",
@@ -121,7 +118,7 @@ pub(crate) fn write(response: &mut Response, error: &Error, request: &RequestInf
         let (message, reason) = (error.message(), error.reason());
         let body =
             ErrorBody { status, code: status, message, reason, method, uri, request_id, errors, trace };
-        let body = match request.format {
+        let body = match style.format {
             Some(format) => serde_json::to_vec(&format(&body)),
             None => serde_json::to_vec(&body),
         };

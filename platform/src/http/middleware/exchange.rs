@@ -4,15 +4,12 @@
 //! upgraded connection ends, or when the client disconnects before there is a response.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
-use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH};
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -21,72 +18,44 @@ use tokio_util::sync::CancellationToken;
 use crate::connector::Tally;
 use crate::error::Error;
 use crate::http::request::context::Context;
+use crate::http::request::info::RequestInfo;
 use crate::http::request::peer::{InFlight, Peer};
-use crate::http::request::request_headers::RequestHeaders;
-use crate::http::routing::route::MethodInfo;
 use crate::logging::{self, Canonical, Logging, Value, level_of};
 
 /// The status that nginx logs when a client closes its connection before there is a response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// What the middleware keeps of a request: the handler takes the request itself.
+/// A request, and what becomes of it.
 pub(crate) struct Exchange {
     pub(crate) context: Context,
     logging: Logging,
-    pub(crate) started: Instant,
-    pub(crate) method: Method,
-    pub(crate) accept_encoding: Option<HeaderValue>,
-    pub(crate) if_none_match: Option<HeaderValue>,
-    pub(crate) origin: Option<HeaderValue>,
-    /// The client accepts `application/problem+json`.
-    pub(crate) problem: bool,
-    /// The request target. `None` when the request could not be read.
-    target: Option<PathAndQuery>,
     peer: Option<InFlight>,
-    error: OnceLock<Arc<Error>>,
+    outcome: Outcome,
+}
+
+/// What has become of a request.
+struct Outcome {
     status: u16,
+    /// How much of the body has been sent.
     bytes: u64,
+    /// The response is not complete.
     aborted: bool,
+    error: Option<Arc<Error>>,
+    /// The line has been written.
     written: bool,
 }
 
 impl Exchange {
-    pub(crate) fn begin(
-        request: &Request,
-        headers: &RequestHeaders<'_>,
-        context: Context,
-        peer: Option<Peer>,
-        logging: Logging,
-    ) -> Self {
+    pub(crate) fn begin(context: Context, peer: Option<Peer>, logging: Logging) -> Self {
         context.measure_begin();
-        Self {
-            started: context.started(),
-            context,
-            logging,
-            method: request.method().clone(),
-            accept_encoding: headers.accept_encoding.joined(),
-            if_none_match: headers.if_none_match.joined(),
-            origin: headers.origin.first().cloned(),
-            problem: headers.accept.iter().any(accepts_problem),
-            target: request.uri().path_and_query().cloned(),
-            peer: peer.map(Peer::begin),
-            error: OnceLock::new(),
-            status: CLIENT_CLOSED_REQUEST,
-            bytes: 0,
-            aborted: true,
-            written: false,
-        }
+        let outcome =
+            Outcome { status: CLIENT_CLOSED_REQUEST, bytes: 0, aborted: true, error: None, written: false };
+        Self { context, logging, peer: peer.map(Peer::begin), outcome }
     }
 
-    /// The method whose handler is called: GET for HEAD.
-    pub(crate) fn handler_method(&self) -> &Method {
-        if self.method == Method::HEAD { &Method::GET } else { &self.method }
-    }
-
-    /// Whether its handler is that of any method, so that it has got HEAD as it was sent.
-    pub(crate) fn is_for_any(&self) -> bool {
-        let handler = self.context.route().and_then(|route| route.handler(self.handler_method()));
-        handler.is_some_and(MethodInfo::is_any)
+    /// What the request is.
+    pub(crate) fn request(&self) -> &RequestInfo {
+        self.context.info()
     }
 
     /// The other end of the connection.
@@ -107,34 +76,21 @@ impl Exchange {
         }
     }
 
-    /// The path of the request, without its query.
-    pub(crate) fn path(&self) -> &str {
-        self.target.as_ref().map_or("-", PathAndQuery::path)
-    }
-
-    /// An exchange whose request could not be read: it has neither method nor path.
-    pub(crate) fn unreadable(mut self) -> Self {
-        self.method = Method::from_bytes(b"-").unwrap_or_default();
-        self.target = None;
-        self
-    }
-
-    /// Keeps the error for the log line.
-    pub(crate) fn set_error(&self, error: Arc<Error>) {
-        // A response has one error; a second one is a consequence of the first.
-        let _ = self.error.set(error);
+    /// Keeps the error for the log line. A second one is a consequence of the first.
+    pub(crate) fn set_error(&mut self, error: Arc<Error>) {
+        self.outcome.error.get_or_insert(error);
     }
 
     /// Keeps status and size of the response for the log line. True when the body is complete: then the line can be
     /// written now.
     pub(crate) fn record_response(&mut self, response: &Response) -> bool {
-        self.status = response.status().as_u16();
         let body = response.body();
         // hyper never asks a body that is at its end for more of it.
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        self.bytes = length.unwrap_or(0);
-        self.aborted = length.is_none();
-        !self.aborted
+        self.outcome.status = response.status().as_u16();
+        self.outcome.bytes = length.unwrap_or(0);
+        self.outcome.aborted = length.is_none();
+        !self.outcome.aborted
     }
 
     /// Writes the line when the upgraded connection ends, or at the deadline of a drain: a handler that does not read
@@ -159,15 +115,16 @@ impl Exchange {
     }
 
     fn write_line(&mut self) {
-        if std::mem::replace(&mut self.written, true) {
+        if std::mem::replace(&mut self.outcome.written, true) {
             return;
         }
-        self.context.measure_end(&self.method, self.status);
+        let (request, outcome) = (self.context.info(), &self.outcome);
+        self.context.measure_end(outcome.status);
         let route = self.context.route();
         if !route.is_none_or(|route| route.logged) {
             return;
         }
-        self.context.record_span(&self.method, self.path(), self.status);
+        self.context.record_span(outcome.status);
         let mut fields = self.context.take_fields();
         if let Some(trace) = self.context.trace_id() {
             fields.push(("trace_id".into(), Value::from(trace)));
@@ -178,20 +135,20 @@ impl Exchange {
             fields.push(("out_ms".into(), Value::from(millis)));
             fields.push(("out_retries".into(), Value::from(retries)));
         }
-        if self.aborted {
+        if outcome.aborted {
             fields.push(("aborted".into(), Value::Bool(true)));
         }
-        let error = self.error.get().map(|error| for_log(error));
-        let forwarded = self.context.forwarded().map(|address| address.to_string());
+        let error = outcome.error.as_deref().map(for_log);
+        let forwarded = request.client.forwarded.map(|address| address.to_string());
         self.logging.canonical(&Canonical {
-            level: level_of(self.status),
+            level: level_of(outcome.status),
             request_id: self.context.request_id(),
-            method: self.method.as_str(),
+            method: request.method.as_str(),
             route: route.map_or("", |route| &route.template),
-            path: self.path(),
-            status: self.status,
-            bytes: self.bytes,
-            duration: self.started.elapsed(),
+            path: request.path(),
+            status: outcome.status,
+            bytes: outcome.bytes,
+            duration: request.started.elapsed(),
             peer: forwarded.as_deref().or(self.peer().map(Peer::as_str)),
             error: error.as_deref(),
             fields: &fields,
@@ -222,21 +179,6 @@ fn for_log(error: &Error) -> String {
     }
 }
 
-const PROBLEM: &str = "application/problem+json";
-
-/// Whether `Accept` names this media type with a weight above 0 (RFC 9110, section 12.5.1).
-fn accepts_problem(accept: &HeaderValue) -> bool {
-    if accept.len() < PROBLEM.len() {
-        return false;
-    }
-    let mut types = accept.to_str().unwrap_or_default().split(',');
-    types.any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        parts.next().is_some_and(|name| name.eq_ignore_ascii_case(PROBLEM))
-            && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.write_line();
@@ -263,13 +205,15 @@ impl HttpBody for LoggedBody {
         let frame = ready!(logging::enter(labels, || Pin::new(&mut self.inner).poll_frame(task)));
         match &frame {
             Some(Ok(frame)) => {
-                self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-                let complete = self.declared == Some(self.exchange.bytes) || self.inner.is_end_stream();
-                self.exchange.aborted = !complete;
+                let sent = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let is_last = self.inner.is_end_stream();
+                let (declared, outcome) = (self.declared, &mut self.exchange.outcome);
+                outcome.bytes += sent;
+                outcome.aborted = !(is_last || declared == Some(outcome.bytes));
             }
             Some(Err(error)) => self.exchange.set_error(Arc::new(Error::internal(error.to_string()))),
             None => {
-                self.exchange.aborted = false;
+                self.exchange.outcome.aborted = false;
                 self.exchange.write_line();
             }
         }

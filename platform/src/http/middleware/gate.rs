@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::Request;
-
 use super::rate_limit::RateLimit;
 use crate::error::{Error, Kind, Result};
 use crate::http::request::context::Context;
@@ -34,11 +32,11 @@ impl Gate {
     ///
     /// 421 for a host that is not allowed; 429 and 503 with `Retry-After` for a client, or for a server, with too many
     /// requests.
-    pub(crate) fn pass(&self, request: &Request, context: &Context, settings: &Settings) -> Result<Pass> {
+    pub(crate) fn pass(&self, context: &Context, settings: &Settings) -> Result<Pass> {
         if context.route().is_some_and(|route| route.probe) {
             return Ok(Pass(None));
         }
-        settings.allowed_hosts.check(request)?;
+        settings.allowed_hosts.check(context.info().host())?;
         if let Some((limit, client)) = self.rate_limit.as_ref().zip(context.client()) {
             limit.check(client)?;
         }

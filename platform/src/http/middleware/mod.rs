@@ -31,7 +31,7 @@ use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
     CONTENT_LENGTH, DATE, ORIGIN, RANGE,
 };
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
+use axum::http::{Extensions, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -40,13 +40,14 @@ use http_body::Body as _;
 
 use self::body::{BoundedBody, MinDataRate};
 use self::decompression::Encoding;
-use self::error_body::{ErrorExtension, ErrorFormat, RequestInfo};
+use self::error_body::{ErrorExtension, ErrorFormat, ErrorStyle};
 use self::exchange::Exchange;
 use self::fixed_headers::FixedHeaders;
 use self::gate::Gate;
 use crate::error::{Error, Kind, StartError};
 use crate::http::request::arrival::Arrival;
-use crate::http::request::context::{Client, Context, Core};
+use crate::http::request::context::{Context, Core};
+use crate::http::request::info::{Client, RequestInfo};
 use crate::http::request::measures::Measures;
 use crate::http::request::peer::Peer;
 use crate::http::request::request_headers::{self, RequestHeaders};
@@ -55,7 +56,6 @@ use crate::http::routing::layer::{self, Inner, Layers};
 use crate::http::routing::route::{MethodInfo, RouteInfo};
 use crate::http::routing::routes::RouteTable;
 use crate::http::settings::Settings;
-use crate::http::settings::authority;
 use crate::logging::{Logging, Within};
 use crate::shutdown::Shutdown;
 use crate::traces::Traces;
@@ -69,8 +69,7 @@ pub struct Stack {
     gate: Gate,
     /// Around all endpoints and all refusals.
     layers: Layers,
-    error_format: Option<ErrorFormat>,
-    debug: bool,
+    error_style: ErrorStyle,
 }
 
 /// What a [`Stack`] is made of, besides its settings.
@@ -106,7 +105,8 @@ impl Stack {
         };
         let fixed_headers = FixedHeaders::new(settings)?;
         let (core, gate, settings) = (Arc::new(core), Gate::new(settings), settings.clone());
-        Ok(Self { core, logging, settings, fixed_headers, gate, layers, error_format, debug })
+        let error_style = ErrorStyle { debug, format: error_format };
+        Ok(Self { core, logging, settings, fixed_headers, gate, layers, error_style })
     }
 
     /// The table of all routes.
@@ -129,10 +129,11 @@ impl Stack {
         request_headers::join_cookies(&mut request);
         let route = self.core.table.find(request.uri().path());
         let headers = RequestHeaders::of(request.headers());
-        let client = self.client(peer.as_ref(), request.headers());
-        let context =
-            Context::new(headers.request_id.first(), headers.trace_parent.first(), route, client, &self.core);
-        let mut exchange = Exchange::begin(&request, &headers, context, peer, self.logging.clone());
+        let proxies = &self.settings.trusted_proxies;
+        let client = peer.as_ref().map(|peer| Client::of(peer, proxies, request.headers()));
+        let traces = self.core.traces.as_deref();
+        let info = RequestInfo::new(&request, &headers, client.unwrap_or_default(), route, traces);
+        let mut exchange = Exchange::begin(Context::new(info, &self.core), peer, self.logging.clone());
         if let Some(peer) = exchange.peer() {
             peer.set_unread_body(!request.body().is_end_stream());
         }
@@ -140,8 +141,8 @@ impl Stack {
         let http1 = request.version() <= Version::HTTP_11;
         // RFC 9110, section 9.3.6.
         let tunnel = http1 && request.method() == Method::CONNECT;
-        let checked = headers.check(&request, &self.settings);
-        let passed = checked.and_then(|()| self.gate.pass(&request, &exchange.context, &self.settings));
+        let checked = headers.check(&request, exchange.request(), &self.settings);
+        let passed = checked.and_then(|()| self.gate.pass(&exchange.context, &self.settings));
         let (checked, pass) = match passed {
             Ok(pass) => (Ok(()), Some(pass)),
             Err(error) => (Err(error), None),
@@ -154,7 +155,7 @@ impl Stack {
                 Err(response) => response,
             };
             drop(pass);
-            self.finalize(&exchange, &mut response).await;
+            self.finalize(&mut exchange, &mut response).await;
             if http1 {
                 exchange.announce_close(&mut response).await;
             }
@@ -169,18 +170,6 @@ impl Stack {
                 exchange.log_at_body_end(response)
             }
         }
-    }
-
-    /// Who sent the request: the peer, and the client that it names where it is a trusted proxy.
-    fn client(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Client {
-        let Some(peer) = peer else { return Client::default() };
-        let mut client = direct(peer);
-        let (address, proxies) = (peer.address().ip(), &self.settings.trusted_proxies);
-        if !proxies.is_empty() {
-            client.forwarded = proxies.client(address, headers);
-            client.secure |= proxies.say_https(address, headers);
-        }
-        client
     }
 
     /// Calls the handler, or gives the refusal; both through the layer around all, where there is one.
@@ -205,12 +194,12 @@ impl Stack {
                     // A layer may read the body of what is refused after it.
                     self.bound_body(exchange, self.settings.body_limit.get(), &mut request);
                 }
-                let (context, method) = (context.clone(), exchange.handler_method().clone());
+                let context = context.clone();
                 let inner: Inner = match admitted {
                     Ok(_) => Arc::new(move |request| {
-                        let handler = context.route().and_then(|route| route.handler(&method));
                         let call = |handler: &MethodInfo| handler.endpoint.call(request, |_| ());
-                        handler.map_or_else(|| std::future::ready(Response::default()).boxed(), call)
+                        let none = || std::future::ready(Response::default()).boxed();
+                        context.handler().map_or_else(none, call)
                     }),
                     Err(refusal) => layer::once(refusal),
                 };
@@ -221,18 +210,20 @@ impl Stack {
     }
 
     /// Makes the response of a handler, or a refusal, the response to this request.
-    async fn finalize(&self, exchange: &Exchange, response: &mut Response) {
+    async fn finalize(&self, exchange: &mut Exchange, response: &mut Response) {
         self.complete(exchange, response);
         if response.extensions().get::<Relayed>().is_some() {
             return;
         }
         // The handler of any method, or a mounted router, has already dropped the body of a response to HEAD.
-        let dropped =
-            exchange.method == Method::HEAD && exchange.is_for_any() && response.body().is_end_stream();
+        let is_head = exchange.request().method == Method::HEAD;
+        let is_any = exchange.context.handler().is_some_and(MethodInfo::is_any);
+        let dropped = is_head && is_any && response.body().is_end_stream();
         if !dropped && self.settings.etag {
             // The body may be code of the app.
+            let request = exchange.request();
             let tagged =
-                catch_unwind(AssertUnwindSafe(|| representation::tag(exchange, response, &self.settings)));
+                catch_unwind(AssertUnwindSafe(|| representation::tag(request, response, &self.settings)));
             let failure = match tagged {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(Error::internal(error)),
@@ -245,19 +236,18 @@ impl Stack {
         }
         if self.settings.compression {
             let min_size = self.settings.compression_min_size.get();
-            compression::apply(response, exchange.accept_encoding.as_ref(), min_size).await;
+            compression::apply(response, exchange.request().accept_encoding.as_ref(), min_size).await;
         }
-        if !dropped && exchange.method == Method::HEAD {
+        if !dropped && is_head {
             representation::drop_body(response);
         }
     }
 
     /// The response to what hyper rejects before there is a request, as bytes of HTTP/1.1, and its line in the log.
     pub(crate) fn refuse(&self, peer: Peer, status: StatusCode, date: Option<HeaderValue>) -> Bytes {
-        let context = Context::new(None, None, None, direct(&peer), &self.core);
-        let (request, headers) = (Request::default(), RequestHeaders::default());
-        let mut exchange =
-            Exchange::begin(&request, &headers, context, Some(peer), self.logging.clone()).unreadable();
+        let info = RequestInfo::unreadable(Client::direct(&peer), self.core.traces.as_deref());
+        let context = Context::new(info, &self.core);
+        let mut exchange = Exchange::begin(context, Some(peer), self.logging.clone());
         let error = match status {
             // hyper does not say which limit was exceeded.
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
@@ -270,7 +260,7 @@ impl Stack {
             _ => error_body::of_status(status, None),
         };
         let mut response = error.into_response();
-        self.complete(&exchange, &mut response);
+        self.complete(&mut exchange, &mut response);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         if let Some(date) = date {
             response.headers_mut().insert(DATE, date);
@@ -289,36 +279,34 @@ impl Stack {
         request: &mut Request,
     ) -> Result<&'a MethodInfo, Response> {
         checked.map_err(Error::into_response)?;
-        let allowed = &self.settings.allowed_hosts;
-        let refusal = |how: &Arrival| how.refusal(request, allowed);
+        let (known, allowed) = (exchange.request(), &self.settings.allowed_hosts);
+        let (method, host) = (&known.method, known.host());
+        let refusal = |how: &Arrival| how.refusal(request, host, allowed);
         if let Some(refusal) = exchange.peer().and_then(Peer::arrival).and_then(refusal) {
             return Err(refusal);
         }
         let Some(route) = exchange.context.route() else {
             // RFC 9110, section 9.3.7: a question about the server as a whole. Load balancers send it.
-            let whole_server = exchange.method == Method::OPTIONS && exchange.path() == "*";
+            let whole_server = *method == Method::OPTIONS && known.path() == "*";
             let unknown = || Error::not_found("Unknown Endpoint").into_response();
             return Err(if whole_server { StatusCode::NO_CONTENT.into_response() } else { unknown() });
         };
-        let Some(handler) = route.handler(exchange.handler_method()) else {
-            if exchange.method == Method::OPTIONS {
+        let Some(handler) = route.handler(known.handler_method()) else {
+            if *method == Method::OPTIONS {
                 return Err(options(route, request));
             }
             let error = Error::new(Kind::MethodNotAllowed);
             return Err(([(ALLOW, route.allow.clone())], error).into_response());
         };
-        if exchange.method == Method::OPTIONS && route.cors.is_some() {
+        if *method == Method::OPTIONS && route.cors.is_some() {
             return Err(options(route, request));
         }
-        let host = authority::of(request);
-        if route.cookies
-            && cross_site::is_forged(&exchange.method, host, request.headers(), route.cors.as_ref())
-        {
+        if route.cookies && cross_site::is_forged(method, host, request.headers(), route.cors.as_ref()) {
             return Err(Error::new(Kind::Forbidden)
                 .with_reason("Cross-Site Request Refused")
                 .into_response());
         }
-        if exchange.method == Method::HEAD && !handler.is_any() {
+        if *method == Method::HEAD && !handler.is_any() {
             // A handler responds to HEAD as to GET; the body is dropped at the end, when its length is known.
             *request.method_mut() = Method::GET;
             // Only GET knows ranges (RFC 9110, section 14.2).
@@ -376,34 +364,37 @@ impl Stack {
 
     /// Waits for the handler: within its time, and with a panic turned into a response.
     async fn run(&self, exchange: &Exchange, handling: BoxFuture<'static, Response>) -> Response {
-        let deadline = exchange.context.deadline(&exchange.method);
+        let deadline = exchange.context.deadline();
         let handling = Within::new(exchange.context.labels(), AssertUnwindSafe(handling).catch_unwind());
         match until(deadline, handling).await {
             Some(Ok(response)) => response,
             Some(Err(panic)) => panicked(&*panic).into_response(),
             None => Error::new(Kind::Unavailable)
                 .with_reason("Request Timed Out")
-                .with_source(format!("the handler took longer than {:?}", deadline - exchange.started))
+                .with_source(format!(
+                    "the handler took longer than {:?}",
+                    deadline - exchange.request().started
+                ))
                 .into_response(),
         }
     }
 
     /// Adds what every response has: the body of an error, the fixed headers, CORS.
-    fn complete(&self, exchange: &Exchange, response: &mut Response) {
+    fn complete(&self, exchange: &mut Exchange, response: &mut Response) {
         self.settle_error(exchange, response);
-        let context = &exchange.context;
-        self.fixed_headers.add(context.is_secure(), context.request_id_header(), response);
+        let request = exchange.request();
+        self.fixed_headers.add(request.client.secure, request.id.to_header(), response);
         if let Some(cors) = exchange.context.route().and_then(|route| route.cors.as_ref())
-            && exchange.method != Method::OPTIONS
+            && request.method != Method::OPTIONS
         {
-            cors.add_headers(exchange.origin.as_ref(), response.headers_mut());
+            cors.add_headers(request.origin.as_ref(), response.headers_mut());
         }
     }
 
     /// Gives every error its body. An error that did not come from us (axum's extractors respond with plain
     /// text) gets one as well; one that a handler wrote itself, as JSON or as a page, is left as it is, and so are
     /// those of a mounted router.
-    fn settle_error(&self, exchange: &Exchange, response: &mut Response) {
+    fn settle_error(&self, exchange: &mut Exchange, response: &mut Response) {
         let status = response.status();
         if !status.is_client_error() && !status.is_server_error() {
             return;
@@ -420,29 +411,12 @@ impl Stack {
                 None => return,
             },
         };
-        let info = RequestInfo {
-            method: exchange.method.as_str(),
-            uri: exchange.path(),
-            request_id: exchange.context.request_id(),
-            problem: exchange.problem,
-            debug: self.debug,
-            format: self.error_format,
-        };
-        error_body::write(response, &error, &info);
+        error_body::write(response, &error, exchange.request(), self.error_style);
         if error.kind() == Kind::RequestTimeout {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         exchange.set_error(error);
     }
-}
-
-/// What is known of a client by its connection alone.
-fn direct(peer: &Peer) -> Client {
-    let (secure, certificate) = match peer.arrival() {
-        Some(Arrival::Tls(certificate)) => (true, certificate.clone()),
-        _ => (false, None),
-    };
-    Client { peer: Some(peer.address()), forwarded: None, secure, certificate }
 }
 
 /// The response to `OPTIONS`: with CORS headers for a preflight to a route that asks for them.

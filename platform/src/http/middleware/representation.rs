@@ -8,7 +8,7 @@ use http_body::Body as _;
 
 use super::compression;
 use super::etag;
-use super::exchange::Exchange;
+use crate::http::request::info::RequestInfo;
 use crate::http::settings::Settings;
 
 /// The largest body that is hashed for its `ETag`, 1 MiB; hashing holds it in memory twice.
@@ -16,11 +16,11 @@ const MAX_TAGGED: u64 = 1 << 20;
 
 /// Adds the `ETag`, and turns the response into 304 when the client already has it.
 pub(crate) fn tag(
-    exchange: &Exchange,
+    request: &RequestInfo,
     response: &mut Response,
     settings: &Settings,
 ) -> Result<(), axum::Error> {
-    let read = matches!(exchange.method, Method::GET | Method::HEAD);
+    let read = matches!(request.method, Method::GET | Method::HEAD);
     if !read || response.status() != StatusCode::OK {
         return Ok(());
     }
@@ -31,12 +31,12 @@ pub(crate) fn tag(
     {
         response.headers_mut().insert(ETAG, tag);
     }
-    let fresh = exchange.if_none_match.as_ref().zip(response.headers().get(ETAG));
+    let fresh = request.if_none_match.as_ref().zip(response.headers().get(ETAG));
     if fresh.is_some_and(|(if_none_match, tag)| etag::matches(if_none_match, tag)) {
         // RFC 9110, section 15.4.5: a 304 has the `Vary` and the tag of the response that it stands for.
         if settings.compression {
             let min_size = settings.compression_min_size.get();
-            compression::describe(response, exchange.accept_encoding.as_ref(), min_size);
+            compression::describe(response, request.accept_encoding.as_ref(), min_size);
         }
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Body::empty();

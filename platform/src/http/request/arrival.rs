@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::header::LOCATION;
-use axum::http::uri::{Authority, PathAndQuery};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::error::{Error, Kind};
 use crate::http::settings::allowed_hosts::AllowedHosts;
-use crate::http::settings::authority;
+use crate::http::settings::request_host::RequestHost;
 use crate::tls::{ClientCertificate, Tls};
 
 /// The port that URLs with `https` need not name.
@@ -29,12 +29,17 @@ pub(crate) enum Arrival {
 
 impl Arrival {
     /// The response to a request that no handler is to see.
-    pub(crate) fn refusal(&self, request: &Request, allowed: &AllowedHosts) -> Option<Response> {
+    pub(crate) fn refusal(
+        &self,
+        request: &Request,
+        host: Option<&RequestHost>,
+        allowed: &AllowedHosts,
+    ) -> Option<Response> {
         match self {
             Self::Tls(_) => None,
             Self::ToRedirect(to) => {
                 // Of the probes too, which the gate lets pass: nobody is sent to a host that is not allowed.
-                let redirect = allowed.check(request).and_then(|()| to.redirect(request));
+                let redirect = allowed.check(host).and_then(|()| to.redirect(request.uri(), host));
                 Some(redirect.unwrap_or_else(IntoResponse::into_response))
             }
             Self::Mistaken => {
@@ -61,8 +66,9 @@ impl std::fmt::Debug for ToHttps {
 impl ToHttps {
     /// 308 keeps the method and the body. A host that the certificate is not for is refused: a cache in between would
     /// keep what any client can make it say.
-    fn redirect(&self, request: &Request) -> Result<Response, Error> {
-        let host = host(request).ok_or_else(|| Error::bad_request("Invalid Host Header"))?;
+    fn redirect(&self, target: &Uri, host: Option<&RequestHost>) -> Result<Response, Error> {
+        let host = host.map(|host| host.name().to_ascii_lowercase());
+        let host = host.ok_or_else(|| Error::bad_request("Invalid Host Header"))?;
         if !self.tls.covers(host.trim_start_matches('[').trim_end_matches(']')) {
             let message = "The certificate of this server is not for this host";
             return Err(Error::new(Kind::Other(421))
@@ -70,17 +76,10 @@ impl ToHttps {
                 .with_message(message));
         }
         let port = if self.port == HTTPS_PORT { String::new() } else { format!(":{}", self.port) };
-        let target = request.uri().path_and_query().map(PathAndQuery::as_str);
+        let target = target.path_and_query().map(PathAndQuery::as_str);
         let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
         let location = HeaderValue::try_from(format!("https://{host}{port}{target}"));
         let location = location.map_err(|_| Error::bad_request("Malformed Request"))?;
         Ok((StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response())
     }
-}
-
-/// The host without its port, in lower case.
-fn host(request: &Request) -> Option<String> {
-    let authority: Authority = authority::of(request)?.parse().ok()?;
-    // What stands before an @ is no host.
-    (!authority.as_str().contains('@')).then(|| authority.host().to_ascii_lowercase())
 }

@@ -7,21 +7,20 @@ use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method};
 
+use super::info::{Client, RequestInfo};
 use super::measures::{self, Measures};
-use super::request_id::RequestId;
 use super::trace::TraceParent;
 use crate::connector::Tally;
 use crate::error::Error;
-use crate::http::routing::route::RouteInfo;
+use crate::http::routing::route::{MethodInfo, RouteInfo};
 use crate::http::routing::routes::RouteTable;
 use crate::http::settings::trusted_proxies::TrustedProxies;
 use crate::logging::{Labels, Value, Within};
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
 use crate::tls::ClientCertificate;
-use crate::traces::{Ended, SpanContext, Traces};
+use crate::traces::{Ended, Traces};
 
 /// Fields that handlers of one request may add; a bound on the length of a line.
 const MAX_FIELDS: usize = 64;
@@ -53,16 +52,8 @@ pub(crate) struct Core {
 pub struct Context(Arc<Inner>);
 
 struct Inner {
-    request_id: RequestId,
-    /// What came, or where spans are recorded, what is passed on.
-    trace: Option<TraceParent>,
-    /// Its trace and its span, where spans are recorded.
-    span_context: Option<SpanContext>,
-    /// The index of its route in the table.
-    route: Option<usize>,
-    client: Client,
+    info: RequestInfo,
     core: Arc<Core>,
-    started: Instant,
     /// Empty for most requests, which need no lock then.
     notes: OnceLock<Mutex<Notes>>,
     /// The calls of its handler to other services.
@@ -71,25 +62,12 @@ struct Inner {
 
 impl Labels for Inner {
     fn request_id(&self) -> &str {
-        self.request_id.as_str()
+        self.info.id.as_str()
     }
 
     fn trace_id(&self) -> Option<&str> {
-        self.trace.as_ref().map(TraceParent::id)
+        self.info.trace.as_ref().map(TraceParent::id)
     }
-}
-
-/// Who sent a request, as far as it is known.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Client {
-    /// The other end of the connection.
-    pub(crate) peer: Option<SocketAddr>,
-    /// The client that a trusted proxy names.
-    pub(crate) forwarded: Option<IpAddr>,
-    /// It has used HTTPS, with this server or with a trusted proxy.
-    pub(crate) secure: bool,
-    /// The certificate that it has shown to this server.
-    pub(crate) certificate: Option<ClientCertificate>,
 }
 
 #[derive(Default)]
@@ -99,22 +77,9 @@ struct Notes {
 }
 
 impl Context {
-    /// `request_id` and `trace_parent` are what the client sent.
-    pub(crate) fn new(
-        request_id: Option<&HeaderValue>,
-        trace_parent: Option<&HeaderValue>,
-        route: Option<usize>,
-        client: Client,
-        core: &Arc<Core>,
-    ) -> Self {
-        let request_id = RequestId::new(request_id);
+    pub(crate) fn new(info: RequestInfo, core: &Arc<Core>) -> Self {
         let (notes, tally) = (OnceLock::new(), OnceLock::new());
-        let (core, started) = (Arc::clone(core), Instant::now());
-        let received = trace_parent.and_then(TraceParent::read);
-        let caller = received.as_ref().and_then(TraceParent::caller);
-        let span_context = core.traces.as_ref().map(|traces| traces.begin(caller));
-        let trace = span_context.and_then(TraceParent::at).or(received);
-        Self(Arc::new(Inner { request_id, trace, span_context, route, client, core, started, notes, tally }))
+        Self(Arc::new(Inner { info, core: Arc::clone(core), notes, tally }))
     }
 
     /// A context without a server: no route, no client, a generated id. For tests of an extractor, which finds it in
@@ -130,21 +95,22 @@ impl Context {
             traces: None,
             trusted_proxies: TrustedProxies::default(),
         };
-        Self::new(None, None, None, Client::default(), &Arc::new(core))
+        Self::new(RequestInfo::unreadable(Client::default(), None), &Arc::new(core))
     }
 
     /// The id of the request: the client's `X-Request-Id` where that is well formed, else 32 hexadecimal digits.
     pub fn request_id(&self) -> &str {
-        self.0.request_id.as_str()
+        self.0.info.id.as_str()
     }
 
     /// The id of the trace that the request belongs to, from its header `traceparent`: 32 hexadecimal digits.
     pub fn trace_id(&self) -> Option<&str> {
-        self.trace().map(TraceParent::id)
+        self.0.trace_id()
     }
 
-    pub(crate) fn trace(&self) -> Option<&TraceParent> {
-        self.0.trace.as_ref()
+    /// What the request is.
+    pub(crate) fn info(&self) -> &RequestInfo {
+        &self.0.info
     }
 
     /// The future, whose records in the log carry the id of this request. Handlers have that by themselves; it is for what they
@@ -157,13 +123,14 @@ impl Context {
         Arc::clone(&self.0) as Arc<dyn Labels>
     }
 
-    pub(crate) fn request_id_header(&self) -> HeaderValue {
-        self.0.request_id.to_header()
-    }
-
     /// The route that was found; a handler always has one.
     pub fn route(&self) -> Option<&RouteInfo> {
-        self.routes().get(self.0.route?)
+        self.routes().get(self.0.info.route?)
+    }
+
+    /// Its handler, with its limits.
+    pub(crate) fn handler(&self) -> Option<&MethodInfo> {
+        self.route()?.handler(self.0.info.handler_method())
     }
 
     /// The table of all routes.
@@ -174,25 +141,25 @@ impl Context {
     /// The other end of the connection: the client, or the last proxy before the server. Nothing for a request that
     /// came through no socket.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.0.client.peer
+        self.0.info.client.peer
     }
 
     /// The address of the client: what a trusted proxy says in `X-Forwarded-For` (`http.trusted_proxies`), else the
     /// other end of the connection.
     pub fn client(&self) -> Option<IpAddr> {
-        self.0.client.forwarded.or_else(|| Some(self.peer()?.ip()))
+        self.0.info.client.forwarded.or_else(|| Some(self.peer()?.ip()))
     }
 
     /// Whether the client has used HTTPS: with this server, or with a trusted proxy that says so in `X-Forwarded-Proto`
     /// (`http.trusted_proxies`).
     pub fn is_secure(&self) -> bool {
-        self.0.client.secure
+        self.0.info.client.secure
     }
 
     /// The certificate that the client has shown to this server, verified (`server.tls.clients`). Through a proxy it is
     /// that of the proxy.
     pub fn client_certificate(&self) -> Option<&ClientCertificate> {
-        self.0.client.certificate.as_ref()
+        self.0.info.client.certificate.as_ref()
     }
 
     /// Whether the other end of the connection is a proxy of `http.trusted_proxies`.
@@ -205,10 +172,6 @@ impl Context {
         &self.0.core.shutdown
     }
 
-    pub(crate) fn forwarded(&self) -> Option<IpAddr> {
-        self.0.client.forwarded
-    }
-
     pub(crate) fn list_limit(&self) -> u64 {
         self.0.core.list_limit
     }
@@ -217,17 +180,10 @@ impl Context {
         self.0.core.upgrade_idle_timeout
     }
 
-    /// When the request head was read.
-    pub(crate) fn started(&self) -> Instant {
-        self.0.started
-    }
-
-    /// When the time of the handler of this method is over.
-    pub(crate) fn deadline(&self, method: &Method) -> Instant {
-        let method = if *method == Method::HEAD { &Method::GET } else { method };
-        let handler = self.route().and_then(|route| route.handler(method));
-        let timeout = handler.and_then(|handler| handler.timeout);
-        self.0.started + timeout.unwrap_or(self.0.core.request_timeout)
+    /// When the time of its handler is over.
+    pub(crate) fn deadline(&self) -> Instant {
+        let timeout = self.handler().and_then(|handler| handler.timeout);
+        self.0.info.started + timeout.unwrap_or(self.0.core.request_timeout)
     }
 
     /// Counts the request as one that has begun.
@@ -238,21 +194,23 @@ impl Context {
     }
 
     /// Counts the request as one that has ended.
-    pub(crate) fn measure_end(&self, method: &Method, status: u16) {
+    pub(crate) fn measure_end(&self, status: u16) {
         if let Some(measures) = &self.0.core.measures {
-            measures.end(self.0.route, method, status, self.0.started.elapsed());
+            let RequestInfo { route, method, started, .. } = &self.0.info;
+            measures.end(*route, method, status, started.elapsed());
         }
     }
 
     /// Records the span of the request, which has ended.
-    pub(crate) fn record_span(&self, method: &Method, path: &str, status: u16) {
-        let (Some(traces), Some(span_context)) = (&self.0.core.traces, self.0.span_context) else { return };
+    pub(crate) fn record_span(&self, status: u16) {
+        let info = &self.0.info;
+        let (Some(traces), Some(context)) = (&self.0.core.traces, info.span_context) else { return };
         traces.record(Ended {
-            context: span_context,
-            took: self.0.started.elapsed(),
-            method: measures::method_name(method),
+            context,
+            took: info.started.elapsed(),
+            method: measures::method_name(&info.method),
             route: self.route().map(|route| route.template.as_str()),
-            path,
+            path: info.path(),
             scheme: if self.is_secure() { "https" } else { "http" },
             status,
             client: self.client().map(|address| address.to_string()),
@@ -270,9 +228,9 @@ impl Context {
         self.0.tally.get().map(AsRef::as_ref)
     }
 
-    /// The schema of this method's bodies.
-    pub(crate) fn schema(&self, method: &Method) -> Option<&Schema> {
-        self.route()?.handler(method)?.schema.as_ref()
+    /// The schema of its body.
+    pub(crate) fn schema(&self) -> Option<&Schema> {
+        self.handler()?.schema.as_ref()
     }
 
     /// Adds a field to the line of this request. Of more than 64 fields the rest is left out.

@@ -2,6 +2,7 @@
 
 pub(super) mod arrival;
 pub(super) mod context;
+pub(super) mod info;
 pub(super) mod measures;
 pub(super) mod peer;
 pub(super) mod request_headers;

@@ -5,13 +5,15 @@
 
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, COOKIE, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, Version};
 
+use super::info::RequestInfo;
 use super::request_id::REQUEST_ID;
 use super::trace::TRACEPARENT;
 use crate::error::{Error, Kind};
 use crate::http::settings::Settings;
-use crate::http::settings::authority;
+use crate::http::settings::request_host::RequestHost;
 
 /// The request headers that the middleware needs.
 #[derive(Default)]
@@ -57,8 +59,39 @@ impl<'a> RequestHeaders<'a> {
         found
     }
 
+    /// The host that the request is for: that of its target (RFC 9112, section 3.2.2), which is `:authority` in HTTP/2, else
+    /// `Host`. `None` where it has none and need not.
+    ///
+    /// Both have to be the same where both are there: a proxy and the server could disagree about which one counts (RFC 9112,
+    /// section 3.2; RFC 9113, section 8.3.1).
+    pub(crate) fn host(&self, request: &Request) -> Result<Option<RequestHost>, InvalidHost> {
+        let parse = |host: HeaderValue| RequestHost::parse(host).ok_or(InvalidHost);
+        let (uri, version) = (request.uri(), request.version());
+        let header = self.host.first().cloned().map(parse).transpose()?;
+        // HTTP/2 has no users there; HTTP/1.1 has them, and they are ignored.
+        let with_user = || uri.authority().map(Authority::as_str);
+        let target = if version > Version::HTTP_11 { with_user() } else { RequestHost::of_target(uri) };
+        let differs = |header: &RequestHost| target.is_some_and(|it| !header.is(it, uri.scheme_str()));
+        let is_missing = header.is_none() && (version == Version::HTTP_11 || target.is_none());
+        if self.host.are_several()
+            || header.as_ref().is_some_and(differs)
+            || is_missing && version > Version::HTTP_10
+        {
+            return Err(InvalidHost);
+        }
+        match target {
+            Some(host) => parse(HeaderValue::from_str(host).map_err(|_| InvalidHost)?).map(Some),
+            None => Ok(header),
+        }
+    }
+
     /// Refuses headers that are too many, too large, or ambiguous.
-    pub(crate) fn check(&self, request: &Request, settings: &Settings) -> Result<(), Error> {
+    pub(crate) fn check(
+        &self,
+        request: &Request,
+        info: &RequestInfo,
+        settings: &Settings,
+    ) -> Result<(), Error> {
         let headers = request.headers();
         if headers.len() > settings.max_headers.as_usize() {
             let message = format!("The request has more than {} headers", settings.max_headers.get());
@@ -75,7 +108,7 @@ impl<'a> RequestHeaders<'a> {
         if request.method().as_str().len() + target + self.length + headers.len() * around > limit {
             return Err(too_large(settings));
         }
-        check_host(request, &self.host)?;
+        info.host.as_ref().map_err(|invalid| *invalid)?;
         check_transfer_encoding(&self.transfer_encoding)?;
         Ok(())
     }
@@ -160,33 +193,14 @@ pub(crate) fn join_cookies(request: &mut Request) {
     }
 }
 
-/// Refuses a request that names no host, two, or one that is none (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
-/// Also refuses one whose target has another host than `Host`: a proxy and the server could disagree about which one
-/// counts.
-fn check_host(request: &Request, hosts: &FieldLines<'_>) -> Result<(), Error> {
-    let host = hosts.first().map(HeaderValue::as_bytes);
-    let target = authority::of_target(request.uri());
-    let missing = match request.version() {
-        Version::HTTP_09 | Version::HTTP_10 => false,
-        Version::HTTP_11 => host.is_none(),
-        _ => host.is_none() && target.is_none(),
-    };
-    let scheme = request.uri().scheme_str();
-    let differs = host.zip(target).is_some_and(|(host, target)| {
-        str::from_utf8(host).is_ok_and(|host| !authority::is_same(host, target, scheme))
-    });
-    // HTTP/2 has no users there; HTTP/1.1 has them, and they are ignored.
-    let named = if request.version() > Version::HTTP_11 { request.uri().authority() } else { None };
-    let is_no_host = |host: &[u8]| !is_host(host);
-    if missing
-        || hosts.are_several()
-        || differs
-        || host.is_some_and(is_no_host)
-        || named.is_some_and(|named| is_no_host(named.as_str().as_bytes()))
-    {
-        return Err(Error::bad_request("Invalid Host Header"));
+/// A request that names no host, two, or what is none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InvalidHost;
+
+impl From<InvalidHost> for Error {
+    fn from(_: InvalidHost) -> Self {
+        Self::bad_request("Invalid Host Header")
     }
-    Ok(())
 }
 
 /// RFC 9112, section 6.1: `chunked` twice is an error, an unknown transfer coding is 501. hyper decodes only `chunked`, and
@@ -201,35 +215,6 @@ fn check_transfer_encoding(lines: &FieldLines<'_>) -> Result<(), Error> {
         (2.., _) => Err(Error::bad_request("Malformed Request").with_header("connection", "close")),
         _ => Err(Error::new(Kind::Other(501)).with_reason("Transfer Coding Not Implemented")),
     }
-}
-
-/// Whether this is a host, with or without a port (RFC 9110, section 7.2).
-fn is_host(host: &[u8]) -> bool {
-    let (name, rest) = match host.first() {
-        Some(b'[') => {
-            let end = host.iter().position(|byte| *byte == b']').map_or(host.len(), |end| end + 1);
-            host.split_at(end)
-        }
-        _ => host.split_at(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
-    };
-    let port = rest.is_empty() || rest[0] == b':' && rest[1..].iter().all(u8::is_ascii_digit);
-    let name = match name.strip_prefix(b"[") {
-        Some(address) => {
-            address.strip_suffix(b"]").is_some_and(|address| address.iter().copied().all(is_ip_literal_byte))
-        }
-        None => name.iter().copied().all(is_host_byte),
-    };
-    name && port
-}
-
-/// An address of IPv6, or of a later version (RFC 3986, section 3.2.2).
-fn is_ip_literal_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'.' | b'%')
-}
-
-/// Whether the name of a host may contain this byte (RFC 3986, section 3.2.2).
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
 
 #[cfg(test)]

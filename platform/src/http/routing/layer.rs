@@ -20,7 +20,8 @@ use crate::error::Error;
 #[derive(Clone)]
 pub(crate) struct SharedLayer(Arc<LazyLock<BuiltLayer, Build>>);
 
-type BuiltLayer = BoxCloneSyncService<Request, Response, BoxError>;
+/// A layer around [`HandlerService`].
+pub type BuiltLayer = BoxCloneSyncService<Request, Response, BoxError>;
 type Build = Box<dyn FnOnce() -> BuiltLayer + Send>;
 
 /// What the layer wraps for one request. A layer may call it more than once.
@@ -44,22 +45,33 @@ pub(crate) fn once(response: Response) -> Inner {
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerService(());
 
+/// A layer of tower that can be put around handlers: what it makes of [`HandlerService`] takes a request, responds with
+/// what axum makes a response of, and can be cloned for each request.
+pub trait HandlerLayer: Send + 'static {
+    /// The service around a handler.
+    #[doc(hidden)]
+    fn build(self) -> BuiltLayer;
+}
+
+impl<L> HandlerLayer for L
+where
+    L: Layer<HandlerService> + Send + 'static,
+    L::Service: Service<Request> + Clone + Send + Sync + 'static,
+    <L::Service as Service<Request>>::Response: IntoResponse,
+    <L::Service as Service<Request>>::Error: Into<BoxError>,
+    <L::Service as Service<Request>>::Future: Send,
+{
+    fn build(self) -> BuiltLayer {
+        let service = self.layer(HandlerService(()));
+        let service = service.map_response(IntoResponse::into_response).map_err(Into::into);
+        BoxCloneSyncService::new(service)
+    }
+}
+
 impl SharedLayer {
     /// Builds the layer at its first use.
-    pub(crate) fn new<L>(layer: L) -> Self
-    where
-        L: Layer<HandlerService> + Send + 'static,
-        L::Service: Service<Request> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request>>::Response: IntoResponse,
-        <L::Service as Service<Request>>::Error: Into<BoxError>,
-        <L::Service as Service<Request>>::Future: Send,
-    {
-        let build = move || {
-            let service = layer.layer(HandlerService(()));
-            let service = service.map_response(IntoResponse::into_response).map_err(Into::into);
-            BoxCloneSyncService::new(service)
-        };
-        Self(Arc::new(LazyLock::new(Box::new(build))))
+    pub(crate) fn new(layer: impl HandlerLayer) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(move || layer.build()))))
     }
 
     /// Builds the layer if it is not yet.
@@ -88,14 +100,7 @@ pub struct Layers(Vec<SharedLayer>);
 
 impl Layers {
     /// Puts a layer around the others.
-    pub(crate) fn push<L>(&mut self, layer: L)
-    where
-        L: Layer<HandlerService> + Send + 'static,
-        L::Service: Service<Request> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request>>::Response: IntoResponse,
-        <L::Service as Service<Request>>::Error: Into<BoxError>,
-        <L::Service as Service<Request>>::Future: Send,
-    {
+    pub(crate) fn push(&mut self, layer: impl HandlerLayer) {
         self.0.push(SharedLayer::new(layer));
     }
 

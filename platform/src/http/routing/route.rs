@@ -4,15 +4,12 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, Uri};
-use axum::response::IntoResponse;
-use tower::{BoxError, Layer, Service};
 
 use super::cors::Cors;
 use super::endpoint::Endpoint;
-use super::layer::{HandlerService, SharedLayer};
+use super::layer::{HandlerLayer, SharedLayer};
 use crate::error::StartError;
 use crate::schema::Schema;
 
@@ -195,14 +192,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     /// body limit and the decompression, and a response before its headers, `ETag` and compression are added. Its
     /// errors become 503. A later layer is outside of an earlier one. A layer that makes a request of its own gives it the
     /// extensions of the one that it got.
-    pub fn layer<L>(self, layer: L) -> Self
-    where
-        L: Layer<HandlerService> + Send + 'static,
-        L::Service: Service<Request> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request>>::Response: IntoResponse,
-        <L::Service as Service<Request>>::Error: Into<BoxError>,
-        <L::Service as Service<Request>>::Future: Send,
-    {
+    pub fn layer(self, layer: impl HandlerLayer) -> Self {
         self.with_layer(SharedLayer::new(layer))
     }
 

@@ -5,11 +5,8 @@
 //! trailing slash.
 
 use axum::Router;
-use axum::extract::Request;
-use axum::response::IntoResponse;
-use tower::{BoxError, Layer, Service};
 
-use super::layer::{HandlerService, SharedLayer};
+use super::layer::{HandlerLayer, SharedLayer};
 use super::route::{Route, RouteInfo};
 use crate::connector::Upstream;
 use crate::error::StartError;
@@ -71,14 +68,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// Puts a tower layer around all routes added so far. It is built once, at start, and they share it: a limit counts
     /// the requests of all of them. See [`Route::layer`].
-    pub fn layer<L>(mut self, layer: L) -> Self
-    where
-        L: Layer<HandlerService> + Send + 'static,
-        L::Service: Service<Request> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request>>::Response: IntoResponse,
-        <L::Service as Service<Request>>::Error: Into<BoxError>,
-        <L::Service as Service<Request>>::Future: Send,
-    {
+    pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
         let layer = SharedLayer::new(layer);
         self.routes = self.routes.into_iter().map(|route| route.with_layer(layer.clone())).collect();
         self

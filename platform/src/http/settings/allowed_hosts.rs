@@ -1,9 +1,8 @@
 //! The names under which the server may be asked (`http.allowed_hosts`).
 
-use axum::extract::Request;
 use serde::{Deserialize, Serialize};
 
-use super::authority;
+use super::request_host::RequestHost;
 use crate::error::{Error, Kind, Result};
 
 /// Names such as `example.org`, and `*.example.org` for those below it; all names where there are none.
@@ -39,24 +38,15 @@ impl From<AllowedHosts> for Vec<String> {
 
 impl AllowedHosts {
     /// 421 for a request to another host, or to none (RFC 9110, section 15.5.20).
-    pub(crate) fn check(&self, request: &Request) -> Result<()> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        // Where the target and `Host` name one, it is the same (`request_headers.rs`).
-        if self.allows(authority::of(request).unwrap_or_default()) {
+    pub(crate) fn check(&self, host: Option<&RequestHost>) -> Result<()> {
+        if self.0.is_empty() || host.is_some_and(|host| self.allows(host)) {
             return Ok(());
         }
         Err(Error::new(Kind::Other(421)).with_reason("Misdirected Request"))
     }
 
-    /// Whether the host of `host:port` is among them.
-    fn allows(&self, host: &str) -> bool {
-        let end = match host.strip_prefix('[') {
-            Some(rest) => rest.find(']').map_or(host.len(), |end| end + 2),
-            None => host.find(':').unwrap_or(host.len()),
-        };
-        let name = host[..end].trim_end_matches('.').to_ascii_lowercase();
+    fn allows(&self, host: &RequestHost) -> bool {
+        let name = host.name().trim_end_matches('.').to_ascii_lowercase();
         self.0.iter().any(|allowed| match allowed.strip_prefix('*') {
             Some(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
             None => name == *allowed,
@@ -66,12 +56,17 @@ impl AllowedHosts {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
     fn a_host_is_compared_without_case_and_port() {
         let names = ["Example.org", "*.example.com", "192.0.2.1", "[2001:db8::1]"];
         let hosts = AllowedHosts::try_from(names.map(String::from).to_vec()).unwrap();
+        let allows = |host: &'static str| {
+            RequestHost::parse(HeaderValue::from_static(host)).is_some_and(|host| hosts.allows(&host))
+        };
         for host in [
             "example.org",
             "EXAMPLE.ORG:5000",
@@ -82,7 +77,7 @@ mod tests {
             "[2001:db8::1]:80",
             "[2001:DB8::1]",
         ] {
-            assert!(hosts.allows(host), "{host}");
+            assert!(allows(host), "{host}");
         }
         for host in [
             "",
@@ -97,7 +92,7 @@ mod tests {
             "[2001:db8::1",
             "2001:db8::1",
         ] {
-            assert!(!hosts.allows(host), "{host}");
+            assert!(!allows(host), "{host}");
         }
     }
 

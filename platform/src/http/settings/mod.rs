@@ -1,7 +1,7 @@
 //! The settings of HTTP: the limits of connections, requests and responses.
 
 pub(super) mod allowed_hosts;
-pub(super) mod authority;
+pub(super) mod request_host;
 pub(super) mod trusted_proxies;
 
 use std::collections::BTreeMap;
