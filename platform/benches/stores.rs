@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
-use platform::store::query::Direction::Ascending;
+use platform::store::Direction::Ascending;
 use platform::store::{self, Dao, DocumentStore, Entity, Filter, Sort, field};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -1,10 +1,10 @@
 //! The life of the program: command line, configuration, listening, signals, drain, end.
 
-mod ending;
-mod guard;
+mod forced_exit;
 mod https;
 mod open_files;
-mod several;
+mod processes;
+mod shutdown_trigger;
 mod store;
 
 use std::future::Future;
@@ -32,9 +32,9 @@ use super::process::Worker;
 use super::process::manager::{self, Told};
 use super::shutdown::{self, Signals, exit};
 use super::tls;
-use ending::Ending;
-use guard::Guard;
-use several::Source;
+use forced_exit::ForcedExit;
+use processes::Source;
+use shutdown_trigger::ShutdownTrigger;
 
 /// How long work that blocks a thread gets at the end of the program.
 const BLOCKED_GRACE: Duration = Duration::from_secs(1);
@@ -101,8 +101,8 @@ where
                     let mut worker = Worker::join(number, service.name)?;
                     let source = Source::with(&cli.flags, worker.configuration.take(), service)?;
                     let listener = worker.take_listener();
-                    let origin = Origin { listener, worker: Some(worker), read_again: None };
-                    block_on(run(service, source.loaded.config, app, origin))
+                    let launch = Launch { listener, worker: Some(worker), read_again: None };
+                    block_on(run(service, source.loaded.config, app, launch))
                 }
                 None => serve(service, &cli.flags, app),
             },
@@ -143,15 +143,15 @@ where
     let source = Source::<A>::read(&flags, service, None)?;
     if source.loaded.config.server.process_count() == 1 {
         let read_again = || Ok(sinks(service, &Source::<A>::read(&flags, service, None)?.loaded.config));
-        let origin = Origin { listener, worker: None, read_again: Some(&read_again) };
-        return block_on(run(service, source.loaded.config, app, origin));
+        let launch = Launch { listener, worker: None, read_again: Some(&read_again) };
+        return block_on(run(service, source.loaded.config, app, launch));
     }
     // It waits most of the time: one thread is enough.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| StartError::failed(format!("cannot start the runtime: {error}")))?;
     let logging = start_logging(service, &source.loaded.config, None)?;
-    runtime.block_on(several::run(service, &flags, source, listener, &logging))
+    runtime.block_on(processes::run(service, &flags, source, listener, &logging))
 }
 
 /// Runs the future on a new runtime. What still blocks a thread after it does not keep the program.
@@ -220,8 +220,8 @@ fn printed(result: io::Result<()>) -> Result<ExitCode, StartError> {
     }
 }
 
-/// Where a serving process comes from.
-struct Origin<'a> {
+/// What a serving process is started with.
+struct Launch<'a> {
     /// The listening socket that another process has handed over.
     listener: Option<TcpListener>,
     worker: Option<Worker>,
@@ -236,7 +236,7 @@ async fn run<A, S>(
     service: &Service,
     mut config: Config<A>,
     app: App<A, S>,
-    Origin { listener: inherited, mut worker, read_again }: Origin<'_>,
+    Launch { listener: inherited, mut worker, read_again }: Launch<'_>,
 ) -> Result<ExitCode, StartError>
 where
     A: Clone + Send + 'static,
@@ -244,7 +244,7 @@ where
 {
     let signals = take_signals()?;
     let logging = start_logging(service, &config, worker.as_ref().map(|worker| worker.number))?;
-    let guard = Guard::start(&logging)?;
+    let forced_exit = ForcedExit::start(&logging)?;
     open_files::fit(&mut config.http);
     let port = u16::try_from(config.server.port.get()).unwrap_or_default();
     match &worker {
@@ -252,10 +252,10 @@ where
         None => manager::start_watchdog(),
     }
     let recorder = if config.metrics.is_on() { Some(Recorder::install()?) } else { None };
-    let set_levels = read_again.map(|read| ending::Reload { read, logging: logging.clone() });
+    let set_levels = read_again.map(|read| shutdown_trigger::Reload { read, logging: logging.clone() });
     let is_worker = worker.is_some();
     let handed_over = worker.as_mut().and_then(|worker| worker.handed_over.take());
-    let mut ending = Ending::new(signals, worker, set_levels);
+    let mut trigger = ShutdownTrigger::new(signals, worker, set_levels);
     let starting = async {
         let app = app.open(&config, logging.clone()).await?;
         let listener = match inherited {
@@ -268,19 +268,19 @@ where
     };
     let (mut app, listener, https) = tokio::select! {
         started = starting => started?,
-        cause = ending.cause() => {
+        cause = trigger.cause() => {
             tracing::info!(target: "server", signal = cause.name, "stopped before it listened");
             logging.finish(FLUSH_DEADLINE);
             return Ok(ExitCode::SUCCESS);
         }
     };
     if let Some(recorder) = recorder {
-        report(service, &config, recorder, &logging, ending.worker.as_mut()).await?;
+        report(service, &config, recorder, &logging, trigger.worker.as_mut()).await?;
     }
     let port = listener.local_addr().map_or(port, |address| address.port());
     let (linger, deadline) = (config.server.shutdown.linger.get(), config.server.shutdown.deadline.get());
     let after_drain = app.time_to_close() + END_GRACE;
-    guard.allow(linger + deadline + after_drain);
+    forced_exit.allow(linger + deadline + after_drain);
     let (stack, shutdown) = (app.stack(), app.stack().shutdown().clone());
     let drain = Drain::new(shutdown.clone());
     let tasks = app.start_tasks();
@@ -288,23 +288,23 @@ where
         let (settings, drain) = (config.http.clone(), drain.clone());
         async move { http::server::serve_with(listener, https, stack, &settings, drain).await }
     });
-    match &ending.worker {
+    match &trigger.worker {
         None => {
             log_listening(service, &config, port, None);
-            ending.tell_ready();
+            trigger.tell_ready();
         }
         Some(worker) => {
             tracing::info!(target: "server", pid = std::process::id(), "serving");
             worker.is_ready();
         }
     }
-    let cause = ending.cause().await;
+    let cause = trigger.cause().await;
     shutdown.announce();
-    if ending.worker.is_none() {
+    if trigger.worker.is_none() {
         manager::tell(Told::Stopping);
     }
     let (linger, deadline) = (cause.linger(linger), cause.deadline(deadline));
-    guard.ends_within(linger + cause.retire_time().unwrap_or_default() + deadline + after_drain);
+    forced_exit.ends_within(linger + cause.retire_time().unwrap_or_default() + deadline + after_drain);
     let connections = drain.connections();
     tracing::info!(target: "server", signal = cause.name, connections, deadline = ?deadline, "draining");
     let drained = async {
@@ -321,7 +321,7 @@ where
         (served, drain.cut() == 0 && joined && closed)
     };
     let complete = tokio::select! {
-        (signal, code) = ending.at_once() => {
+        (signal, code) = trigger.at_once() => {
             tracing::warn!(target: "server", signal, "stopped at once");
             logging.finish(FLUSH_DEADLINE);
             // Returning would wait for blocking work of the runtime; a second signal means now.
@@ -336,7 +336,7 @@ where
             complete
         }
     };
-    if let Some(worker) = &ending.worker {
+    if let Some(worker) = &trigger.worker {
         worker.report_last();
     }
     logging.finish(FLUSH_DEADLINE);

@@ -209,7 +209,7 @@ impl Services {
     /// Logs it if steps of `store migrate` have not run. The server starts all the same: it may be the one of the former
     /// release.
     async fn warn_of_migrations(&self, entities: &[Declared]) {
-        if let Ok(missing) = store::moving::missing(&self.0.store, entities).await
+        if let Ok(missing) = store::bulk::missing(&self.0.store, entities).await
             && !missing.is_empty()
         {
             tracing::warn!(

@@ -73,6 +73,9 @@ pub struct Config<A> {
     pub app: A,
 }
 
+/// The section of the upstreams.
+const UPSTREAMS: &str = "upstreams";
+
 /// An accepted configuration, with the origin of each value.
 #[derive(Debug)]
 pub struct Loaded<A> {
@@ -192,13 +195,39 @@ fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
         }
         _ => Ok(()),
     })?;
+    let tree = with_whole_upstreams(tree)?;
     serde_path_to_error::deserialize(tree.to_json()).map_err(|error| {
-        let path: Vec<String> = error.path().iter().map(segment).collect();
+        let mut path: Vec<String> = error.path().iter().map(segment).collect();
+        if path.len() == 2 && path[0] == UPSTREAMS {
+            // serde does not say where a struct that is flattened is wrong.
+            let settings = tree.nearest(&path).to_json();
+            let settings = serde_path_to_error::deserialize::<_, connector::Settings>(settings);
+            path.extend(settings.err().iter().flat_map(|error| error.path().iter().map(segment)));
+        }
         let node = tree.nearest(&path);
         let value = node.to_json();
         let message = wording::message(&error.inner().to_string(), may_hold_secret(&path).then_some(&value));
         node.origin.wrong(format_args!("{}: {message}", dotted(&path)))
     })
+}
+
+/// The tree in which an upstream has all settings: what it leaves out is as in the section `connector`.
+fn with_whole_upstreams(tree: &Node) -> Result<Node, StartError> {
+    let mut whole = tree.clone();
+    let (Some(common), Some(Node { value: tree::Value::Map(upstreams), .. })) =
+        (tree.child("connector"), tree.child(UPSTREAMS))
+    else {
+        return Ok(whole);
+    };
+    let mut known = Node::nested(&["url".to_owned()], Node::text("", common.origin.clone()));
+    known.overlay(Node::nested(&["health".to_owned()], Node::text("", common.origin.clone())));
+    known.overlay(common.clone());
+    for (name, upstream) in upstreams {
+        let below = |node: &Node| Node::nested(&[UPSTREAMS.to_owned(), name.clone()], node.clone());
+        keys::check(&below(&known), &below(upstream))?;
+        whole.fill(below(common));
+    }
+    Ok(whole)
 }
 
 fn is_masked(text: &str) -> bool {

@@ -1,5 +1,7 @@
 //! The loader as a whole: five levels, each kind of error, secrets.
 
+mod upstreams;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;

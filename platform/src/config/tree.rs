@@ -130,6 +130,22 @@ impl Node {
         }
     }
 
+    /// Takes from another tree what this one leaves out: a key that is missing, or has no value.
+    pub(super) fn fill(&mut self, from: Self) {
+        match (&mut self.value, from.value) {
+            (Value::Map(entries), Value::Map(others)) => {
+                for (key, node) in others {
+                    match entries.iter_mut().find(|(name, _)| *name == key) {
+                        Some((_, entry)) => entry.fill(node),
+                        None => entries.push((key, node)),
+                    }
+                }
+            }
+            (Value::Scalar(Json::Null), value) => self.value = value,
+            _ => {}
+        }
+    }
+
     /// Calls `visit` for each scalar with its path.
     pub(super) fn each_scalar<E>(
         &self,

@@ -194,7 +194,7 @@ impl Call {
     fn deadline(&self) -> Deadline {
         let now = Instant::now();
         let own = now + self.connector.upstream.settings.timeout.get();
-        let of_request = self.connector.origin.as_ref().and_then(|origin| origin.deadline).map(|deadline| {
+        let of_request = self.connector.incoming.as_ref().and_then(|it| it.deadline).map(|deadline| {
             let left = deadline.saturating_duration_since(now);
             now + left.saturating_sub(MARGIN.min(left / 10))
         });
@@ -313,8 +313,8 @@ impl Call {
     fn request(&self, url: Url, time: Duration) -> reqwest::Request {
         let mut request = reqwest::Request::new(self.method.clone(), url);
         let headers = request.headers_mut();
-        if let Some(origin) = &self.connector.origin {
-            headers.extend(origin.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(incoming) = &self.connector.incoming {
+            headers.extend(incoming.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         if let Some(authorization) = &self.connector.upstream.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guard::NotPublic;
+use super::public_addresses::NotPublic;
 use crate::error::{Error, Kind};
 
 /// The failure of a call.

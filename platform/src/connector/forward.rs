@@ -83,9 +83,9 @@ impl Connector {
             // Without it hyper would send no body with methods that seldom have one, such as GET.
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        if let Some(origin) = &self.origin {
+        if let Some(incoming) = &self.incoming {
             // A trace of the request itself stays as it is.
-            for (name, value) in &origin.headers {
+            for (name, value) in &incoming.headers {
                 head.headers.insert(name, value.clone());
             }
         }
@@ -206,7 +206,7 @@ impl Connector {
 
     /// When the handler has to respond, so that it still can, and in how many milliseconds that is.
     fn request_deadline(&self) -> Option<(Instant, u64)> {
-        let deadline = self.origin.as_ref()?.deadline?;
+        let deadline = self.incoming.as_ref()?.deadline?;
         let left = deadline.saturating_duration_since(Instant::now());
         let left = left.saturating_sub(MARGIN.min(left / 10));
         Some((Instant::now() + left, u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
@@ -245,7 +245,7 @@ impl Connector {
         };
         relayed.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         relayed.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        let bounds = self.origin.as_ref().map(|origin| origin.tunnel.clone());
+        let bounds = self.incoming.as_ref().map(|incoming| incoming.tunnel.clone());
         tokio::spawn(async move {
             let (Ok(client), Ok(server)) = tokio::join!(client, server) else { return };
             tunnel::run(TokioIo::new(client), TokioIo::new(server), bounds).await;

@@ -9,9 +9,9 @@ mod call;
 mod error;
 mod forward;
 mod forwarder;
-mod guard;
 mod hop_by_hop;
 mod permits;
+mod public_addresses;
 mod response;
 mod retry_after;
 mod settings;
@@ -29,9 +29,9 @@ use crate::error::StartError;
 pub use call::{Call, TIMEOUT_HEADER};
 pub use error::{CallError, Cause};
 pub use response::{Response, Streamed};
-pub use settings::{BaseUrl, Breaker, Settings, UpstreamBreaker, UpstreamSettings};
+pub use settings::{BaseUrl, Breaker, Settings, UpstreamSettings};
 pub use tunnel::TunnelBounds;
-pub use upstream::{Connector, Origin, Tally};
+pub use upstream::{Connector, IncomingRequest, Tally};
 
 /// A service that this one calls, as a type: so that a handler can say which one it takes.
 pub trait Upstream: Send + Sync + 'static {
@@ -57,19 +57,17 @@ impl Connectors {
     ) -> Result<Self, StartError> {
         let (client, forwarder) = (client(name, None), forwarder::forwarder());
         let mut opened = BTreeMap::new();
-        for (name, settings) in upstreams {
+        for (name, UpstreamSettings { url, health, settings }) in upstreams {
             // What the environment can name too.
             if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) {
                 let message = format!("upstreams.{name}: a name has lower-case letters, digits and '_'");
                 return Err(StartError::config(message));
             }
-            let url = settings.url.url().clone();
-            let health = settings.health.as_deref();
-            let clients = (client.clone(), forwarder.clone());
-            let connector = Connector::new(name, Some(url), health, settings.over(all), clients);
+            let (url, clients) = (Some(url.url().clone()), (client.clone(), forwarder.clone()));
+            let connector = Connector::new(name, url, health.as_deref(), *settings, clients);
             opened.insert(name.clone(), connector);
         }
-        let public = self::client(name, Some(guard::system()));
+        let public = self::client(name, Some(public_addresses::system()));
         let public = Connector::new(PUBLIC, None, None, *all, (public, forwarder));
         Ok(Self { upstreams: opened, public })
     }
@@ -97,12 +95,12 @@ impl Connectors {
 }
 
 /// A client whose connections go to public addresses only, where a look-up is given.
-fn client(name: &str, public: Option<guard::Lookup>) -> upstream::Client {
+fn client(name: &str, public: Option<public_addresses::Lookup>) -> upstream::Client {
     let name = name.replace(|c: char| !c.is_ascii_graphic(), "-");
     Arc::new(LazyLock::new(Box::new(move || make_client(name, public))))
 }
 
-fn make_client(name: String, public: Option<guard::Lookup>) -> Result<reqwest::Client, String> {
+fn make_client(name: String, public: Option<public_addresses::Lookup>) -> Result<reqwest::Client, String> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls(&[b"h2", b"http/1.1"])?)
         // A redirect would lead past the limits of the upstream, and past the guard.
@@ -114,7 +112,7 @@ fn make_client(name: String, public: Option<guard::Lookup>) -> Result<reqwest::C
         .retry(reqwest::retry::never())
         .user_agent(name);
     let builder = match public {
-        Some(lookup) => builder.dns_resolver(Arc::new(guard::PublicOnly(lookup))),
+        Some(lookup) => builder.dns_resolver(Arc::new(public_addresses::PublicOnly(lookup))),
         None => builder,
     };
     builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))

@@ -1,7 +1,7 @@
 //! How many calls of an upstream are open at a time.
 //!
-//! A response that is passed on counts while its body comes. But a client that takes no more of it must not hold the place of
-//! others for as long as it likes: such a response loses its place when another call needs one. It is asked for nothing until
+//! A response that is passed on counts while its body comes. But a client that takes no more of it must not hold the permit of
+//! others for as long as it likes: such a response loses its permit when another call needs one. It is asked for nothing until
 //! then, so this needs no timer.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,13 +15,13 @@ pub(super) struct Permits {
     /// How long a reader may take nothing.
     patience: Duration,
     /// The responses whose bodies are read piece by piece.
-    read: Mutex<Vec<Weak<Mutex<Place>>>>,
+    read: Mutex<Vec<Weak<Mutex<RevocablePermit>>>>,
 }
 
 /// One call.
-pub(super) struct Permit(Arc<Mutex<Place>>);
+pub(super) struct Permit(Arc<Mutex<RevocablePermit>>);
 
-struct Place {
+struct RevocablePermit {
     /// `None` when another call has got it.
     permit: Option<OwnedSemaphorePermit>,
     /// Since when its reader has something to read. `None` while the upstream is waited for.
@@ -33,14 +33,14 @@ impl Permits {
         Self { free: Arc::new(Semaphore::new(most)), patience, read: Mutex::default() }
     }
 
-    /// A place, if there is one.
+    /// A permit, if one is free.
     pub(super) fn take(&self) -> Option<Permit> {
         let free = || Arc::clone(&self.free).try_acquire_owned().ok();
         let permit = free().or_else(|| {
             self.take_back();
             free()
         })?;
-        Some(Permit(Arc::new(Mutex::new(Place { permit: Some(permit), given: None }))))
+        Some(Permit(Arc::new(Mutex::new(RevocablePermit { permit: Some(permit), given: None }))))
     }
 
     /// The body of this call is read piece by piece from now on.
@@ -48,21 +48,21 @@ impl Permits {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if read.len() == read.capacity() {
             // Before it would grow.
-            read.retain(|place| place.strong_count() > 0);
+            read.retain(|permit| permit.strong_count() > 0);
         }
         read.push(Arc::downgrade(&permit.0));
     }
 
-    /// Takes the places of the responses that nobody reads.
+    /// Takes the permits of the responses that nobody reads.
     fn take_back(&self) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|place| {
-            let Some(place) = place.upgrade() else { return false };
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            if place.given.is_some_and(|given| given.elapsed() >= self.patience) {
-                place.permit = None;
+        read.retain(|permit| {
+            let Some(shared) = permit.upgrade() else { return false };
+            let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.given.is_some_and(|given| given.elapsed() >= self.patience) {
+                held.permit = None;
             }
-            place.permit.is_some()
+            held.permit.is_some()
         });
     }
 }
@@ -82,7 +82,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(5);
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_that_nobody_reads_loses_its_place_to_another_call_only() {
+    async fn a_response_that_nobody_reads_loses_its_permit_to_another_call_only() {
         let permits = Permits::new(2, PATIENCE);
         let [read, whole] = [(); 2].map(|()| permits.take().unwrap());
         permits.watch(&read);
@@ -98,7 +98,7 @@ mod tests {
         let third = permits.take().unwrap();
         // A call that is not read piece by piece ends by its own deadline.
         assert!(permits.take().is_none());
-        // No place is given back twice.
+        // No permit is given back twice.
         drop((read, third));
         let _fourth = permits.take().unwrap();
         assert!(permits.take().is_none());

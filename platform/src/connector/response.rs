@@ -47,7 +47,7 @@ impl Response {
 }
 
 /// A response whose body is still to come. Its call counts as under way until it is dropped, or until another call needs its
-/// place when nothing of it was read for the time of an attempt.
+/// permit when nothing of it was read for the time of an attempt.
 pub struct Streamed {
     pub(super) upstream: Arc<str>,
     pub(super) response: reqwest::Response,

@@ -1,4 +1,4 @@
-//! The settings of calls to other services: the section `connector` for all, and in `upstreams` what one has otherwise.
+//! The settings of calls to other services: the section `connector` for all, and in `upstreams` those of each.
 
 use std::fmt;
 
@@ -17,9 +17,9 @@ type Wait = Span<0, 600_000>;
 /// At most 1 GiB.
 type Bytes = Size<0, { 1 << 30 }>;
 
-/// The section `connector`. `defaults/connector.yaml` explains each key.
+/// The section `connector`. `defaults/connector.yaml` explains each key. It is a part of [`UpstreamSettings`] too, so unknown
+/// keys are refused where the configuration is read.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The longest that a call takes, with all attempts.
     pub timeout: Time,
@@ -59,78 +59,17 @@ pub struct Breaker {
     pub open_for: Time,
 }
 
-/// One entry of the section `upstreams`. What it leaves out is as in the section `connector`.
+/// One entry of the section `upstreams`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields of `Settings`")]
 pub struct UpstreamSettings {
     /// Where it is.
     pub url: BaseUrl,
     /// The path that `Connector::check` asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attempt_timeout: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attempts: Option<Count<1, 100>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Wait>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_backoff: Option<Wait>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jitter: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_percent: Option<Count<0, 10_000>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_reserve: Option<Count<0, 1_000_000>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<Count<1, 100_000>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub response_limit: Option<Bytes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub breaker: Option<UpstreamBreaker>,
-}
-
-/// The section `breaker` of an upstream.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields of `Breaker`")]
-pub struct UpstreamBreaker {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub window: Option<Span<100, 3_600_000>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_calls: Option<Count<1, 1_000_000>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure_percent: Option<Count<1, 100>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub open_for: Option<Time>,
-}
-
-impl UpstreamSettings {
-    /// These settings over those of all upstreams.
-    pub(super) fn over(&self, all: &Settings) -> Settings {
-        let breaker = self.breaker.map_or(all.breaker, |own| Breaker {
-            window: own.window.unwrap_or(all.breaker.window),
-            min_calls: own.min_calls.unwrap_or(all.breaker.min_calls),
-            failure_percent: own.failure_percent.unwrap_or(all.breaker.failure_percent),
-            open_for: own.open_for.unwrap_or(all.breaker.open_for),
-        });
-        Settings {
-            timeout: self.timeout.unwrap_or(all.timeout),
-            attempt_timeout: self.attempt_timeout.unwrap_or(all.attempt_timeout),
-            attempts: self.attempts.unwrap_or(all.attempts),
-            backoff: self.backoff.unwrap_or(all.backoff),
-            max_backoff: self.max_backoff.unwrap_or(all.max_backoff),
-            jitter: self.jitter.unwrap_or(all.jitter),
-            retry_percent: self.retry_percent.unwrap_or(all.retry_percent),
-            retry_reserve: self.retry_reserve.unwrap_or(all.retry_reserve),
-            concurrency: self.concurrency.unwrap_or(all.concurrency),
-            response_limit: self.response_limit.unwrap_or(all.response_limit),
-            breaker,
-        }
-    }
+    /// Its own settings, and those of the section `connector` that it leaves out.
+    #[serde(flatten)]
+    pub settings: Settings,
 }
 
 impl Settings {

@@ -1,4 +1,4 @@
-//! The guard as a whole: a name that a test resolves, and an upstream that must not be reached.
+//! The SSRF guard as a whole: a name that a test resolves, and an upstream that must not be reached.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ fn settings() -> Settings {
 }
 
 /// A resolver that gives these answers one after the other.
-fn answers(addresses: &[&str]) -> guard::Lookup {
+fn answers(addresses: &[&str]) -> public_addresses::Lookup {
     let addresses: Vec<IpAddr> = addresses.iter().rev().map(|address| address.parse().unwrap()).collect();
     let addresses = Mutex::new(addresses);
     Arc::new(move |_| {
@@ -52,7 +52,7 @@ async fn a_name_of_a_private_address_is_not_connected_to_also_when_it_is_rebound
     assert!(matches!(first.cause(), Cause::Refused | Cause::TimedOut { .. }), "{first}");
     assert_eq!(rebound.get(&url).send().await.unwrap_err().cause(), Cause::NotPublic);
     // The control: without the guard the same name leads here.
-    let lookup: guard::Lookup = answers(&["127.0.0.1"]);
+    let lookup: public_addresses::Lookup = answers(&["127.0.0.1"]);
     let found = lookup("rebound.example".to_owned()).await.unwrap();
     assert!(tokio::net::TcpStream::connect((found[0], port)).await.is_ok());
     listener.accept().await.unwrap();

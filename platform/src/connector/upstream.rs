@@ -15,8 +15,8 @@ use super::breaker::{Breaker, Pass};
 use super::budget::Budget;
 use super::error::{CallError, Cause};
 use super::forwarder::Forwarder;
-use super::guard;
 use super::permits::Permits;
+use super::public_addresses;
 use super::settings::Settings;
 use super::tunnel::TunnelBounds;
 use crate::retry::Policy;
@@ -31,12 +31,12 @@ type Make = Box<dyn FnOnce() -> Result<reqwest::Client, String> + Send>;
 #[derive(Clone)]
 pub struct Connector {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) origin: Option<Origin>,
+    pub(super) incoming: Option<IncomingRequest>,
 }
 
 /// The request that is being handled while a call is made.
 #[derive(Clone)]
-pub struct Origin {
+pub struct IncomingRequest {
     /// The headers that are passed on: request id, trace.
     pub headers: HeaderMap,
     /// The request id, for the log.
@@ -147,7 +147,7 @@ impl Connector {
             breaker,
             settings,
         };
-        Self { upstream: Arc::new(upstream), origin: None }
+        Self { upstream: Arc::new(upstream), incoming: None }
     }
 
     /// The name of the upstream.
@@ -156,8 +156,8 @@ impl Connector {
     }
 
     /// The same upstream, called for this request.
-    pub fn for_request(&self, origin: Origin) -> Self {
-        Self { upstream: Arc::clone(&self.upstream), origin: Some(origin) }
+    pub fn for_request(&self, incoming: IncomingRequest) -> Self {
+        Self { upstream: Arc::clone(&self.upstream), incoming: Some(incoming) }
     }
 
     /// Asks once for the health path, past breaker and retries. Any response below 500 means that the upstream is up.
@@ -179,12 +179,12 @@ impl Connector {
     }
 
     pub(super) fn recorder(&self) -> Recorder {
-        let tally = self.origin.as_ref().map(|origin| Arc::clone(&origin.tally));
+        let tally = self.incoming.as_ref().map(|incoming| Arc::clone(&incoming.tally));
         Recorder { started: Instant::now(), retries: 0, tally }
     }
 
     pub(super) fn request_id(&self) -> &str {
-        self.origin.as_ref().map_or("", |origin| &origin.request_id)
+        self.incoming.as_ref().map_or("", |incoming| &incoming.request_id)
     }
 
     /// The URL of a path, below that of the upstream.
@@ -192,7 +192,7 @@ impl Connector {
         let failed = |cause, why: &str| CallError::new(&self.upstream.name, cause, why);
         let Some(base) = &self.upstream.base else {
             let url = Url::parse(path).map_err(|error| failed(Cause::NotPublic, &error.to_string()))?;
-            return match guard::refuses(&url) {
+            return match public_addresses::refuses(&url) {
                 Some(why) => Err(failed(Cause::NotPublic, why)),
                 None => Ok(url),
             };

@@ -10,7 +10,7 @@ use crate::cli::StoreCommand;
 use crate::error::StartError;
 use crate::secret::Secret;
 use crate::shutdown::Signals;
-use crate::store::moving::{self, Ends, Migrated, OnStandardError, Row};
+use crate::store::bulk::{self, Ends, Migrated, OnStandardError, Row};
 use crate::store::{self, Declared, Settings, StoreUrl};
 
 /// How many digits of a hash are printed: enough to see that two differ.
@@ -61,7 +61,7 @@ async fn copy(
     let declared: Vec<_> = declared.iter().map(|one| one.collection).collect();
     let work = async {
         let ends = Ends::open(settings, from, to).await?;
-        let copied = moving::copy(&ends, &declared, overwrite, watch).await;
+        let copied = bulk::copy(&ends, &declared, overwrite, watch).await;
         ends.close().await;
         copied.map(Done::Copied)
     };
@@ -81,7 +81,7 @@ async fn migrate(
     settings.url.check()?;
     let store = store::open(settings, 1).await?;
     let stop = CancellationToken::new();
-    let work = moving::migrate(&store, declared, moving::LEASE, &stop, watch);
+    let work = bulk::migrate(&store, declared, bulk::LEASE, &stop, watch);
     let mut work = pin!(work);
     let done = tokio::select! {
         done = &mut work => done.map(Done::Migrated),

@@ -13,7 +13,7 @@ use super::channel::{DRAIN, RETIRE};
 use super::crashes::Verdict;
 use super::manager::{self, Told};
 use super::plan::{Plan, Program};
-use super::table::{self, News, Place, Reported, State, Worker, describe};
+use super::table::{self, News, Reported, Slot, State, Worker, describe};
 use crate::error::StartError;
 use crate::shutdown::{Notice, Signals, exit};
 
@@ -34,12 +34,12 @@ enum Phase {
     },
 }
 
-/// New workers take the places of the old ones, one place after the other.
+/// New workers take the slots of the old ones, one slot after the other.
 struct Roll {
     plan: Arc<Plan>,
     program: Program,
-    /// The place that gets a new worker.
-    place: usize,
+    /// The slot that gets a new worker.
+    slot: usize,
     successor: Pid,
 }
 
@@ -71,7 +71,7 @@ where
     let plan = Arc::new(supervisor.plan);
     let mut state = Running {
         listener: Some(supervisor.listener.into()),
-        places: Vec::new(),
+        slots: Vec::new(),
         workers: Vec::new(),
         phase: Phase::Starting,
         roll: None,
@@ -82,9 +82,9 @@ where
         reported: supervisor.reported,
         news: sender,
     };
-    for place in 0..usize::from(state.plan.workers) {
-        state.places.push(Place::new(Arc::clone(&state.plan), program.clone()));
-        state.start(place);
+    for slot in 0..usize::from(state.plan.workers) {
+        state.slots.push(Slot::new(Arc::clone(&state.plan), program.clone()));
+        state.start(slot);
     }
     loop {
         if let Phase::Ending { cut, failure, .. } = &mut state.phase
@@ -119,7 +119,7 @@ where
 
 struct Running<L, A> {
     listener: Option<OwnedFd>,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     workers: Vec<Worker>,
     phase: Phase,
     roll: Option<Roll>,
@@ -164,7 +164,7 @@ where
             Phase::Ending { stop_listening: Instant::now().checked_add(linger), cut: false, failure };
         self.roll = None;
         let time = self.time_to_end();
-        self.places.iter_mut().for_each(|place| place.start_at = None);
+        self.slots.iter_mut().for_each(|slot| slot.start_at = None);
         self.workers.iter_mut().for_each(|worker| worker.dismiss(DRAIN, time));
     }
 
@@ -174,7 +174,7 @@ where
 
     /// The next time at which there is something to do.
     fn next_time(&self) -> Option<Instant> {
-        let starts = self.places.iter().filter_map(|place| place.start_at);
+        let starts = self.slots.iter().filter_map(|slot| slot.start_at);
         let kills = self.workers.iter().filter_map(|worker| worker.kill_at);
         let stop = match &self.phase {
             Phase::Ending { stop_listening, .. } => *stop_listening,
@@ -198,30 +198,30 @@ where
             tracing::error!(target: "server", worker = worker.number(), pid, "killed: a worker {reason} in time");
             worker.kill();
         }
-        for place in 0..self.places.len() {
-            if is_due(self.places[place].start_at) {
-                self.start(place);
+        for slot in 0..self.slots.len() {
+            if is_due(self.slots[slot].start_at) {
+                self.start(slot);
             }
         }
     }
 
-    /// Starts the worker of a place.
-    fn start(&mut self, place: usize) {
+    /// Starts the worker of a slot.
+    fn start(&mut self, slot: usize) {
         let Some(listener) = &self.listener else { return };
-        let of = &mut self.places[place];
+        let of = &mut self.slots[slot];
         of.start_at = None;
-        match table::start(place, (&of.plan, &of.program), listener, &self.news, &self.reported) {
+        match table::start(slot, (&of.plan, &of.program), listener, &self.news, &self.reported) {
             Ok(worker) => self.workers.push(worker),
             Err(error) => {
-                tracing::error!(target: "server", worker = place + 1, %error, "cannot start a worker");
-                self.replace(place, None, &error.to_string());
+                tracing::error!(target: "server", worker = slot + 1, %error, "cannot start a worker");
+                self.replace(slot, None, &error.to_string());
             }
         }
     }
 
-    /// Sees to it that the place gets a worker after the death of one.
-    fn replace(&mut self, place: usize, ready: Option<Instant>, reason: &str) {
-        let of = &mut self.places[place];
+    /// Sees to it that the slot gets a worker after the death of one.
+    fn replace(&mut self, slot: usize, ready: Option<Instant>, reason: &str) {
+        let of = &mut self.slots[slot];
         let settings = &of.plan.settings;
         let (limit, window) = (settings.crash_limit.as_usize(), settings.crash_window.get());
         match of.crashes.died(ready, Instant::now(), limit, window) {
@@ -229,7 +229,7 @@ where
             Verdict::GiveUp => self.end(Some(StartError::failed(format!(
                 "worker {} has died more than {limit} times within {window:?}, each time as soon as it was started \
                  (the last time: {reason}); the log has the reason",
-                place + 1
+                slot + 1
             )))),
         }
     }
@@ -249,10 +249,10 @@ where
                     self.advance();
                 } else if matches!(self.phase, Phase::Starting) {
                     let serving = |worker: &Worker| matches!(worker.state, State::Serving { .. });
-                    if self.workers.iter().filter(|worker| serving(worker)).count() == self.places.len() {
+                    if self.workers.iter().filter(|worker| serving(worker)).count() == self.slots.len() {
                         self.phase = Phase::Serving;
                         manager::tell(Told::Ready);
-                        (self.announce)(self.places.len());
+                        (self.announce)(self.slots.len());
                     }
                 } else {
                     tracing::info!(target: "server", worker = number, pid = of_pid, "a worker was replaced");
@@ -295,7 +295,7 @@ where
                 let error = if code == 2 { StartError::config(message) } else { StartError::failed(message) };
                 self.end(Some(error));
             }
-            _ => self.replace(worker.place, ready, &ended),
+            _ => self.replace(worker.slot, ready, &ended),
         }
     }
 
@@ -314,7 +314,7 @@ where
         let program = if notice == Notice::User2 {
             Program::on_disk().map_err(|error| format!("cannot read the program: {error}"))
         } else {
-            Ok(self.places[0].program.clone())
+            Ok(self.slots[0].program.clone())
         };
         let loaded = program.and_then(|program| match (self.load)() {
             Ok(plan) => Ok((plan, program)),
@@ -333,34 +333,34 @@ where
         }
     }
 
-    /// Starts the new worker of a place, beside the old one.
-    fn start_successor(&mut self, plan: Arc<Plan>, program: Program, place: usize) {
+    /// Starts the new worker of a slot, beside the old one.
+    fn start_successor(&mut self, plan: Arc<Plan>, program: Program, slot: usize) {
         let Some(listener) = &self.listener else { return };
-        match table::start(place, (&plan, &program), listener, &self.news, &self.reported) {
+        match table::start(slot, (&plan, &program), listener, &self.news, &self.reported) {
             Ok(worker) => {
-                self.roll = Some(Roll { plan, program, place, successor: worker.pid });
+                self.roll = Some(Roll { plan, program, slot, successor: worker.pid });
                 self.workers.push(worker);
             }
-            Err(error) => self.gave_up(place, &error.to_string()),
+            Err(error) => self.gave_up(slot, &error.to_string()),
         }
     }
 
-    /// The successor is ready: the old worker of its place goes, and the next place is next.
+    /// The successor is ready: the old worker of its slot goes, and the next slot is next.
     fn advance(&mut self) {
         let Some(roll) = self.roll.take() else { return };
-        let renewed = Place::new(Arc::clone(&roll.plan), roll.program.clone());
-        match self.places.get_mut(roll.place) {
-            Some(place) => *place = renewed,
-            None => self.places.push(renewed),
+        let renewed = Slot::new(Arc::clone(&roll.plan), roll.program.clone());
+        match self.slots.get_mut(roll.slot) {
+            Some(slot) => *slot = renewed,
+            None => self.slots.push(renewed),
         }
-        self.dismiss_where(|worker| worker.place == roll.place && worker.pid != roll.successor);
-        let (next, wanted) = (roll.place + 1, usize::from(roll.plan.workers));
+        self.dismiss_where(|worker| worker.slot == roll.slot && worker.pid != roll.successor);
+        let (next, wanted) = (roll.slot + 1, usize::from(roll.plan.workers));
         if next < wanted {
             self.start_successor(roll.plan, roll.program, next);
             return;
         }
-        self.places.truncate(wanted);
-        self.dismiss_where(|worker| worker.place >= wanted);
+        self.slots.truncate(wanted);
+        self.dismiss_where(|worker| worker.slot >= wanted);
         self.plan = roll.plan;
         tracing::info!(target: "server", workers = wanted, "reloaded");
         metrics::counter!("server_reloads_total", "outcome" => "done").increment(1);
@@ -379,15 +379,15 @@ where
     /// The successor has died before it was ready.
     fn abandon(&mut self, reason: &str) {
         if let Some(roll) = self.roll.take() {
-            self.gave_up(roll.place, reason);
+            self.gave_up(roll.slot, reason);
         }
     }
 
-    fn gave_up(&mut self, place: usize, reason: &str) {
+    fn gave_up(&mut self, slot: usize, reason: &str) {
         self.reload_again = None;
         metrics::counter!("server_reloads_total", "outcome" => "failed").increment(1);
         tracing::error!(
-            target: "server", worker = place + 1, reason, renewed = place,
+            target: "server", worker = slot + 1, reason, renewed = slot,
             "the reload has ended: a new worker did not start, and those that were not replaced yet go on"
         );
         manager::tell(Told::Ready);

@@ -40,8 +40,8 @@ pub(super) enum State {
 /// A process.
 pub(super) struct Worker {
     pub(super) pid: Pid,
-    /// The place that it fills, from 0.
-    pub(super) place: usize,
+    /// The slot that it fills, from 0.
+    pub(super) slot: usize,
     pub(super) state: State,
     /// When it is killed, unless it has got further by then.
     pub(super) kill_at: Option<Instant>,
@@ -51,7 +51,7 @@ pub(super) struct Worker {
 impl Worker {
     /// The number of the worker, for people.
     pub(super) fn number(&self) -> usize {
-        self.place + 1
+        self.slot + 1
     }
 
     /// Tells the worker to end, within this time.
@@ -70,8 +70,8 @@ impl Worker {
     }
 }
 
-/// A place that a worker fills; it has a number, the deaths of its workers, and what the next one is started with.
-pub(super) struct Place {
+/// A slot that a worker fills; it has a number, the deaths of its workers, and what the next one is started with.
+pub(super) struct Slot {
     pub(super) plan: Arc<Plan>,
     pub(super) program: Program,
     pub(super) crashes: Crashes,
@@ -79,21 +79,21 @@ pub(super) struct Place {
     pub(super) start_at: Option<Instant>,
 }
 
-impl Place {
+impl Slot {
     pub(super) fn new(plan: Arc<Plan>, program: Program) -> Self {
         Self { plan, program, crashes: Crashes::default(), start_at: None }
     }
 }
 
-/// Starts a worker in a place. What is heard of it is sent to `news`, with its process id.
+/// Starts a worker in a slot. What is heard of it is sent to `news`, with its process id.
 pub(super) fn start(
-    place: usize,
+    slot: usize,
     (plan, program): (&Plan, &Program),
     listener: &OwnedFd,
     news: &mpsc::UnboundedSender<(Pid, News)>,
     reported: &Reported,
 ) -> io::Result<Worker> {
-    let number = u16::try_from(place + 1).map_err(io::Error::other)?;
+    let number = u16::try_from(slot + 1).map_err(io::Error::other)?;
     let (pid, stream, reports) = program.start(number, listener)?;
     let (process, reported) = (pid.as_raw_nonzero().get().unsigned_abs(), Arc::clone(reported));
     tokio::spawn(async move {
@@ -119,7 +119,7 @@ pub(super) fn start(
         .await;
     });
     let kill_at = Instant::now().checked_add(plan.settings.start_timeout.get());
-    Ok(Worker { pid, place, state: State::Starting, kill_at, orders })
+    Ok(Worker { pid, slot, state: State::Starting, kill_at, orders })
 }
 
 /// Reads the reports of a worker until it ends.

@@ -10,9 +10,9 @@ use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::clock::{Clock, STEP_BACK, Woken};
-use super::guard::{self, Claim, Guard};
 use super::run::{Line, Outcome, Run};
 use super::schedule::Schedule;
+use super::single_run::{self, Claim, SingleRun};
 use crate::error::{Result, StartError};
 use crate::lock::{Lease, LockManager, Wait};
 use crate::shutdown::Shutdown;
@@ -115,7 +115,7 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
             schedule: self.schedule,
             late: self.late,
             clock,
-            guard: self.single_process.then(|| Guard::new(self.name, locks.clone())),
+            single_run: self.single_process.then(|| SingleRun::new(self.name, locks.clone())),
             function: Arc::new(move |run| function(state.clone(), run)),
         })
     }
@@ -128,7 +128,7 @@ pub(crate) struct OpenJob {
     late: Late,
     clock: Clock,
     /// Of a job that runs in one process only.
-    guard: Option<Guard>,
+    single_run: Option<SingleRun>,
     function: Arc<dyn Fn(Run) -> BoxFuture<'static, Result<()>> + Send + Sync>,
 }
 
@@ -175,9 +175,11 @@ impl OpenJob {
 
     /// The time after which the first run is.
     async fn begin_after(&self, start: Timestamp) -> Timestamp {
-        let Some(guard) = self.guard.as_ref().filter(|_| self.late == Late::MakeUp) else { return start };
-        match guard.ran_last().await {
-            Ok(Some(last)) if !guard::is_wrong(last, self.clock.now()) => last.min(self.clock.now()),
+        let Some(single_run) = self.single_run.as_ref().filter(|_| self.late == Late::MakeUp) else {
+            return start;
+        };
+        match single_run.ran_last().await {
+            Ok(Some(last)) if !single_run::is_wrong(last, self.clock.now()) => last.min(self.clock.now()),
             Ok(_) => start,
             Err(error) => {
                 let (job, cause) = (self.name, error.cause());
@@ -214,17 +216,17 @@ impl OpenJob {
     }
 
     async fn run(&self, start: Timestamp, tick: Timestamp, shutdown: &Shutdown) {
-        let Some(guard) = &self.guard else { return self.call(tick, None, shutdown).await };
+        let Some(single_run) = &self.single_run else { return self.call(tick, None, shutdown).await };
         let locked = match self.late {
-            Late::Skip => guard.lock(Wait::No).await,
+            Late::Skip => single_run.lock(Wait::No).await,
             Late::MakeUp => tokio::select! {
                 () = shutdown.begun() => return,
-                locked = guard.lock(Wait::Forever) => locked,
+                locked = single_run.lock(Wait::Forever) => locked,
             },
         };
         let claimed = match locked {
             // The wait may have been long: the time is that of now.
-            Ok(Some(lease)) => guard.claim(lease, tick, self.clock.now()).await,
+            Ok(Some(lease)) => single_run.claim(lease, tick, self.clock.now()).await,
             Ok(None) => return,
             Err(error) => Err(error),
         };
@@ -256,7 +258,7 @@ impl OpenJob {
     }
 
     async fn call(&self, tick: Timestamp, lease: Option<&Lease>, shutdown: &Shutdown) {
-        let owner = self.guard.as_ref().map(Guard::owner);
+        let owner = self.single_run.as_ref().map(SingleRun::owner);
         let token = lease.map(Lease::fencing_token);
         let line = Line::begin(self.name, tick, owner, token);
         let run = Run { tick, token, shutdown: shutdown.clone() };

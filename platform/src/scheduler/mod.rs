@@ -4,10 +4,10 @@
 //! never runs twice at the same time in one process: while it runs, its times pass, and are late.
 
 mod clock;
-mod guard;
 mod job;
 mod run;
 mod schedule;
+mod single_run;
 
 pub use clock::Clock;
 pub use job::{Job, Late};

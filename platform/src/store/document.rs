@@ -186,9 +186,9 @@ struct Check {
     too_deep: bool,
 }
 
-/// One segment of a JSON pointer, linked to the outer ones. The text of a pointer is built only for an error.
-struct Step<'a> {
-    outer: Option<&'a Step<'a>>,
+/// A JSON pointer: its last segment, and the pointer to the outer value. Its text is built only for an error.
+struct Pointer<'a> {
+    outer: Option<&'a Pointer<'a>>,
     segment: Segment<'a>,
 }
 
@@ -198,7 +198,7 @@ enum Segment<'a> {
 }
 
 impl Check {
-    fn value(&mut self, value: &Value, at: Option<&Step<'_>>, levels: usize) {
+    fn value(&mut self, value: &Value, at: Option<&Pointer<'_>>, levels: usize) {
         match value {
             Value::Object(fields) => self.object(fields, at, levels),
             Value::Array(items) => self.array(items, at, levels),
@@ -207,29 +207,29 @@ impl Check {
         }
     }
 
-    fn object(&mut self, fields: &Fields, at: Option<&Step<'_>>, levels: usize) {
+    fn object(&mut self, fields: &Fields, at: Option<&Pointer<'_>>, levels: usize) {
         let Some(levels) = self.enter(at, levels) else { return };
         for (key, value) in fields {
-            let step = Step { outer: at, segment: Segment::Key(key) };
+            let inner = Pointer { outer: at, segment: Segment::Key(key) };
             if json::is_reserved_key(key) {
-                self.refuse(Some(&step), json::RESERVED_KEY);
+                self.refuse(Some(&inner), json::RESERVED_KEY);
             }
             if key.contains('\0') {
-                self.refuse(Some(&step), NUL);
+                self.refuse(Some(&inner), NUL);
             }
-            self.value(value, Some(&step), levels);
+            self.value(value, Some(&inner), levels);
         }
     }
 
-    fn array(&mut self, items: &[Value], at: Option<&Step<'_>>, levels: usize) {
+    fn array(&mut self, items: &[Value], at: Option<&Pointer<'_>>, levels: usize) {
         let Some(levels) = self.enter(at, levels) else { return };
         for (index, item) in items.iter().enumerate() {
-            self.value(item, Some(&Step { outer: at, segment: Segment::Index(index) }), levels);
+            self.value(item, Some(&Pointer { outer: at, segment: Segment::Index(index) }), levels);
         }
     }
 
     /// The levels that are left inside an object or array.
-    fn enter(&mut self, at: Option<&Step<'_>>, levels: usize) -> Option<usize> {
+    fn enter(&mut self, at: Option<&Pointer<'_>>, levels: usize) -> Option<usize> {
         let left = levels.checked_sub(1);
         if left.is_none() {
             self.too_deep = true;
@@ -238,16 +238,16 @@ impl Check {
         left
     }
 
-    fn refuse(&mut self, at: Option<&Step<'_>>, message: &str) {
+    fn refuse(&mut self, at: Option<&Pointer<'_>>, message: &str) {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(FieldError { pointer: self.pointer(at), message: message.to_owned() });
         }
     }
 
-    fn pointer(&self, at: Option<&Step<'_>>) -> String {
-        let Some(step) = at else { return self.base.clone() };
-        let mut pointer = self.pointer(step.outer);
-        match step.segment {
+    fn pointer(&self, at: Option<&Pointer<'_>>) -> String {
+        let Some(inner) = at else { return self.base.clone() };
+        let mut pointer = self.pointer(inner.outer);
+        match inner.segment {
             Segment::Key(key) => json::push_segment(&mut pointer, key),
             Segment::Index(index) => json::push_segment(&mut pointer, &index.to_string()),
         }

@@ -5,6 +5,7 @@
 //! outside this folder names an engine.
 
 pub mod batch;
+pub mod bulk;
 #[cfg(any(feature = "mongodb", feature = "postgres"))]
 mod calls;
 mod collections;
@@ -23,7 +24,6 @@ mod migration;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod mongodb_url;
-pub mod moving;
 mod patch;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -52,7 +52,7 @@ pub use listing::{Chunk, Listing, Stored, Total, Upserted};
 pub use migration::{Declared, Migration};
 pub use mongodb_url::{MongodbParts, WrongPart, mongodb_url};
 pub use patch::Patch;
-pub use query::{Filter, Page, Query, Scalar, Sort, field};
+pub use query::{Direction, Filter, Page, Query, Scalar, Sort, field};
 pub use settings::{MongodbSettings, PostgresSettings, Settings, SqliteSettings, StoreUrl};
 pub use step::{Action, BatchOutcome, Step};
 pub use write::{Change, Expected, Write, WriteOutcome};

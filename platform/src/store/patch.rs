@@ -14,12 +14,12 @@ use crate::error::{Error, FieldError, Result};
 /// refused: one with a path through a value that is no object, and one in which a path contains another.
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
-    steps: Vec<(String, Step)>,
+    operations: Vec<(String, Operation)>,
 }
 
 /// What happens to one field.
 #[derive(Clone, Debug)]
-enum Step {
+enum Operation {
     Set(Value),
     Unset,
     Add(Number),
@@ -35,30 +35,30 @@ impl Patch {
 
     /// Sets the value at a path.
     pub fn set(self, path: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.step(path, Step::Set(value.into()))
+        self.operation(path, Operation::Set(value.into()))
     }
 
     /// Removes the field at a path, if there is one.
     pub fn unset(self, path: impl Into<String>) -> Self {
-        self.step(path, Step::Unset)
+        self.operation(path, Operation::Unset)
     }
 
     /// Adds to the number at a path; a missing one counts as 0. Two integers stay an integer. Applying it fails with
     /// `BadRequest` where there is another value, and where the sum is out of range.
     pub fn add(self, path: impl Into<String>, number: impl Into<Number>) -> Self {
-        self.step(path, Step::Add(number.into()))
+        self.operation(path, Operation::Add(number.into()))
     }
 
     /// Appends a value to the array at a path; a missing one counts as empty. Applying it fails with `BadRequest` where
     /// there is another value.
     pub fn append(self, path: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.step(path, Step::Append(value.into()))
+        self.operation(path, Operation::Append(value.into()))
     }
 
     /// Removes every element of the array at a path that equals this value; a missing array stays missing. Applying it fails
     /// with `BadRequest` where there is another value.
     pub fn remove(self, path: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.step(path, Step::Remove(value.into()))
+        self.operation(path, Operation::Remove(value.into()))
     }
 
     /// What a partial update says of the field at a path: nothing, to remove it, or to set it.
@@ -70,30 +70,30 @@ impl Patch {
         }
     }
 
-    fn step(mut self, path: impl Into<String>, step: Step) -> Self {
-        self.steps.push((path.into(), step));
+    fn operation(mut self, path: impl Into<String>, operation: Operation) -> Self {
+        self.operations.push((path.into(), operation));
         self
     }
 
     /// `BadRequest` when a path is invalid, when a path contains another, or when a value cannot be stored: that error
     /// has its JSON pointer.
     pub fn check(&self) -> Result<()> {
-        for (path, step) in &self.steps {
+        for (path, operation) in &self.operations {
             query::check_path(path)?;
-            if let Step::Set(value) | Step::Append(value) = step {
+            if let Operation::Set(value) | Operation::Append(value) = operation {
                 document::check_at(path, value)?;
             }
         }
-        query::check_disjoint(self.steps.iter().map(|(path, _)| path.as_str()))
+        query::check_disjoint(self.operations.iter().map(|(path, _)| path.as_str()))
     }
 
     /// The fields after the patch.
     pub(super) fn apply(self, fields: &Fields) -> Result<Fields> {
         let mut fields = fields.clone();
-        for (path, step) in self.steps {
+        for (path, operation) in self.operations {
             let (parents, leaf) =
                 path.rsplit_once('.').map_or((None, path.as_str()), |(up, leaf)| (Some(up), leaf));
-            let creates = !matches!(step, Step::Unset | Step::Remove(_));
+            let creates = !matches!(operation, Operation::Unset | Operation::Remove(_));
             let mut object = Some(&mut fields);
             for segment in parents.into_iter().flat_map(|parents| parents.split('.')) {
                 let Some(parent) = object else { break };
@@ -106,7 +106,7 @@ impl Patch {
                 };
             }
             if let Some(object) = object {
-                step.apply(&path, object, leaf)?;
+                operation.apply(&path, object, leaf)?;
             }
         }
         document::check(&fields)?;
@@ -114,7 +114,7 @@ impl Patch {
     }
 }
 
-impl Step {
+impl Operation {
     fn apply(self, path: &str, object: &mut Fields, leaf: &str) -> Result<()> {
         let wrong = |what: &str| Err(not_applicable(path, what));
         match (self, object.get_mut(leaf)) {

@@ -5,15 +5,15 @@
 
 mod development;
 mod files;
+mod healthcheck_client;
 mod identity;
-mod live;
-mod own;
 mod pair;
 mod profile;
+mod served_pair;
 mod settings;
 
 pub use development::write_pair;
+pub use healthcheck_client::client_of_itself;
 pub use identity::ClientCertificate;
-pub use live::Tls;
-pub use own::client_of_itself;
+pub use served_pair::Tls;
 pub use settings::{ClientCertificates, Clients, Redirect, Settings};

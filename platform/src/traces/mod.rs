@@ -1,6 +1,6 @@
 //! Spans of requests, for a collector of OpenTelemetry: one for each request that has a line in the log.
 //!
-//! A span has its place in a trace by the header `traceparent` (W3C Trace Context): the span of the caller is its parent, and it
+//! A span belongs to a trace by the header `traceparent` (W3C Trace Context): the span of the caller is its parent, and it
 //! is the parent of what the services called from here record. Whether a request is recorded is decided where its trace
 //! begins; the flag `sampled` of the header carries it on.
 //!
@@ -60,9 +60,9 @@ impl Settings {
     }
 }
 
-/// The place of a request in its trace.
+/// Which trace a request belongs to, and its span there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SpanContext {
     /// The id of the trace.
     pub trace: u128,
     /// The id of the span of the request.
@@ -76,8 +76,8 @@ pub struct Place {
 /// A request that has ended.
 #[derive(Debug)]
 pub struct Ended<'a> {
-    /// Its place in its trace.
-    pub place: Place,
+    /// Its trace and its span.
+    pub context: SpanContext,
     /// How long it took, until now.
     pub took: Duration,
     /// Its method.
@@ -113,19 +113,19 @@ impl Traces {
         Ok(Some(Self { sample_percent: settings.sample_percent.get(), exporter }))
     }
 
-    /// The place of a request whose caller has this place: trace, span, and whether it is recorded.
-    pub fn begin(&self, caller: Option<(u128, u64, bool)>) -> Place {
+    /// The context of a request whose caller has this one: trace, span, and whether it is recorded.
+    pub fn begin(&self, caller: Option<(u128, u64, bool)>) -> SpanContext {
         let span = fastrand::u64(1..);
         if let Some((trace, parent, is_sampled)) = caller {
-            return Place { trace, span, parent, is_sampled };
+            return SpanContext { trace, span, parent, is_sampled };
         }
         let is_sampled = fastrand::u64(..100) < self.sample_percent;
-        Place { trace: fastrand::u128(1..), span, parent: 0, is_sampled }
+        SpanContext { trace: fastrand::u128(1..), span, parent: 0, is_sampled }
     }
 
     /// Records a request, if it is sampled. It never waits: where the queue is full the span is lost, and the log says so.
     pub fn record(&self, ended: Ended<'_>) {
-        if ended.place.is_sampled {
+        if ended.context.is_sampled {
             self.exporter.send(ended);
         }
     }

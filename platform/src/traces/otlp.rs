@@ -60,7 +60,7 @@ impl Exporter {
     }
 
     pub(super) fn send(&self, ended: Ended<'_>) {
-        let (place, end) = (ended.place, SystemTime::now());
+        let (context, end) = (ended.context, SystemTime::now());
         let name = match ended.route {
             Some(route) => format!("{} {route}", ended.method),
             None => ended.method.to_string(),
@@ -83,14 +83,14 @@ impl Exporter {
         }
         self.processor.on_end(SpanData {
             span_context: SpanContext::new(
-                TraceId::from(place.trace),
-                SpanId::from(place.span),
+                TraceId::from(context.trace),
+                SpanId::from(context.span),
                 TraceFlags::SAMPLED,
                 false,
                 TraceState::NONE,
             ),
-            parent_span_id: SpanId::from(place.parent),
-            parent_span_is_remote: place.parent != 0,
+            parent_span_id: SpanId::from(context.parent),
+            parent_span_is_remote: context.parent != 0,
             span_kind: SpanKind::Server,
             name: name.into(),
             start_time: end.checked_sub(ended.took).unwrap_or(end),

@@ -257,7 +257,7 @@ async fn a_job_of_a_single_process_runs_once_in_all() {
     let ran = ticks.len();
     ticks.dedup();
     assert_eq!((ran, ticks.len()), (60, 60));
-    // The control: without the guard each runs it.
+    // The control: without `single_process` each runs it.
     assert_eq!(all.lock().unwrap().len(), 4 * 60);
 }
 

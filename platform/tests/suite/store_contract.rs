@@ -5,6 +5,7 @@
 
 mod batches;
 mod concurrency;
+mod copies;
 mod documents;
 mod durability;
 mod guarded;
@@ -13,7 +14,6 @@ mod migrating;
 mod model;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
-mod moving;
 #[cfg(any(feature = "mongodb", feature = "postgres"))]
 mod outages;
 mod pages;
@@ -390,19 +390,19 @@ macro_rules! copied {
     ($($case:ident)*) => {
         mod copied {
             mod json_file {
-                durable_engine!(moving, json_file, cfg(all()): $($case)*);
+                durable_engine!(copies, json_file, cfg(all()): $($case)*);
             }
             #[cfg(feature = "sqlite")]
             mod sqlite {
-                durable_engine!(moving, sqlite, cfg(all()): $($case)*);
+                durable_engine!(copies, sqlite, cfg(all()): $($case)*);
             }
             #[cfg(feature = "mongodb")]
             mod on_mongodb {
-                durable_engine!(moving, mongodb, ignore = "needs MongoDB: make test-all": $($case)*);
+                durable_engine!(copies, mongodb, ignore = "needs MongoDB: make test-all": $($case)*);
             }
             #[cfg(feature = "postgres")]
             mod on_postgres {
-                durable_engine!(moving, postgres, ignore = "needs PostgreSQL: make test-all": $($case)*);
+                durable_engine!(copies, postgres, ignore = "needs PostgreSQL: make test-all": $($case)*);
             }
         }
     };

@@ -9,7 +9,7 @@ use platform::lock::{Lease, LockManager, Wait};
 use platform::setting::Span;
 use serde::{Deserialize, Serialize};
 
-use crate::app::{AppState, settings};
+use crate::app::AppState;
 
 /// The section `app.locking` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,11 +33,11 @@ struct Done {
 
 async fn work(
     locks: LockManager,
-    State(settings): State<settings::Settings>,
+    State(state): State<AppState>,
     Path(name): Path<String>,
 ) -> Result<Json<Done>> {
     let work = async |_: &Lease| {
-        tokio::time::sleep(settings.locking.hold.get()).await;
+        tokio::time::sleep(state.settings.locking.hold.get()).await;
         Ok(())
     };
     match locks.with_lock(&name, Wait::No, work).await? {

@@ -86,6 +86,6 @@ fn each_run_is_in_one_process(locks: &[(&str, &str)]) {
     assert!(single.values().all(|runs| *runs == 1), "{single:?}");
     // A job that ends at once is lost with its line only when its process is killed in that moment.
     assert!(single.len() >= 5, "{single:?}");
-    // The control: the job without a guard runs in all processes.
+    // The control: the other job runs in all processes.
     assert!(every.values().any(|runs: &usize| *runs >= 3), "{every:?}");
 }

@@ -9,7 +9,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
-use crate::connector::{Connector, Origin, TunnelBounds, Upstream};
+use crate::connector::{Connector, IncomingRequest, TunnelBounds, Upstream};
 use crate::error::{Error, Result};
 use crate::http::request::context;
 use crate::http::request::request_headers::joined;
@@ -46,12 +46,12 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let connector = Services::from_ref(state).connector(U::NAME).map_err(Error::internal)?;
-        Ok(Self(connector.for_request(origin(parts)?), PhantomData))
+        Ok(Self(connector.for_request(incoming(parts)?), PhantomData))
     }
 }
 
 /// What the calls of this request need of it.
-fn origin(parts: &Parts) -> Result<Origin> {
+fn incoming(parts: &Parts) -> Result<IncomingRequest> {
     let context = context::of(parts)?;
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, context.info().id.to_header());
@@ -64,7 +64,7 @@ fn origin(parts: &Parts) -> Result<Origin> {
     } else if let Some(begun) = TraceParent::begin(context.request_id()) {
         headers.insert(TRACEPARENT, begun);
     }
-    Ok(Origin {
+    Ok(IncomingRequest {
         headers,
         request_id: context.request_id().to_owned(),
         deadline: Some(context.deadline().into()),

@@ -214,9 +214,9 @@ impl Context {
     /// Records the span of the request, which has ended.
     pub(crate) fn record_span(&self, status: u16) {
         let info = &self.0.info;
-        let (Some(traces), Some(place)) = (&self.0.core.traces, info.place) else { return };
+        let (Some(traces), Some(context)) = (&self.0.core.traces, info.span_context) else { return };
         traces.record(Ended {
-            place,
+            context,
             took: info.started.elapsed(),
             method: measures::method_name(&info.method),
             route: self.route().map(|route| route.template.as_str()),

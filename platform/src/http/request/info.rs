@@ -15,15 +15,15 @@ use super::trace::TraceParent;
 use crate::http::settings::request_host::RequestHost;
 use crate::http::settings::trusted_proxies::TrustedProxies;
 use crate::tls::ClientCertificate;
-use crate::traces::{Place, Traces};
+use crate::traces::{SpanContext, Traces};
 
 /// The head of a request, as far as anyone asks for it later: its handler takes the request itself.
 pub(crate) struct RequestInfo {
     pub(crate) id: RequestId,
     /// What came, or where spans are recorded, what is passed on.
     pub(crate) trace: Option<TraceParent>,
-    /// Its place in its trace, where spans are recorded.
-    pub(crate) place: Option<Place>,
+    /// Its trace and its span, where spans are recorded.
+    pub(crate) span_context: Option<SpanContext>,
     /// The method that the client has sent.
     pub(crate) method: Method,
     /// The request target. `None` when the request could not be read.
@@ -67,11 +67,11 @@ impl RequestInfo {
     ) -> Self {
         let received = headers.trace_parent.first().and_then(TraceParent::read);
         let caller = received.as_ref().and_then(TraceParent::caller);
-        let place = traces.map(|traces| traces.begin(caller));
+        let span_context = traces.map(|traces| traces.begin(caller));
         Self {
             id: RequestId::new(headers.request_id.first()),
-            trace: place.and_then(TraceParent::at).or(received),
-            place,
+            trace: span_context.and_then(TraceParent::at).or(received),
+            span_context,
             method: request.method().clone(),
             target: request.uri().path_and_query().cloned(),
             host: headers.host(request),

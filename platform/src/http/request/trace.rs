@@ -6,7 +6,7 @@
 
 use axum::http::{HeaderName, HeaderValue};
 
-use crate::traces::Place;
+use crate::traces::SpanContext;
 
 /// The header of the trace.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -35,7 +35,7 @@ impl TraceParent {
         self.0.to_str().ok().and_then(|text| text.get(3..35)).unwrap_or_default()
     }
 
-    /// The place of the caller: trace, span, and whether it is recorded.
+    /// The context of the caller: trace, span, and whether it is recorded.
     pub(crate) fn caller(&self) -> Option<(u128, u64, bool)> {
         let text = self.0.to_str().ok()?;
         let trace = u128::from_str_radix(text.get(3..35)?, 16).ok()?;
@@ -45,8 +45,8 @@ impl TraceParent {
     }
 
     /// What is passed on from here.
-    pub(crate) fn at(place: Place) -> Option<Self> {
-        let Place { trace, span, is_sampled, .. } = place;
+    pub(crate) fn at(context: SpanContext) -> Option<Self> {
+        let SpanContext { trace, span, is_sampled, .. } = context;
         let value = format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(is_sampled));
         HeaderValue::try_from(value).ok().map(Self)
     }
@@ -101,8 +101,8 @@ mod tests {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let caller = TraceParent::read(&HeaderValue::from_static(good)).unwrap().caller().unwrap();
         assert_eq!(caller, (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3331, true));
-        let place = Place { trace: caller.0, span: 7, parent: caller.1, is_sampled: false };
-        let passed = TraceParent::at(place).unwrap();
+        let context = SpanContext { trace: caller.0, span: 7, parent: caller.1, is_sampled: false };
+        let passed = TraceParent::at(context).unwrap();
         assert_eq!(passed.header(), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-00");
     }
 

@@ -17,10 +17,10 @@ use sqlx::{Connection, PgConnection};
 use super::super::step::{BatchOutcome, Effect, Step};
 use super::super::write::Change;
 use super::super::{Action, Collection, Document, Filter};
-use super::lease::Lease;
+use super::checkout::Checkout;
 use super::sql::{RowLock, Sql};
 use super::writes::{Attempts, Failure, insert};
-use super::{Inner, UNDEFINED_TABLE, code, decode, schema, store_error};
+use super::{Inner, UNDEFINED_TABLE, code, decode, names, store_error};
 use crate::error::{Error, Kind, Result};
 
 /// The upper half of the key of the advisory lock of a collection with unique paths; the lower half is the number of its
@@ -39,18 +39,18 @@ impl Inner {
         }
         let mut attempts = Attempts::default();
         loop {
-            let mut lease = self.lease().await?;
-            let error = match execute(&mut lease, steps).await {
+            let mut checkout = self.checkout().await?;
+            let error = match execute(&mut checkout, steps).await {
                 Ok(outcome) => {
-                    lease.done();
+                    checkout.done();
                     return Ok(outcome);
                 }
                 Err(Failure::Refused(error) | Failure::Clash(error)) => {
-                    lease.done();
+                    checkout.done();
                     return Err(error);
                 }
                 Err(Failure::Begin(error)) => error,
-                Err(Failure::Sql(error)) => match lease.ended(Err::<(), _>(error)) {
+                Err(Failure::Sql(error)) => match checkout.ended(Err::<(), _>(error)) {
                     Err(error) if attempts.again(&error).await => continue,
                     Err(error) => error,
                     Ok(()) => continue,
@@ -74,7 +74,7 @@ impl Inner {
 
 /// A failure leaves the connection outside a transaction, except when it is [`Failure::Begin`], or when the connection is
 /// broken.
-async fn execute(connection: &mut Lease, steps: &[Step]) -> Result<BatchOutcome, Failure> {
+async fn execute(connection: &mut Checkout, steps: &[Step]) -> Result<BatchOutcome, Failure> {
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     let mut transaction = connection.begin_with(begin).await.map_err(Failure::Begin)?;
     let mut versions = Vec::with_capacity(steps.len());
@@ -150,7 +150,7 @@ async fn take_turns(connection: &mut PgConnection, steps: &[Step]) -> Result<(),
     let stores = |action: &Action| !matches!(action, Action::Require | Action::Change(_, Change::Delete));
     let unique =
         steps.iter().filter(|step| !step.collection.unique_paths().is_empty() && stores(&step.action));
-    let tables: BTreeSet<String> = unique.map(|step| schema::table(step.collection)).collect();
+    let tables: BTreeSet<String> = unique.map(|step| names::table(step.collection)).collect();
     for table in tables {
         let lock = format!(
             "SELECT pg_advisory_xact_lock(({UNIQUE}::bigint << 32) | '{table}'::regclass::oid::bigint)"

@@ -8,9 +8,10 @@
 //! one from starting. The pool connects when a connection is wanted, so it recovers by itself.
 
 mod batch;
+mod checkout;
 mod condition;
 mod field;
-mod lease;
+mod names;
 mod number;
 mod restore;
 mod schema;
@@ -33,7 +34,7 @@ use super::settings::Settings;
 use super::write::{Write, WriteOutcome};
 use super::{BatchOutcome, Collection, Document, DocumentStore, Step, Token};
 use crate::error::{Error, Kind, Result};
-use lease::Lease;
+use checkout::Checkout;
 use sql::{Columns, Sql, Texts};
 
 /// A connection that was idle for longer is tested before it is used: the server may have been restarted meanwhile.
@@ -109,8 +110,8 @@ async fn wait_until_it_responds(store: Weak<Inner>) {
 }
 
 impl Inner {
-    async fn lease(&self) -> Result<Lease> {
-        Lease::acquire(&self.pool).await.map_err(|error| match error {
+    async fn checkout(&self) -> Result<Checkout> {
+        Checkout::acquire(&self.pool).await.map_err(|error| match error {
             sqlx::Error::PoolTimedOut => Error::unavailable(
                 "no connection in time: it does not respond, or all of store.postgres.connections are in use",
             ),
@@ -119,11 +120,11 @@ impl Inner {
     }
 
     /// A connection, after the table and the indexes of a collection have been created if they were missing.
-    async fn lease_for(self: &Arc<Self>, collection: &'static Collection) -> Result<Lease> {
+    async fn checkout_for(self: &Arc<Self>, collection: &'static Collection) -> Result<Checkout> {
         if !self.is_prepared(collection) {
             self.prepare(collection).await?;
         }
-        self.lease().await
+        self.checkout().await
     }
 
     fn is_prepared(&self, collection: &'static Collection) -> bool {
@@ -144,12 +145,12 @@ impl Inner {
         if self.is_prepared(collection) {
             return Ok(());
         }
-        let mut lease = self.lease().await?;
-        let found = schema::find(&mut lease, collection).await;
+        let mut checkout = self.checkout().await?;
+        let found = schema::find(&mut checkout, collection).await;
         let found = found.map_err(store_error)?;
         found.check_encoding()?;
         if found.is_complete(collection) {
-            lease.done();
+            checkout.done();
             self.is_now_prepared(collection);
             return Ok(());
         }
@@ -158,9 +159,9 @@ impl Inner {
         let task = tokio::spawn(async move {
             let _guard = guard;
             let create = async {
-                match schema::create(&mut lease, collection, &found).await {
+                match schema::create(&mut checkout, collection, &found).await {
                     Ok(()) => Ok(()),
-                    Err(error) => Err(unique::why_not_created(&mut lease, collection, error).await),
+                    Err(error) => Err(unique::why_not_created(&mut checkout, collection, error).await),
                 }
             };
             let result = match tokio::time::timeout(CREATION, create).await {
@@ -169,7 +170,7 @@ impl Inner {
             };
             match &result {
                 Ok(()) => {
-                    lease.done();
+                    checkout.done();
                     store.is_now_prepared(collection);
                 }
                 // Its caller may be gone.
@@ -191,9 +192,9 @@ impl Inner {
     }
 
     async fn rows(self: &Arc<Self>, collection: &'static Collection, sql: Sql) -> Result<Vec<PgRow>> {
-        let mut lease = self.lease_for(collection).await?;
-        let rows = sql.query().fetch_all(&mut *lease).await;
-        lease.ended(rows).map_err(|error| self.failed(collection, error))
+        let mut checkout = self.checkout_for(collection).await?;
+        let rows = sql.query().fetch_all(&mut *checkout).await;
+        checkout.ended(rows).map_err(|error| self.failed(collection, error))
     }
 
     async fn get(self: &Arc<Self>, collection: &'static Collection, id: &str) -> Result<Option<Document>> {
@@ -262,9 +263,9 @@ impl Inner {
     }
 
     async fn ping(&self) -> Result<()> {
-        let mut lease = self.lease().await?;
-        let pong = sqlx::query("SELECT 1").fetch_one(&mut *lease).await;
-        lease.ended(pong).map(drop).map_err(store_error)
+        let mut checkout = self.checkout().await?;
+        let pong = sqlx::query("SELECT 1").fetch_one(&mut *checkout).await;
+        checkout.ended(pong).map(drop).map_err(store_error)
     }
 }
 

@@ -237,7 +237,7 @@ async fn many_processes_can_use_a_new_collection_at_the_same_time() {
 async fn a_commit_is_on_the_disk() {
     let schema = TestSchema::new().await;
     let store = schema.open("3s");
-    let mut lease = store.0.lease().await.unwrap();
+    let mut checkout = store.0.checkout().await.unwrap();
     for (setting, expected) in [
         ("synchronous_commit", "on"),
         ("fsync", "on"),
@@ -246,7 +246,7 @@ async fn a_commit_is_on_the_disk() {
     ] {
         let value: String = sqlx::query_scalar("SELECT current_setting($1)")
             .bind(setting)
-            .fetch_one(&mut *lease)
+            .fetch_one(&mut *checkout)
             .await
             .unwrap();
         assert_eq!(value, expected, "{setting}");

@@ -15,9 +15,9 @@ const TABLES: &str = "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 
 
 impl Inner {
     pub(super) async fn tables(&self) -> Result<Vec<String>> {
-        let mut lease = self.lease().await?;
-        let names = sqlx::query_scalar(TABLES).fetch_all(&mut *lease).await;
-        lease.ended(names).map_err(store_error)
+        let mut checkout = self.checkout().await?;
+        let names = sqlx::query_scalar(TABLES).fetch_all(&mut *checkout).await;
+        checkout.ended(names).map_err(store_error)
     }
 
     /// Stores documents as they are, all or none.
@@ -27,8 +27,8 @@ impl Inner {
         documents: &[Document],
     ) -> Result<()> {
         let sql = Sql::restore(collection, documents)?;
-        let mut lease = self.lease_for(collection).await?;
-        let restored = sql.query().execute(&mut *lease).await;
-        lease.ended(restored).map(drop).map_err(|error| self.failed(collection, error))
+        let mut checkout = self.checkout_for(collection).await?;
+        let restored = sql.query().execute(&mut *checkout).await;
+        checkout.ended(restored).map(drop).map_err(|error| self.failed(collection, error))
     }
 }

@@ -5,10 +5,10 @@
 
 use std::fmt::Write as _;
 
-use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use super::super::Collection;
+use super::names::{hash, table};
 use super::{field, unique};
 use crate::error::{Error, Result};
 
@@ -17,16 +17,6 @@ const CREATION: i64 = 0x73_746f_7265;
 
 /// The column of the highest fencing token.
 const TOKEN: &str = "token bigint NOT NULL DEFAULT 0";
-
-/// The table of a collection, as an SQL name.
-pub(super) fn table(collection: &Collection) -> String {
-    format!("\"{}\"", collection.name())
-}
-
-/// The constraint that a second document of an id would break.
-pub(super) fn primary_key(collection: &Collection) -> String {
-    format!("{}_pkey", collection.name())
-}
 
 /// What a database has of a collection.
 pub(super) struct Found {
@@ -117,13 +107,4 @@ fn indexes(collection: &Collection) -> Vec<(String, String)> {
         (name, columns)
     });
     named.collect()
-}
-
-/// The hash of a definition, as 16 hexadecimal digits.
-pub(super) fn hash(definition: &str) -> String {
-    let mut hash = String::new();
-    for byte in Sha256::digest(definition).iter().take(8) {
-        let _ = write!(hash, "{byte:02x}");
-    }
-    hash
 }

@@ -12,8 +12,8 @@ use sqlx::query::Query as SqlQuery;
 use super::super::query::{Direction, Filter, Query, Sort};
 use super::super::{Collection, Document, Fields, Token};
 use super::field::{self, BOOL, NULL, NUMBER, TEXT};
+use super::names::table;
 use super::number;
-use super::schema::table;
 use crate::error::Result;
 
 /// The columns of a document.

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Row};
 use super::super::unique::{stored_clash, value_exists, value_exists_in};
 use super::super::{Collection, Filter, Write};
 use super::field::{self, BOOL, NUMBER, TEXT};
-use super::schema::{self, table};
+use super::names::{hash, primary_key, table};
 use super::sql::Sql;
 use super::{UNIQUE_VIOLATION, code, store_error};
 use crate::error::Error;
@@ -30,8 +30,8 @@ impl UniqueIndex {
         let (rank, number, digest) = (field::rank(path), field::number(path), field::digest(path));
         let columns = format!("({rank}), coalesce({number}, 0), coalesce({digest}, ''::bytea)");
         let condition = format!("{rank} IN ({NUMBER}, {TEXT}, {BOOL})");
-        let hash = schema::hash(&format!("{columns} {condition}"));
-        Self { path, name: format!("{}_u_{hash}", collection.name()), columns, condition }
+        let name = format!("{}_u_{}", collection.name(), hash(&format!("{columns} {condition}")));
+        Self { path, name, columns, condition }
     }
 
     /// The statement that creates it if it is missing.
@@ -53,7 +53,7 @@ fn broken<'a>(collection: &Collection, error: &'a sqlx::Error) -> Option<&'a str
         return None;
     }
     let name = error.as_database_error()?.constraint()?;
-    (name != schema::primary_key(collection)).then_some(name)
+    (name != primary_key(collection)).then_some(name)
 }
 
 /// The refusal of a write that broke a unique index; `None` for any other error.

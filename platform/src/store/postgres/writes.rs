@@ -20,9 +20,9 @@ use super::super::document::stale;
 use super::super::unique::values;
 use super::super::write::{Change, Expected, Write, WriteOutcome, document_exists};
 use super::super::{Collection, Document, Fields, Filter, Token};
-use super::lease::Lease;
+use super::checkout::Checkout;
 use super::sql::Sql;
-use super::{DEADLOCK, Inner, SERIALIZATION, code, decode, schema, store_error, unique};
+use super::{DEADLOCK, Inner, SERIALIZATION, code, decode, names, store_error, unique};
 use crate::error::Error;
 
 /// How often a write is executed before a deadlock is an error.
@@ -105,34 +105,34 @@ impl Inner {
     ) -> Result<WriteOutcome, Error> {
         let (mut attempts, mut clashed) = (Attempts::default(), false);
         loop {
-            let mut lease = self.lease_for(collection).await?;
-            match execute(&mut lease, collection, write, token).await {
+            let mut checkout = self.checkout_for(collection).await?;
+            match execute(&mut checkout, collection, write, token).await {
                 Ok(outcome) => {
-                    lease.done();
+                    checkout.done();
                     return Ok(outcome);
                 }
                 Err(Failure::Refused(error)) => {
-                    lease.done();
+                    checkout.done();
                     return Err(error);
                 }
                 Err(Failure::Clash(_)) if matches!(write, Write::Upsert { .. }) && !clashed => {
                     // The other document may be the one that the upsert has looked for, and came after that: then it is
                     // found now, and replaced.
-                    lease.done();
+                    checkout.done();
                     clashed = true;
                 }
                 Err(Failure::Clash(error)) => {
                     // PostgreSQL may look at the values before the id.
-                    let exists = unique::has_id_of(&mut lease, collection, write).await;
-                    let exists = lease.ended(exists).map_err(|error| self.failed(collection, error))?;
+                    let exists = unique::has_id_of(&mut checkout, collection, write).await;
+                    let exists = checkout.ended(exists).map_err(|error| self.failed(collection, error))?;
                     return Err(if exists { document_exists() } else { error });
                 }
                 Err(Failure::Begin(error)) => {
-                    drop(lease);
+                    drop(checkout);
                     return Err(self.failed(collection, error));
                 }
                 Err(Failure::Sql(error)) => {
-                    let failed = lease.ended(Err(error));
+                    let failed = checkout.ended(Err(error));
                     match failed {
                         Err(error) if attempts.again(&error).await => {}
                         failed => return failed.map_err(|error| self.failed(collection, error)),
@@ -144,7 +144,7 @@ impl Inner {
 }
 
 async fn execute(
-    connection: &mut Lease,
+    connection: &mut Checkout,
     collection: &'static Collection,
     write: &Write,
     token: Token,
@@ -228,7 +228,7 @@ async fn change_at_once(
 
 /// Reads the first document that matches, and writes it if it is still the same.
 async fn read_and_write(
-    connection: &mut Lease,
+    connection: &mut Checkout,
     collection: &'static Collection,
     write: &Write,
     token: Token,
@@ -244,7 +244,7 @@ async fn read_and_write(
         Lock::Search => format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SELECT pg_advisory_xact_lock(({SEARCH}::bigint << 32) | '{}'::regclass::oid::bigint)",
-            schema::table(collection)
+            names::table(collection)
         ),
         Lock::Row | Lock::Nothing => "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned(),
     };
@@ -327,7 +327,7 @@ pub(super) async fn insert<'a>(
         Ok(_) => Ok(()),
         Err(error) => {
             let broken = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
-            if broken == Some(&schema::primary_key(collection)) {
+            if broken == Some(&names::primary_key(collection)) {
                 return Err(Failure::Refused(document_exists()));
             }
             Err(Failure::of_create(collection, error))

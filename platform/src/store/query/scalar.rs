@@ -19,45 +19,25 @@ pub enum Scalar {
     Text(String),
 }
 
-impl From<bool> for Scalar {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
+macro_rules! operands {
+    ($($of:ty => $variant:ident),*) => {
+        $(impl From<$of> for Scalar {
+            fn from(value: $of) -> Self {
+                Self::$variant(value.into())
+            }
+        })*
+    };
 }
 
-impl From<i32> for Scalar {
-    fn from(value: i32) -> Self {
-        Self::Int(value.into())
-    }
+operands! {
+    bool => Bool, i32 => Int, u32 => Int, i64 => Int, f64 => Float, &str => Text, &String => Text, String => Text
 }
 
-impl From<u32> for Scalar {
-    fn from(value: u32) -> Self {
-        Self::Int(value.into())
-    }
-}
-
-impl From<i64> for Scalar {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
-
-impl From<f64> for Scalar {
-    fn from(value: f64) -> Self {
-        Self::Float(value)
-    }
-}
-
-impl From<&str> for Scalar {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-
-impl From<String> for Scalar {
-    fn from(value: String) -> Self {
-        Self::Text(value)
+impl From<u64> for Scalar {
+    /// A number above 2⁶³−1 becomes the nearest float, as a stored one does in a comparison (see [`query`](super)).
+    fn from(value: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "the nearest float is meant")]
+        i64::try_from(value).map_or(Self::Float(value as f64), Self::Int)
     }
 }
 

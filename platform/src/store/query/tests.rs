@@ -88,6 +88,30 @@ fn a_value_becomes_an_operand_only_when_it_is_a_scalar() {
         assert_eq!(Scalar::try_from(value).unwrap_err().status(), 400);
     }
     assert!(field("a").eq(f64::NAN).check().is_err());
+    let name = "Ada".to_owned();
+    assert_eq!((Scalar::from(&name), Scalar::from(7_u64)), (Scalar::Text(name), Scalar::Int(7)));
+}
+
+#[test]
+fn an_unsigned_operand_is_compared_as_a_stored_number_is() {
+    const ABOVE: u64 = 1 << 63;
+    for value in [0, ABOVE - 1, ABOVE, u64::MAX] {
+        assert!(holds(field("a").eq(value), json!({"a": value})));
+    }
+    assert!(!holds(field("a").eq(ABOVE - 1), json!({"a": ABOVE - 2})));
+    assert!(holds(field("a").gt(ABOVE - 1), json!({"a": ABOVE})));
+    // Above 2^63 - 1, both are the nearest float.
+    assert!(holds(field("a").eq(ABOVE), json!({"a": ABOVE + 1})));
+}
+
+#[test]
+fn a_sort_takes_its_direction_as_a_value() {
+    let documents =
+        [json!({"a": 1}), json!({"a": 2})].map(|fields| document(&fields["a"].to_string(), fields));
+    for (direction, first) in [(Direction::Ascending, "1"), (Direction::Descending, "2")] {
+        let query = Query { filter: Filter::All, sort: Sort::by("a", direction), page: Page::first(1) };
+        assert_eq!(select(documents.iter(), &query)[0].id, first);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::super::write::Write;
 use super::super::{BatchOutcome, Filter, Step};
 use super::decode;
 use super::sql::Sql;
-use super::writer::{self, Failure};
+use super::writes::{self, Failure};
 use crate::error::Kind;
 
 /// Executes the steps of a batch in a savepoint, or none of them.
@@ -59,7 +59,7 @@ async fn execute_step(connection: &mut SqliteConnection, step: Step) -> Result<u
         return Ok(decode(collection, &row)?.version);
     };
     let inserts = matches!(write, Write::Insert(_));
-    let outcome = writer::execute(connection, collection, write, token).await?;
+    let outcome = writes::execute(connection, collection, write, token).await?;
     match outcome.document {
         Some(document) => Ok(document.version),
         None if inserts => Ok(1),

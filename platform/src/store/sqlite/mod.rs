@@ -14,6 +14,7 @@ mod schema;
 mod sql;
 mod unique;
 mod writer;
+mod writes;
 
 use std::collections::HashSet;
 use std::fmt::Display;

@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 use super::super::write::WriteOutcome;
 use super::super::{Collection, Document};
 use super::sql::Sql;
-use super::writer::{Failure, encoded};
+use super::writes::{Failure, encoded};
 
 /// The tables that have the columns of a collection.
 pub(super) const TABLES: &str = "SELECT name FROM sqlite_schema AS tables WHERE type = 'table' AND \

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use platform::error::Kind;
-use platform::store::query::Direction::{Ascending, Descending};
+use platform::store::Direction::{Ascending, Descending};
 use platform::store::query::MAX_DEPTH;
 use platform::store::{
     Collection, Dao, DocumentStore, Expected, Filter, Page, Patch, Query, Scalar, Sort, Stored, Total, Write,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use platform::App;
 use platform::error::{Error, Result};
 use platform::http::Routes;
-use platform::store::moving::{Migrated, Progress, Watch, migrate};
+use platform::store::bulk::{Migrated, Progress, Watch, migrate};
 use platform::store::{
     Collection, Dao, Declared, Document, DocumentStore, Entity, Fields, Filter, Migration, Patch, field,
 };

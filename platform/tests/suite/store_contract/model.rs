@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use platform::error::{Error, Kind};
-use platform::store::query::{Bound, Direction, Needle, Predicate, Type};
+use platform::store::query::{Bound, Needle, Predicate, Type};
 use platform::store::{
-    self, Action, BatchOutcome, Change, Collection, DocumentStore, Expected, Fields, Filter, Page, Patch,
-    Query, Scalar, Sort, Token, Write,
+    self, Action, BatchOutcome, Change, Collection, Direction, DocumentStore, Expected, Fields, Filter, Page,
+    Patch, Query, Scalar, Sort, Token, Write,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use platform::store::query::Direction::{Ascending, Descending};
+use platform::store::Direction::{Ascending, Descending};
 use platform::store::{Dao, DocumentStore, Filter, Sort, field};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use platform::store::query::Direction::{self, Ascending, Descending};
+use platform::store::Direction::{self, Ascending, Descending};
 use platform::store::query::{MAX_NEEDLE, MAX_NODES, MAX_OPERANDS, Type};
 use platform::store::{DocumentStore, Filter, Page, Sort, field};
 use serde_json::{Value, json};
@@ -218,6 +218,7 @@ pub(super) async fn an_integer_above_the_range_of_64_bits_with_sign_counts_as_th
     insert_all(&store, values.map(|number| json!({ "a": number }))).await;
     for (filter, expected) in [
         (field("a").eq(18_446_744_073_709_551_616.0), "00 01"),
+        (field("a").eq(ABOVE), "02 03"),
         (field("a").eq(9_223_372_036_854_775_808.0), "02 03"),
         (field("a").eq(9_223_372_036_854_777_856.0), "04 05"),
         (field("a").gt(9_223_372_036_854_777_856.0), "00 01 06"),

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use mongodb::Client;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use platform::error::Kind;
-use platform::store::query::Direction;
-use platform::store::{self, DocumentStore, Filter, Page, Sort, Stored, field};
+use platform::store::{self, Direction, DocumentStore, Filter, Page, Sort, Stored, field};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use platform::error::Result;
-use platform::store::moving::{self, Ends, Progress, Watch};
+use platform::store::bulk::{self, Ends, Progress, Watch};
 use platform::store::{
     BatchOutcome, Collection, Dao, Document, DocumentStore, Entity as _, Expected, Fields, Filter, Page,
     Query, Scalar, Sort, Step, Token, Write, WriteOutcome,
@@ -63,9 +63,9 @@ async fn copy(
     from: &Arc<dyn DocumentStore>,
     to: &Arc<dyn DocumentStore>,
     overwrite: bool,
-) -> Result<Vec<moving::Row>, String> {
+) -> Result<Vec<bulk::Row>, String> {
     let ends = Ends { from: Arc::clone(from), to: Arc::clone(to) };
-    let copied = moving::copy(&ends, &[&ANYTHING, &PEOPLE], overwrite, &()).await;
+    let copied = bulk::copy(&ends, &[&ANYTHING, &PEOPLE], overwrite, &()).await;
     copied.map_err(|error| error.to_string())
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn a_copy_there_and_back_is_equal(test_store: TestStore) {
     let expected = contents(&first).await;
     for (from, to) in [(&first, &engine), (&engine, &last)] {
         let rows = copy(from, to, false).await.unwrap();
-        assert!(rows.len() == 3 && rows.iter().all(moving::Row::is_same), "{rows:#?}");
+        assert!(rows.len() == 3 && rows.iter().all(bulk::Row::is_same), "{rows:#?}");
         assert_eq!(contents(to).await, expected);
     }
     let older = things(&engine).guarded(6).delete("guarded", Expected::Any).await;
@@ -142,7 +142,7 @@ pub(super) async fn a_target_with_other_documents_is_refused_and_can_be_overwrit
         let error = copy(&from, &to, false).await.unwrap_err();
         assert!(error.contains(why) && error.contains("--overwrite"), "{error}");
         assert_eq!(contents(&to).await, before, "{why}");
-        assert!(copy(&from, &to, true).await.unwrap().iter().all(moving::Row::is_same));
+        assert!(copy(&from, &to, true).await.unwrap().iter().all(bulk::Row::is_same));
         assert_eq!(contents(&to).await, contents(&from).await, "{why}");
     }
     // The control: a part of the source is no other document.
@@ -178,7 +178,7 @@ pub(super) async fn an_overwrite_takes_unique_values_back_from_the_documents_tha
         to.write(&MEMBERS, Write::DeleteAll(Filter::all())).await.unwrap();
         to.restore(&MEMBERS, target).await.unwrap();
         let ends = Ends { from: Arc::clone(&from), to: Arc::clone(&to) };
-        let rows = moving::copy(&ends, &[&MEMBERS], true, &()).await.unwrap();
+        let rows = bulk::copy(&ends, &[&MEMBERS], true, &()).await.unwrap();
         assert!(rows.len() == 1 && rows[0].is_same() && rows[0].to.count == 4, "{rows:#?}");
         // The control: the paths are unique in the target still.
         let again = Write::Insert(vec![("g".to_owned(), member("g", "x").fields)]);
@@ -303,7 +303,7 @@ pub(super) async fn a_copy_that_was_stopped_goes_on_where_it_was(test_store: Tes
     tokio::select! {
         biased;
         () = watch.1.notified() => {}
-        copied = moving::copy(&ends, &declared, false, &watch) => panic!("not stopped: {copied:?}"),
+        copied = bulk::copy(&ends, &declared, false, &watch) => panic!("not stopped: {copied:?}"),
     }
     let dao: Dao<Anything> = things(&to);
     let there = usize::try_from(dao.count(Filter::all()).await.unwrap()).unwrap();

@@ -23,8 +23,8 @@ impl Entity for Record {
     const COLLECTION: &'static str = "platform_leases";
 }
 
-/// The lease, held.
-pub(super) struct Lease {
+/// The lease, held in the store.
+pub(super) struct StoreLease {
     records: Dao<Record>,
     name: &'static str,
     holder: String,
@@ -35,12 +35,12 @@ pub(super) struct Lease {
 
 /// How an attempt to take a lease ends.
 pub(super) enum Taken {
-    Lease(Lease),
+    Lease(StoreLease),
     /// Another holder has it for so long.
     Held(Duration),
 }
 
-impl Lease {
+impl StoreLease {
     /// Takes the lease of this name if nobody holds it, for this time.
     pub(super) async fn take(
         store: &Arc<dyn DocumentStore>,

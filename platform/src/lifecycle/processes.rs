@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 
-use super::guard::Guard;
+use super::forced_exit::ForcedExit;
 use super::https;
 use crate::cli::Flags;
 use crate::config::{self, Config, Loaded, Service};
@@ -73,7 +73,7 @@ pub(super) async fn run<A: Clone + DeserializeOwned>(
 ) -> Result<ExitCode, StartError> {
     let signals = super::take_signals()?;
     super::survive_large_files()?;
-    let guard = Guard::start(logging)?;
+    let forced_exit = ForcedExit::start(logging)?;
     let config = source.loaded.config.clone();
     let mut tls = source.tls.clone();
     if let Some(tls) = &tls {
@@ -90,7 +90,7 @@ pub(super) async fn run<A: Clone + DeserializeOwned>(
     }
     let supervisor = Supervisor {
         listener,
-        plan: guarded(&guard, source.plan()),
+        plan: allowed(&forced_exit, source.plan()),
         load: || {
             let source = Source::<A>::read(flags, service, tls.as_ref())?;
             tls.clone_from(&source.tls);
@@ -98,7 +98,7 @@ pub(super) async fn run<A: Clone + DeserializeOwned>(
             if (&server.host, server.port) != (&config.server.host, config.server.port) {
                 tracing::warn!(target: "server", "server.host and server.port do not change before a restart");
             }
-            Ok(guarded(&guard, source.plan()))
+            Ok(allowed(&forced_exit, source.plan()))
         },
         reported: Arc::new(move |process, page| {
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,9 +120,9 @@ pub(super) async fn run<A: Clone + DeserializeOwned>(
     ended.map(ExitCode::from)
 }
 
-/// A plan, for whose workers the supervisor may wait.
-fn guarded(guard: &Guard, plan: Plan) -> Plan {
-    guard.allow(plan.linger + plan.deadline + WORKERS_GRACE);
+/// Allows the supervisor to wait for the workers of a plan.
+fn allowed(forced_exit: &ForcedExit, plan: Plan) -> Plan {
+    forced_exit.allow(plan.linger + plan.deadline + WORKERS_GRACE);
     plan
 }
 

@@ -15,9 +15,9 @@ use super::super::migration::{Declared, Migration};
 use super::super::query::{Page, Query, Sort};
 use super::super::write::{Change, Expected, VERSION_CONFLICT, Write};
 use super::super::{Collection, Dao, Document, DocumentStore, Entity, Filter, document};
-use super::lease::{Lease, Taken};
 use super::patiently;
 use super::progress::{Progress, Watch};
+use super::store_lease::{StoreLease, Taken};
 use super::walk::Walk;
 use crate::error::{Error, Result, StartError};
 
@@ -111,7 +111,7 @@ pub async fn migrate(
     if pending(&records, declared).await?.is_empty() {
         return Ok(Vec::new());
     }
-    let mut lease = match Lease::take(store, NAME, lease).await? {
+    let mut lease = match StoreLease::take(store, NAME, lease).await? {
         Taken::Lease(lease) => lease,
         Taken::Held(left) => {
             return Err(StartError::failed(format!(
@@ -129,7 +129,7 @@ pub async fn migrate(
 struct Run<'a> {
     store: &'a Arc<dyn DocumentStore>,
     records: Dao<Record>,
-    lease: &'a mut Lease,
+    lease: &'a mut StoreLease,
     stop: &'a CancellationToken,
     watch: &'a dyn Watch,
 }

@@ -3,9 +3,9 @@
 
 mod copy;
 mod ends;
-mod lease;
 mod migrate;
 mod progress;
+mod store_lease;
 mod summary;
 mod walk;
 

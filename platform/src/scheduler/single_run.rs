@@ -16,7 +16,7 @@ use crate::lock::{Lease, LockManager, Wait};
 const FUTURE: SignedDuration = SignedDuration::from_mins(1);
 
 /// Lets one process run a job.
-pub(super) struct Guard {
+pub(super) struct SingleRun {
     /// The name of the lock.
     lock: String,
     locks: LockManager,
@@ -32,7 +32,7 @@ pub(super) enum Claim {
     OfAnother,
 }
 
-impl Guard {
+impl SingleRun {
     pub(super) fn new(job: &str, locks: LockManager) -> Self {
         Self { lock: format!("job {job}"), locks, owner: format!("{:016x}", fastrand::u64(..)) }
     }

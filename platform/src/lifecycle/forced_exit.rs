@@ -28,19 +28,20 @@ struct Limits {
 }
 
 /// The thread. It goes on when this is dropped.
-pub(super) struct Guard(watch::Sender<Limits>);
+pub(super) struct ForcedExit(watch::Sender<Limits>);
 
-impl Guard {
+impl ForcedExit {
     /// Starts the thread. From now on it sees each signal.
     pub(super) fn start(logging: &Logging) -> Result<Self, StartError> {
-        let failed = |error| StartError::failed(format!("cannot guard the process: {error}"));
+        let failed =
+            |error| StartError::failed(format!("cannot start the thread that ends the process: {error}"));
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let entered = runtime.enter();
         let signals = Signals::take().map_err(failed)?;
         drop(entered);
         let (sender, limits) = watch::channel(Limits { after_signal: START_GRACE, ends_at: None });
         let logging = logging.clone();
-        let thread = std::thread::Builder::new().name("guard".to_owned());
+        let thread = std::thread::Builder::new().name("forced exit".to_owned());
         let started = thread.spawn(move || {
             let code = runtime.block_on(watch(signals, limits));
             // The log may be what hangs.

@@ -1,4 +1,4 @@
-//! What ends a server: a signal, or its supervisor.
+//! What makes a server shut down: a signal, or its supervisor.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const ORPHAN_DEADLINE: Duration = Duration::from_secs(3);
 const RETIRE_TIME: Duration = Duration::from_secs(5);
 
 /// Waits for what ends this server.
-pub(super) struct Ending<'a> {
+pub(super) struct ShutdownTrigger<'a> {
     signals: Signals,
     reload: Option<Reload<'a>>,
     pub(super) worker: Option<Worker>,
@@ -89,7 +89,7 @@ impl Cause {
     }
 }
 
-impl<'a> Ending<'a> {
+impl<'a> ShutdownTrigger<'a> {
     pub(super) fn new(signals: Signals, worker: Option<Worker>, reload: Option<Reload<'a>>) -> Self {
         Self { signals, reload, worker, signals_seen: 0, is_ready: false }
     }

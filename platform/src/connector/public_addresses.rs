@@ -1,4 +1,4 @@
-//! The guard for URLs that come from a user: only public addresses are connected to.
+//! The SSRF guard, for URLs that come from a user: only public addresses are connected to.
 //!
 //! A name is looked up by [`PublicOnly`], and the connection goes to the addresses that it has let through: what a name
 //! resolves to at another time (DNS rebinding) does not matter. An address in a URL is never looked up, so it is checked

@@ -1,4 +1,4 @@
-//! A connection taken from the pool.
+//! A connection that is checked out of the pool.
 //!
 //! It goes back to the pool only when its state is known. In all other cases, a caller that was dropped, a timeout, an
 //! error of the network, it is closed: it may be in a transaction, or wait for a server that will never respond, and the
@@ -10,9 +10,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 /// A connection that is closed when it is dropped, unless it is returned.
-pub(super) struct Lease(Option<PoolConnection<Postgres>>);
+pub(super) struct Checkout(Option<PoolConnection<Postgres>>);
 
-impl Lease {
+impl Checkout {
     /// Takes a connection.
     pub(super) async fn acquire(pool: &PgPool) -> sqlx::Result<Self> {
         pool.acquire().await.map(|connection| Self(Some(connection)))
@@ -23,7 +23,7 @@ impl Lease {
         drop(self.0.take());
     }
 
-    /// Ends the lease after a statement outside a transaction. After an error of PostgreSQL itself, the connection can be
+    /// Ends it after a statement outside a transaction. After an error of PostgreSQL itself, the connection can be
     /// used again.
     pub(super) fn ended<R>(self, result: sqlx::Result<R>) -> sqlx::Result<R> {
         if matches!(result, Ok(_) | Err(sqlx::Error::Database(_))) {
@@ -33,7 +33,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for Checkout {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
@@ -41,13 +41,16 @@ impl Drop for Lease {
     }
 }
 
-#[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both end the lease")]
+#[expect(
+    clippy::expect_used,
+    reason = "only `done` and `drop` take the connection, and both end the checkout"
+)]
 mod access {
-    use super::{Deref, DerefMut, Lease, PgConnection};
+    use super::{Checkout, Deref, DerefMut, PgConnection};
 
-    const TAKEN: &str = "the connection of a lease that has ended";
+    const TAKEN: &str = "the connection of a checkout that has ended";
 
-    impl Deref for Lease {
+    impl Deref for Checkout {
         type Target = PgConnection;
 
         fn deref(&self) -> &PgConnection {
@@ -55,7 +58,7 @@ mod access {
         }
     }
 
-    impl DerefMut for Lease {
+    impl DerefMut for Checkout {
         fn deref_mut(&mut self) -> &mut PgConnection {
             self.0.as_mut().expect(TAKEN)
         }
