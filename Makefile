@@ -57,7 +57,7 @@ release: tools ## Build the optimised program, with every engine unless FEATURES
 
 .PHONY: test
 test: tools ## Run all tests of both crates (ARGS="a_part_of_a_name" runs some)
-	$(CARGO) test $(FLAGS) $(ARGS)
+	$(CARGO) test --workspace $(FLAGS) $(ARGS)
 
 .PHONY: test-all
 test-all: tools ## Run all tests with every engine; starts the servers that some need
@@ -88,15 +88,15 @@ test-scripts: ## Test the scripts behind these targets (shellcheck too, where th
 .PHONY: lint
 lint: tools ## Check the format and every lint, with the features by default, with all and with none
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --all-targets $(FLAGS) -- -D warnings
-	$(CARGO) clippy --all-targets $(LOCKED) --features full -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(FLAGS) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(LOCKED) --features full -- -D warnings
 # The tests switch on features of the platform: libraries and programs also as they are built without tests.
-	$(CARGO) clippy --lib --bins $(FLAGS) -- -D warnings
-	$(CARGO) clippy --lib --bins $(LOCKED) --no-default-features -- -D warnings
+	$(CARGO) clippy --workspace --lib --bins $(FLAGS) -- -D warnings
+	$(CARGO) clippy --workspace --lib --bins $(LOCKED) --no-default-features -- -D warnings
 
 .PHONY: typecheck
 typecheck: tools ## Check that everything compiles, without building it
-	$(CARGO) check --all-targets $(FLAGS)
+	$(CARGO) check --workspace --all-targets $(FLAGS)
 
 .PHONY: coverage
 coverage: tools ## Run the tests and print how much of each file they reach
@@ -109,15 +109,15 @@ bench-stores: tools ## Compare the stores with their bare drivers, and large col
 # Of the app alone: the tests of the platform turn on features of axum that are not in what is released.
 .PHONY: bench
 bench: tools ## Compare the server with a bare axum server (BENCH_REQUESTS, BENCH_ROUNDS, BENCH_RATE)
-	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench http
+	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench http
 
 .PHONY: bench-overload
 bench-overload: tools ## Ask the server more than it can answer, and count what it does (BENCH_ROUNDS, BENCH_SECONDS)
-	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench overload
+	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench overload
 
 .PHONY: instructions
 instructions: tools ## Count the instructions of one request (BENCH_REQUESTS; needs valgrind)
-	$(CARGO) bench --package "$$($(CARGO) pkgid)" $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
+	$(CARGO) bench $(FLAGS) --profile $(BENCH_PROFILE) --bench instructions
 
 .PHONY: measure
 measure: tools ## Measure builds, size, start and memory (minutes; ARGS=builds or ARGS=server: only these)
@@ -131,7 +131,7 @@ format: tools ## Format the source
 
 .PHONY: docs
 docs: tools ## Build the reference of both crates
-	$(CARGO) doc --no-deps --all-features $(LOCKED)
+	$(CARGO) doc --workspace --no-deps --all-features $(LOCKED)
 	@echo "Open $(TARGET)/doc/platform/index.html or $(TARGET)/doc/server/index.html"
 
 .PHONY: clean

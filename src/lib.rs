@@ -1,4 +1,4 @@
-//! A server template with pluggable infrastructure.
+//! The server: an app on the platform.
 //!
 //! Arrows that point one way only:
 //!
@@ -8,7 +8,7 @@
 //!
 //! - `platform` is for keeping: a crate of its own that names nothing of the app. A fork upgrades by replacing it.
 //! - [`app`] is yours: [`app::app`] wires the routes.
-//! - `app::examples` is for deleting: each example is a slice that names no other slice.
+//! - `app::examples` is for deleting: each example is a slice that names no other slice. <!-- examples -->
 //!
 //! `docs/ARCHITECTURE.md` walks one request through the files.
 

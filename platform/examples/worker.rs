@@ -1,9 +1,11 @@
-//! A whole server on the platform alone: a background task, a subcommand, work at the end, and a route whose values are
-//! unique.
+//! A whole server on the platform alone: a background task, a subcommand, work at the end, a layer beside the log, and a route
+//! whose values are unique.
 //!
 //! `cargo run -p platform --example worker -- --port 0` writes an entry every 10 ms until SIGTERM; `… -- count` says how
 //! many there are. `tests/suite/tasks.rs`, `unique.rs` and `damaged.rs` start it.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,16 +19,21 @@ use platform::services::Services;
 use platform::shutdown::Shutdown;
 use platform::store::{Dao, Entity, Expected, Filter};
 use serde::{Deserialize, Serialize};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
 
 const SERVICE: Service = Service {
     name: env!("CARGO_CRATE_NAME"),
     version: env!("CARGO_PKG_VERSION"),
-    defaults: Defaults { name: "worker.yaml", text: "app: {}" },
+    defaults: Defaults { name: "worker.yaml", text: "app: {trail: ''}" },
 };
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {}
+struct Settings {
+    /// The file in which the layer beside the log writes a line for each event. Empty: there is no layer.
+    trail: String,
+}
 
 #[derive(Deserialize, Serialize)]
 struct Entry {
@@ -56,12 +63,26 @@ impl Entity for Seat {
 
 fn main() -> ExitCode {
     let app = App::new(init, |_: &Settings| routes())
+        .tracing_layer(|settings| (!settings.trail.is_empty()).then(|| Trail(settings.trail.clone())))
         .task("writer", write_until_shutdown)
         .on_shutdown(async |state| write(&state, "end").await)
         .command(Command::new("count").about("Count the entries"), async |state, _| {
             count(state.entries).await
         });
     platform::main(&SERVICE, app)
+}
+
+/// Writes the process and the level of each event of this program.
+struct Trail(String);
+
+impl<S: Subscriber> Layer<S> for Trail {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let file = OpenOptions::new().create(true).append(true).open(&self.0);
+        let line = format!("{} {}\n", std::process::id(), event.metadata().level());
+        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+            eprintln!("{}: {error}", self.0);
+        }
+    }
 }
 
 fn routes() -> Routes<State> {
@@ -91,6 +112,7 @@ async fn leave_seat(seats: Dao<Seat>, Path(id): Path<String>) -> Result<NoConten
 }
 
 async fn init(services: Services, _: Settings) -> Result<State, StartError> {
+    tracing::debug!("below the level of the log");
     Ok(State { entries: services.dao(), services })
 }
 

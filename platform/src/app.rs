@@ -20,12 +20,13 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower::service_fn;
+use tracing_subscriber::registry::Registry;
 
 use super::cli::Flags;
 use super::config::{self, Config, Service as Described};
 use super::error::StartError;
 use super::http::{ErrorFormat, HandlerLayer, Layers, Parts, Peer, RouteTable, Routes, Stack};
-use super::logging::{Identity, Logging};
+use super::logging::{AppLayer, Identity, Logging};
 use super::scheduler::{Clock, Job, check_names};
 use super::services::{self, Services};
 use super::shutdown::Shutdown;
@@ -44,6 +45,7 @@ type Init<A, S> = Box<dyn FnOnce(Services, A) -> BoxFuture<'static, Result<S, St
 type MakeRoutes<A, S> = Box<dyn FnOnce(&A) -> Routes<S> + Send>;
 type Task<S> = Box<dyn FnOnce(S, Shutdown) -> BoxFuture<'static, ()> + Send>;
 type End<S> = Box<dyn FnOnce(S) -> BoxFuture<'static, ()> + Send>;
+type MakeTracingLayer<A> = Box<dyn FnOnce(&A) -> AppLayer + Send>;
 type Run<S> = Box<dyn FnOnce(S, ArgMatches) -> BoxFuture<'static, Result<(), StartError>> + Send>;
 
 /// An app, with its settings `A` (section `app` of the configuration) and the state `S` of its handlers.
@@ -51,6 +53,7 @@ pub struct App<A, S> {
     init: Init<A, S>,
     routes: MakeRoutes<A, S>,
     layers: Layers,
+    tracing_layers: Vec<MakeTracingLayer<A>>,
     error_format: Option<ErrorFormat>,
     tasks: Vec<(&'static str, Task<S>)>,
     ends: Vec<(&'static str, End<S>)>,
@@ -77,6 +80,7 @@ where
             init: Box::new(move |services, settings| Box::pin(init(services, settings))),
             routes: Box::new(routes),
             layers: Layers::default(),
+            tracing_layers: Vec::new(),
             error_format: None,
             tasks: Vec::new(),
             ends: Vec::new(),
@@ -92,6 +96,17 @@ where
     /// once. A later layer is outside of an earlier one. See [`Route::layer`](super::http::Route::layer).
     pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
         self.layers.push(layer);
+        self
+    }
+
+    /// Adds a layer of `tracing-subscriber` (Sentry, tokio-console) beside the log. Each process makes it once, of the settings,
+    /// before it opens anything. It has its own filter, and without one it sees all events and spans, whatever `logging` says.
+    /// Only the program has it: [`App::into_router`] and `TestApp` install no subscriber.
+    pub fn tracing_layer<L>(mut self, make: impl FnOnce(&A) -> L + Send + 'static) -> Self
+    where
+        L: tracing_subscriber::Layer<Registry> + Send + Sync,
+    {
+        self.tracing_layers.push(Box::new(|settings| make(settings).boxed()));
         self
     }
 
@@ -167,6 +182,11 @@ where
     {
         self.commands.push((command, Box::new(move |state, matches| Box::pin(run(state, matches)))));
         self
+    }
+
+    /// Makes the layers beside the log. They are made once.
+    pub(crate) fn take_tracing_layers(&mut self, settings: &A) -> Vec<AppLayer> {
+        self.tracing_layers.drain(..).map(|make| make(settings)).collect()
     }
 
     /// The subcommands that the app adds.

@@ -26,7 +26,7 @@ use super::doctor;
 use super::error::StartError;
 use super::http;
 use super::http::server::Drain;
-use super::logging::{self, Identity, Level, Logging, Threshold};
+use super::logging::{self, AppLayer, Identity, Level, Logging, Threshold};
 use super::metrics::{self, Recorder};
 use super::process::Worker;
 use super::process::manager::{self, Told};
@@ -59,7 +59,7 @@ where
     })
 }
 
-fn dispatch<A, S>(service: &Service, app: App<A, S>) -> Result<ExitCode, StartError>
+fn dispatch<A, S>(service: &Service, mut app: App<A, S>) -> Result<ExitCode, StartError>
 where
     A: Clone + DeserializeOwned + Serialize + Send + 'static,
     S: Clone + Send + Sync + 'static,
@@ -88,9 +88,10 @@ where
             }
             Some(Command::Store(command)) => {
                 let config = load(&cli.flags)?.config;
+                let layers = app.take_tracing_layers(&config.app);
                 let declared = app.into_entities(&config.app);
                 block_on(async {
-                    let logging = start_logging(service, &config, None)?;
+                    let logging = start_logging(service, &config, None, layers)?;
                     let result = store::run(command, &config.store, &declared).await;
                     logging.finish(FLUSH_DEADLINE);
                     result
@@ -111,7 +112,8 @@ where
             let loaded = load(&flags)?;
             loaded.check_servable()?;
             block_on(async {
-                let logging = start_logging(service, &loaded.config, None)?;
+                let layers = app.take_tracing_layers(&loaded.config.app);
+                let logging = start_logging(service, &loaded.config, None, layers)?;
                 let result = app.run_command(&name, matches, &loaded.config).await;
                 logging.finish(FLUSH_DEADLINE);
                 result.map(|()| ExitCode::SUCCESS)
@@ -128,7 +130,7 @@ fn healthcheck<A>(loaded: Result<Loaded<A>, StartError>) -> Result<ExitCode, Sta
 }
 
 /// Serves: with this process, or with several of which it is the supervisor.
-fn serve<A, S>(service: &Service, flags: &Flags, app: App<A, S>) -> Result<ExitCode, StartError>
+fn serve<A, S>(service: &Service, flags: &Flags, mut app: App<A, S>) -> Result<ExitCode, StartError>
 where
     A: Clone + DeserializeOwned + Send + 'static,
     S: Clone + Send + Sync + 'static,
@@ -150,7 +152,8 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| StartError::failed(format!("cannot start the runtime: {error}")))?;
-    let logging = start_logging(service, &source.loaded.config, None)?;
+    let layers = app.take_tracing_layers(&source.loaded.config.app);
+    let logging = start_logging(service, &source.loaded.config, None, layers)?;
     runtime.block_on(processes::run(service, &flags, source, listener, &logging))
 }
 
@@ -177,10 +180,11 @@ fn start_logging<A>(
     service: &Service,
     config: &Config<A>,
     worker: Option<u16>,
+    layers: Vec<AppLayer>,
 ) -> Result<Logging, StartError> {
     let identity = Identity { service: config.server.name.clone(), worker };
     let logging = Logging::start(&sinks(service, config), &identity)?;
-    logging.install()?;
+    logging.install(layers)?;
     log_panics();
     Ok(logging)
 }
@@ -235,7 +239,7 @@ type ReadAgain<'a> = dyn Fn() -> Result<logging::Settings, StartError> + Sync + 
 async fn run<A, S>(
     service: &Service,
     mut config: Config<A>,
-    app: App<A, S>,
+    mut app: App<A, S>,
     Launch { listener: inherited, mut worker, read_again }: Launch<'_>,
 ) -> Result<ExitCode, StartError>
 where
@@ -243,7 +247,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let signals = take_signals()?;
-    let logging = start_logging(service, &config, worker.as_ref().map(|worker| worker.number))?;
+    let layers = app.take_tracing_layers(&config.app);
+    let logging = start_logging(service, &config, worker.as_ref().map(|worker| worker.number), layers)?;
     let forced_exit = ForcedExit::start(&logging)?;
     open_files::fit(&mut config.http);
     let port = u16::try_from(config.server.port.get()).unwrap_or_default();
@@ -251,7 +256,7 @@ where
         Some(worker) => worker.start_heartbeat(),
         None => manager::start_watchdog(),
     }
-    let recorder = if config.metrics.is_on() { Some(Recorder::install()?) } else { None };
+    let recorder = if config.metrics.is_on() { Some(Recorder::install(&config.metrics)?) } else { None };
     let set_levels = read_again.map(|read| shutdown_trigger::Reload { read, logging: logging.clone() });
     let is_worker = worker.is_some();
     let handed_over = worker.as_mut().and_then(|worker| worker.handed_over.take());

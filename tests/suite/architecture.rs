@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The Rust files below a folder with their texts.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
@@ -47,6 +48,19 @@ fn an_example_names_no_other_example() {
             assert_eq!(names_in(&others, text), [""; 0], "{}", path.display());
         }
     }
+}
+
+/// With both crates as default members, it could not determine which package to modify.
+#[test]
+fn cargo_add_means_the_app() {
+    let dependency = tempfile::tempdir().unwrap();
+    fs::create_dir(dependency.path().join("src")).unwrap();
+    fs::write(dependency.path().join("src/lib.rs"), "").unwrap();
+    fs::write(dependency.path().join("Cargo.toml"), "[package]\nname = \"some\"\n").unwrap();
+    let mut add = Command::new(env!("CARGO"));
+    add.args(["add", "--dry-run", "--offline", "--path"]).arg(dependency.path());
+    let added = add.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
 }
 
 #[test]

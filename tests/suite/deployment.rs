@@ -160,6 +160,23 @@ fn the_dockerfile_has_a_stub_of_each_target_that_a_manifest_names() {
     assert_eq!(targets_without_a_stub(&without), ["benches/http.rs"]);
 }
 
+/// Also without the examples: the build of an image ends at a folder that is not there.
+#[test]
+fn all_that_the_dockerfile_copies_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dockerfile = shipped("Dockerfile");
+    let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let sources =
+        copies.filter(|copy| !copy.starts_with("--from")).map(|copy| copy.rsplit_once(' ').unwrap().0);
+    let sources: Vec<&str> = sources.flat_map(str::split_whitespace).collect();
+    assert!(sources.contains(&"views/"), "{sources:?}");
+    for source in sources {
+        assert!(root.join(source).exists(), "{source}");
+    }
+    // Its absence is a warning of each start.
+    assert!(root.join("views/static").exists());
+}
+
 #[cfg(all(feature = "mongodb", feature = "postgres", feature = "redis"))]
 mod with_addons {
     use super::*;

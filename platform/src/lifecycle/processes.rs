@@ -132,7 +132,7 @@ async fn report<A>(
     config: &Config<A>,
     totals: Arc<Mutex<Totals>>,
 ) -> Result<(), StartError> {
-    let recorder = Recorder::install()?;
+    let recorder = Recorder::install(&config.metrics)?;
     metrics::begin_supervisor();
     let once = metrics::once(&config.server.name, service.version, SystemTime::now());
     let page = move || {

@@ -14,6 +14,9 @@ use super::value::Value;
 /// The logger of these lines, for `logging.levels`.
 pub const LOGGER: &str = "server.access";
 
+/// The target of the event that tells the layers of the app of a failed request. No sink takes it: it has the line.
+pub(super) const FOR_LAYERS: &str = "server.access.failed";
+
 /// The field names of these lines. A custom field with one of these names is written with a `_` before it.
 const NAMES: [&str; 10] =
     ["worker", "request_id", "method", "route", "path", "status", "bytes", "duration_ms", "peer", "error"];

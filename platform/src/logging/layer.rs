@@ -1,7 +1,7 @@
 //! A layer of `tracing-subscriber` that writes events as records to the sinks.
 //!
-//! A callsite that no sink wants is disabled when it is first reached, until the thresholds change
-//! ([`Logging::set_levels`]).
+//! Its filter is its own: a layer of the app beside it sees what no sink wants. A callsite that nobody wants is disabled when
+//! it is first reached, until the thresholds change ([`Logging::set_levels`]).
 
 use std::fmt::{self, Debug};
 use std::time::SystemTime;
@@ -11,10 +11,11 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
-use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::layer::{Context, Filter, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Logging;
+use super::canonical::FOR_LAYERS;
 use super::level::{Level, Threshold};
 use super::line::{Line, name};
 use super::scope;
@@ -23,19 +24,25 @@ use super::value::Value;
 
 pub(super) struct RecordLayer(pub(super) Logging);
 
-impl RecordLayer {
+/// Lets through what a sink wants.
+pub(super) struct Wanted(pub(super) Logging);
+
+impl Wanted {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let level = Level::from(*metadata.level());
-        self.0.inner.sinks.iter().any(|sink| sink.allows(metadata.target(), level))
+        metadata.target() != FOR_LAYERS
+            && self.0.inner.sinks.iter().any(|sink| sink.allows(metadata.target(), level))
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+impl<S> Filter<S> for Wanted {
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Not `always`: a record would be lost after a question (`tracing::enabled!`) to which the answer was no
+        // (tokio-rs/tracing#2519).
+        if self.wants(metadata) { Interest::sometimes() } else { Interest::never() }
     }
 
-    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         self.wants(metadata)
     }
 
@@ -43,7 +50,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
         let threshold = self.0.inner.sinks.iter().map(Sink::most_verbose).max();
         Some(threshold.unwrap_or(Threshold::OFF).to_level_filter())
     }
+}
 
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
             let mut fields = Fields::default();

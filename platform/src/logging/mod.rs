@@ -27,7 +27,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::Subscriber;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
 
 pub use canonical::{Canonical, level_of};
 pub use escape::lossy;
@@ -49,6 +51,9 @@ use sink::{Output, Sink, SinkConfig};
 const LOGGER: &str = "server.logging";
 /// The initial capacity for a line; most lines of requests fit.
 const LINE_CAPACITY: usize = 512;
+
+/// A layer of the app beside the sinks ([`App::tracing_layer`](crate::App::tracing_layer)).
+pub type AppLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// How the process identifies itself to syslog.
 #[derive(Clone, Debug)]
@@ -150,11 +155,17 @@ impl Logging {
         (logging, MemoryLog { sink, lines })
     }
 
-    /// Sends the events of `tracing` to the sinks, for the whole process. Can be called once.
-    pub fn install(&self) -> Result<(), StartError> {
-        let subscriber = tracing_subscriber::registry().with(layer::RecordLayer(self.clone()));
-        tracing::subscriber::set_global_default(subscriber)
+    /// Sends the events of `tracing` to the sinks and these layers, for the whole process. Can be called once.
+    pub fn install(&self, layers: Vec<AppLayer>) -> Result<(), StartError> {
+        tracing::subscriber::set_global_default(self.subscriber(layers))
             .map_err(|error| StartError::failed(format!("logging: {error}")))
+    }
+
+    fn subscriber(&self, layers: Vec<AppLayer>) -> impl Subscriber + Send + Sync + use<> {
+        let records = layer::RecordLayer(self.clone()).with_filter(layer::Wanted(self.clone()));
+        // An empty list would let nothing through.
+        let layers = (!layers.is_empty()).then_some(layers);
+        Registry::default().with(layers).with(records)
     }
 
     /// Takes the levels of these settings from now on; which sinks there are does not change.
@@ -181,6 +192,10 @@ impl Logging {
             record.clear();
             canonical::write(&mut record, sink.format, now, self.inner.worker, request);
             sink.append(request.level, &record);
+        }
+        if request.level == Level::Error {
+            let Canonical { request_id, method, route, path, status, error, .. } = *request;
+            tracing::error!(target: canonical::FOR_LAYERS, request_id, method, route, path, status, error, "a request failed");
         }
     }
 
@@ -238,7 +253,10 @@ mod tests {
     use serde_json::{Value as Json, json};
     use std::fs;
     use std::net::UdpSocket;
-    use tracing::Subscriber;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tracing::level_filters::LevelFilter;
+    use tracing_subscriber::layer::Context;
+    use tracing_subscriber::registry::LookupSpan;
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -304,8 +322,8 @@ mod tests {
             settings["levels"] = json!({"quiet": "off", "loud": "debug"});
         });
         let logging = start(&settings);
-        let subscriber = tracing_subscriber::registry().with(layer::RecordLayer(logging.clone()));
-        assert_eq!(subscriber.max_level_hint(), Some(tracing::level_filters::LevelFilter::DEBUG));
+        let subscriber = logging.subscriber(Vec::new());
+        assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::DEBUG));
         tracing::subscriber::with_default(subscriber, || {
             for status in [200, 404, 500] {
                 logging.canonical(&request(status));
@@ -331,6 +349,53 @@ mod tests {
             let packet = String::from_utf8_lossy(&buffer[..length]);
             assert!(packet.contains(expected), "{packet}");
         }
+    }
+
+    /// Counts the events that it is shown, and the spans that are open around the last one.
+    #[derive(Clone, Default)]
+    struct Counts(Arc<[AtomicUsize; 2]>);
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Counts {
+        fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+            self.0[0].fetch_add(1, Ordering::Relaxed);
+            self.0[1].store(context.event_scope(event).into_iter().flatten().count(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_layer_of_the_app_sees_what_its_own_filter_allows_and_changes_nothing_for_the_sinks() {
+        let (all, errors, off) = (Counts::default(), Counts::default(), None::<Counts>);
+        let of_errors = || errors.clone().with_filter(LevelFilter::ERROR).boxed();
+        let sets = [
+            vec![off.clone().boxed()],
+            vec![of_errors()],
+            vec![off.boxed(), all.clone().boxed(), of_errors()],
+        ];
+        for layers in sets {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("server.log");
+            let logging = start(&settings(&path, |_| {}));
+            tracing::subscriber::with_default(logging.subscriber(layers), || {
+                let _span = tracing::debug_span!("hidden", secret = 1).entered();
+                // Twice: the second time the callsite is known.
+                for _ in 0..2 {
+                    tracing::trace!("one");
+                    tracing::info!("two");
+                    // A question changes nothing for the next event.
+                    let _ = tracing::enabled!(tracing::Level::TRACE);
+                    tracing::error!("three");
+                }
+                logging.canonical(&request(404));
+                logging.canonical(&request(500));
+            });
+            assert!(logging.flush(SOON));
+            let text = fs::read_to_string(&path).unwrap();
+            let messages: Vec<_> = text.lines().filter_map(|line| line.split(" msg=").nth(1)).collect();
+            assert_eq!(messages, ["two", "three", "two", "three"]);
+            assert_eq!(text.lines().count(), 6, "each request is one line: {text}");
+        }
+        let seen = |counts: &Counts| counts.0.each_ref().map(|count| count.load(Ordering::Relaxed));
+        assert_eq!((seen(&all), seen(&errors)), ([7, 1], [6, 0]));
     }
 
     #[test]

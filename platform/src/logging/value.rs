@@ -36,23 +36,19 @@ impl From<&[u8]> for Value {
     }
 }
 
-impl From<i64> for Value {
-    fn from(number: i64) -> Self {
-        Self::Int(number)
-    }
+macro_rules! from_integers {
+    ($variant:ident($wide:ty): $($integer:ty)*) => {$(
+        impl From<$integer> for Value {
+            fn from(number: $integer) -> Self {
+                // No machine has a `usize` of more than 64 bits.
+                Self::$variant(<$wide>::try_from(number).unwrap_or(<$wide>::MAX))
+            }
+        }
+    )*};
 }
 
-impl From<u64> for Value {
-    fn from(number: u64) -> Self {
-        Self::Uint(number)
-    }
-}
-
-impl From<usize> for Value {
-    fn from(number: usize) -> Self {
-        Self::Uint(u64::try_from(number).unwrap_or(u64::MAX))
-    }
-}
+from_integers!(Int(i64): i8 i16 i32 i64 isize);
+from_integers!(Uint(u64): u8 u16 u32 u64 usize);
 
 impl From<f64> for Value {
     fn from(number: f64) -> Self {
@@ -63,5 +59,24 @@ impl From<f64> for Value {
 impl From<bool> for Value {
     fn from(value: bool) -> Self {
         Self::Bool(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_integer_keeps_its_value() {
+        let signed: [Value; 6] =
+            [i8::MIN.into(), i16::MIN.into(), i32::MIN.into(), i64::MIN.into(), (-1_isize).into(), 7.into()];
+        let kept = [i8::MIN.into(), i16::MIN.into(), i32::MIN.into(), i64::MIN, -1, 7];
+        assert_eq!(signed, kept.map(Value::Int));
+        let unsigned: [Value; 5] =
+            [u8::MAX.into(), u16::MAX.into(), u32::MAX.into(), u64::MAX.into(), 1_usize.into()];
+        assert_eq!(
+            unsigned,
+            [u8::MAX.into(), u16::MAX.into(), u32::MAX.into(), u64::MAX, 1].map(Value::Uint)
+        );
     }
 }

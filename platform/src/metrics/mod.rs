@@ -5,6 +5,7 @@
 //! same way. Where nothing is installed they do nothing. With several processes each worker hands its page to the
 //! supervisor once a second, and [`Totals`] adds them up: one page for the whole server, whichever worker has served what.
 
+mod buckets;
 mod names;
 mod process;
 mod server;
@@ -14,18 +15,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::StartError;
 use crate::secret::Secret;
+use buckets::Buckets;
 
 pub use ::metrics::{counter, gauge, histogram};
 pub use names::begin_supervisor;
 pub use server::serve;
 pub use totals::Totals;
 
-/// The upper bounds of histograms of durations, in seconds: those of OpenTelemetry's `http.server.request.duration`.
+/// The upper bounds of histograms that the settings do not name, in seconds: those of OpenTelemetry's `http.server.request.duration`.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// How often what was recorded is added up.
@@ -39,6 +41,8 @@ pub struct Settings {
     pub listen: Listen,
     /// What a scraper has to send.
     pub token: Secret,
+    /// The bounds of single histograms, by their names.
+    pub buckets: Buckets,
 }
 
 impl Settings {
@@ -79,10 +83,14 @@ pub struct Recorder(PrometheusHandle);
 
 impl Recorder {
     /// Counts from now on, for the whole process.
-    pub fn install() -> Result<Self, StartError> {
+    pub fn install(settings: &Settings) -> Result<Self, StartError> {
         let failed = |error: String| StartError::failed(format!("cannot count metrics: {error}"));
-        let builder =
-            PrometheusBuilder::new().set_buckets(&SECONDS).map_err(|error| failed(error.to_string()))?;
+        let unbuilt = |error: BuildError| failed(error.to_string());
+        let mut builder = PrometheusBuilder::new().set_buckets(&SECONDS).map_err(unbuilt)?;
+        for (name, bounds) in &settings.buckets {
+            let name = Matcher::Full(name.0.clone());
+            builder = builder.set_buckets_for_metric(name, &bounds.0).map_err(unbuilt)?;
+        }
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         ::metrics::set_global_recorder(recorder).map_err(|error| failed(error.to_string()))?;

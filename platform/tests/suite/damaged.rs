@@ -111,7 +111,7 @@ async fn a_document_without_a_new_field_is_named_in_the_log_and_has_a_recipe() {
     old.insert_with_id("old-note", &OldNote { text: "hunter2".to_owned() }).await.unwrap();
     let response = app.get("/required").await;
     assert_eq!(response.status, 500);
-    let body = String::from_utf8_lossy(&response.body).into_owned();
+    let body = response.text();
     assert!(!body.contains("old-note") && !body.contains("colour"), "{body}");
     let line = app.log().pop().unwrap();
     for part in [

@@ -115,12 +115,7 @@ async fn a_wrong_parameter_is_named_as_a_wrong_field_is() {
             "unknown field `color`, expected one of `limit`, `order`, `label`",
         ),
         ("/search?order=up&label=%FF&limit=x", "Invalid Query String", "/limit", "invalid digit"),
-        (
-            "/search?order=up&order=up",
-            "Invalid Query String",
-            "/order",
-            "is given more than once",
-        ),
+        ("/search?order=up&order=up", "Invalid Query String", "/order", "is given more than once"),
         ("/search", "Invalid Query String", "/order", "missing field `order`"),
         ("/one/many", "Invalid Path", "/number", "'many' is not a whole number from 0 to 255"),
         ("/one/256", "Invalid Path", "/number", "'256' is not a whole number from 0 to 255"),
@@ -180,7 +175,7 @@ async fn a_created_resource_is_in_the_response_with_its_id_and_version() {
     assert_eq!(created.header("location").unwrap(), format!("/things/{id}"));
     assert_eq!(shown, json!({"id": id, "version": 1, "z": 1, "a": {"id": 2}}));
     // In this order: the id, the version, the fields as they are.
-    let text = String::from_utf8(created.body.to_vec()).unwrap();
+    let text = created.text();
     assert!(text.starts_with("{\"id\":") && text.ends_with(r#""version":1,"z":1,"a":{"id":2}}"#), "{text}");
     let things = app.services().dao::<Thing>();
     things.replace(id, Expected::Any, &Thing(json!({"b": 2}))).await.unwrap();

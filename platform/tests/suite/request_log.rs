@@ -15,6 +15,7 @@ use platform::testing::{TestApp, until};
 async fn adds_fields(context: Context) {
     context.log("task_id", "t 1");
     context.log("items", "a\nb=c");
+    context.log("count", 3);
 }
 
 async fn streamed() -> Body {
@@ -57,6 +58,7 @@ async fn the_line_has_the_request_the_response_and_the_fields_that_the_handler_a
         "bytes=0",
         "duration_ms=",
         "task_id=\"t 1\"",
+        "count=3",
     ] {
         assert!(line.contains(part), "{part} is not in {line}");
     }

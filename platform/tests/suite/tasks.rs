@@ -1,5 +1,6 @@
 //! Background tasks, subcommands and the end of the program: `examples/worker.rs` and `examples/faulty.rs` as processes.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -71,6 +72,38 @@ fn a_subcommand_is_in_the_help_and_a_wrong_one_is_refused() {
     assert!(help.contains("  count ") && help.contains("Count the entries"), "{help}");
     assert_eq!(worker().run(folder.path(), &["cuont"], &[]).status.code(), Some(2));
     assert_eq!(count(folder.path()), 0);
+}
+
+/// What the layer beside the log has seen: the process and the level of each event.
+fn trail(folder: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(folder.join("trail")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(pid, level)| (pid.into(), level.into()))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_process_has_the_layer_of_the_app_beside_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let trail_on = [("SERVER__APP__TRAIL", "trail")];
+    assert_eq!(worker().run(folder.path(), &["count", "--db_url", STORE], &trail_on).status.code(), Some(0));
+    assert!(trail(folder.path()).iter().any(|(_, level)| level == "DEBUG"), "the subcommand");
+    std::fs::remove_file(folder.path().join("trail")).unwrap();
+
+    let mut command = worker().command(folder.path());
+    command.args(["--db_url", STORE, "--port", "0", "--host", "127.0.0.1", "--proc", "2"]).envs(trail_on);
+    let mut server = TestServer::spawn(&mut command, folder.path());
+    let supervisor = server.process_id().to_string();
+    let workers = || {
+        let debug = trail(folder.path()).into_iter().filter(|(_, level)| level == "DEBUG");
+        debug.map(|(pid, _)| pid).filter(|pid| *pid != supervisor).collect::<BTreeSet<_>>().len()
+    };
+    until(|| workers() == 2).await;
+    assert!(trail(folder.path()).contains(&(supervisor.clone(), "INFO".to_owned())));
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(!server.log_file().contains("level=debug"), "the log has its own level");
 }
 
 #[test]

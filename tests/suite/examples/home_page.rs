@@ -8,7 +8,7 @@ async fn the_page_lists_the_routes_and_names_the_version_of_its_stylesheet() {
     let page = app.get("/").await;
     assert_eq!(page.status, 200);
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-    let html = String::from_utf8(page.body.to_vec()).unwrap();
+    let html = page.text();
     assert!(html.contains("/ping"), "{html}");
     let link = html.split("href=\"").find(|part| part.starts_with("/static/home_page.css?v=")).unwrap();
     let url = link.split('"').next().unwrap();

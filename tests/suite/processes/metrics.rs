@@ -11,10 +11,14 @@ use crate::support::PROGRAM;
 
 /// Starts a server, and returns where its figures are.
 fn start(folder: &Path, processes: &str, token: &str) -> (TestServer, SocketAddr) {
+    start_with(folder, processes, token, &[])
+}
+
+fn start_with(folder: &Path, processes: &str, token: &str, more: &[&str]) -> (TestServer, SocketAddr) {
     // A port that is free now; nothing else asks for it by its number.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = PROGRAM.command(folder);
-    command.args(["--proc", processes, "--port", "0", "--host", "127.0.0.1"]);
+    command.args(["--proc", processes, "--port", "0", "--host", "127.0.0.1"]).args(more);
     command.env("SERVER__METRICS__LISTEN", address.to_string()).env("SERVER__METRICS__TOKEN", token);
     (TestServer::spawn(&mut command, folder), address)
 }
@@ -112,6 +116,48 @@ fn a_token_is_asked_for_and_nothing_else_is_served() {
         // What HTTP wants with these two.
         assert_eq!(response.contains("\r\nwww-authenticate: Bearer\r\n"), status == 401, "{response}");
         assert_eq!(response.contains("\r\nallow: GET, HEAD\r\n"), status == 405, "{response}");
+    }
+}
+
+/// The bounds of the buckets that the histogram of requests has.
+fn bounds(address: SocketAddr) -> Vec<String> {
+    let page = ask(address, "GET /metrics HTTP/1.1\r\n");
+    let buckets =
+        page.lines().filter(|line| line.starts_with("http_server_request_duration_seconds_bucket{"));
+    buckets.map(|line| line.split("le=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_histogram_has_the_buckets_that_are_set_for_it_and_wrong_ones_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my.yaml");
+    let set = |buckets: &str| std::fs::write(&file, format!("metrics:\n  buckets: {buckets}")).unwrap();
+    for processes in ["1", "2"] {
+        set("{http_server_request_duration_seconds: [0.5, 30], job_run_duration_seconds: [1]}");
+        let (server, address) = start_with(folder.path(), processes, "", &["--config", "my.yaml"]);
+        send(&server, "/ping");
+        until(|| bounds(address) == ["0.5", "30", "+Inf"]);
+        set("{job_run_duration_seconds: [1]}");
+        let (server, address) = start_with(folder.path(), processes, "", &["--config", "my.yaml"]);
+        send(&server, "/ping");
+        until(|| bounds(address).len() == 15);
+    }
+    for (buckets, expected) in [
+        ("{a: []}", "my.yaml:2: metrics.buckets.a: expected at least one upper bound"),
+        ("{a: [1, 0.5]}", "my.yaml:2: metrics.buckets.a: 0.5 comes after 1, expected ascending bounds"),
+        ("{a: [1, 1]}", "my.yaml:2: metrics.buckets.a: 1 comes after 1, expected ascending bounds"),
+        ("{a: [1, .inf]}", "my.yaml:2: metrics.buckets.a"),
+        ("{a: [.nan]}", "my.yaml:2: metrics.buckets.a"),
+        ("{a: [1, x]}", "my.yaml:2: metrics.buckets.a"),
+        ("{a: 1}", "my.yaml:2: metrics.buckets.a"),
+        ("{a.b: [1]}", "'a.b' is not the name of a figure, expected letters, digits, '_' and ':'"),
+        ("{1a: [1]}", "'1a' is not the name of a figure"),
+    ] {
+        set(buckets);
+        let refused = PROGRAM.run(folder.path(), &["config", "--config", "my.yaml"], &[]);
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{buckets}: {message}");
+        assert!(message.contains(expected), "{buckets}: {message}");
     }
 }
 
