@@ -247,8 +247,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let signals = take_signals()?;
-    let layers = app.take_tracing_layers(&config.app);
-    let logging = start_logging(service, &config, worker.as_ref().map(|worker| worker.number), layers)?;
+    let number = worker.as_ref().map(|worker| worker.number);
+    let logging = start_logging(service, &config, number, app.take_tracing_layers(&config.app))?;
     let forced_exit = ForcedExit::start(&logging)?;
     open_files::fit(&mut config.http);
     let port = u16::try_from(config.server.port.get()).unwrap_or_default();
@@ -258,7 +258,7 @@ where
     }
     let recorder = if config.metrics.is_on() { Some(Recorder::install(&config.metrics)?) } else { None };
     let set_levels = read_again.map(|read| shutdown_trigger::Reload { read, logging: logging.clone() });
-    let is_worker = worker.is_some();
+    let is_worker = number.is_some();
     let handed_over = worker.as_mut().and_then(|worker| worker.handed_over.take());
     let mut trigger = ShutdownTrigger::new(signals, worker, set_levels);
     let starting = async {
@@ -269,9 +269,9 @@ where
         };
         let port = listener.local_addr().map_or(port, |address| address.port());
         let https = https::open(&config.server, port, is_worker, handed_over.as_deref()).await?;
-        Ok::<_, StartError>((app, listener, https))
+        Ok::<_, StartError>((app, listener, port, https))
     };
-    let (mut app, listener, https) = tokio::select! {
+    let (mut app, listener, port, https) = tokio::select! {
         started = starting => started?,
         cause = trigger.cause() => {
             tracing::info!(target: "server", signal = cause.name, "stopped before it listened");
@@ -282,7 +282,6 @@ where
     if let Some(recorder) = recorder {
         report(service, &config, recorder, &logging, trigger.worker.as_mut()).await?;
     }
-    let port = listener.local_addr().map_or(port, |address| address.port());
     let (linger, deadline) = (config.server.shutdown.linger.get(), config.server.shutdown.deadline.get());
     let after_drain = app.time_to_close() + END_GRACE;
     forced_exit.allow(linger + deadline + after_drain);

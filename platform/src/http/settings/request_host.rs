@@ -21,8 +21,10 @@ impl RequestHost {
         let name = end.map_or(bytes.len(), |end| end + usize::from(is_literal));
         let (host, port) = bytes.split_at(name);
         let is_name = match host.strip_prefix(b"[") {
-            Some(address) => address.strip_suffix(b"]").is_some_and(|it| it.iter().all(is_ip_literal_byte)),
-            None => host.iter().all(is_host_byte),
+            Some(address) => {
+                address.strip_suffix(b"]").is_some_and(|it| it.iter().copied().all(is_ip_literal_byte))
+            }
+            None => host.iter().copied().all(is_host_byte),
         };
         let is_port = port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit);
         (is_name && is_port).then_some(Self { value, name })
@@ -67,13 +69,13 @@ fn bare<'a>(host: &'a str, scheme: Option<&str>) -> &'a str {
 }
 
 /// An address of IPv6, or of a later version (RFC 3986, section 3.2.2).
-fn is_ip_literal_byte(byte: &u8) -> bool {
+fn is_ip_literal_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'.' | b'%')
 }
 
 /// Whether the name of a host may contain this byte (RFC 3986, section 3.2.2).
-fn is_host_byte(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte)
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
 
 #[cfg(test)]
