@@ -197,8 +197,8 @@ async fn a_page_has_the_security_headers_of_helmet_and_other_responses_the_few_t
         "x-xss-protection",
     ];
     let owasp = ["content-security-policy", "referrer-policy", "x-content-type-options"];
-    for index in 0..types.len() {
-        assert_eq!(security_headers(&app.get(&path(index)).await), helmet, "{}", types[index]);
+    for (index, content_type) in types.iter().enumerate() {
+        assert_eq!(security_headers(&app.get(&path(index)).await), helmet, "{content_type}");
     }
     let paths = (types.len()..types.len() + others.len()).map(path);
     for path in paths.chain(["/text/1".to_owned(), "/nowhere".to_owned()]) {
