@@ -45,8 +45,8 @@ const SERVICE: Service = Service { name: "bench", ..server::SERVICE };
 /// growing maps, and some seconds under callgrind. The other run has a ninth of them.
 const REQUESTS: u64 = 4_500;
 
-/// The routes, with the names that the table shows.
-const CASES: [&str; 4] = ["GET /cors", "GET /addresses/{id}", "POST /addresses", NOWHERE];
+/// The routes, with the names that the table shows. `/ping` is there without any example.
+const CASES: [&str; 5] = ["GET /ping", "GET /cors", "GET /addresses/{id}", "POST /addresses", NOWHERE];
 /// No server has this path.
 const NOWHERE: &str = "GET /nowhere";
 

@@ -26,7 +26,7 @@ use super::doctor;
 use super::error::StartError;
 use super::http;
 use super::http::server::Drain;
-use super::logging::{self, AppLayer, Identity, Level, Logging, Threshold};
+use super::logging::{self, Identity, Level, Logging, Threshold};
 use super::metrics::{self, Recorder};
 use super::process::Worker;
 use super::process::manager::{self, Told};
@@ -88,10 +88,9 @@ where
             }
             Some(Command::Store(command)) => {
                 let config = load(&cli.flags)?.config;
-                let layers = app.take_tracing_layers(&config.app);
-                let declared = app.into_entities(&config.app);
                 block_on(async {
-                    let logging = start_logging(service, &config, None, layers)?;
+                    let logging = start_logging(service, &config, &mut app, None)?;
+                    let declared = app.into_entities(&config.app);
                     let result = store::run(command, &config.store, &declared).await;
                     logging.finish(FLUSH_DEADLINE);
                     result
@@ -112,8 +111,7 @@ where
             let loaded = load(&flags)?;
             loaded.check_servable()?;
             block_on(async {
-                let layers = app.take_tracing_layers(&loaded.config.app);
-                let logging = start_logging(service, &loaded.config, None, layers)?;
+                let logging = start_logging(service, &loaded.config, &mut app, None)?;
                 let result = app.run_command(&name, matches, &loaded.config).await;
                 logging.finish(FLUSH_DEADLINE);
                 result.map(|()| ExitCode::SUCCESS)
@@ -152,8 +150,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| StartError::failed(format!("cannot start the runtime: {error}")))?;
-    let layers = app.take_tracing_layers(&source.loaded.config.app);
-    let logging = start_logging(service, &source.loaded.config, None, layers)?;
+    let logging = start_logging(service, &source.loaded.config, &mut app, None)?;
     runtime.block_on(processes::run(service, &flags, source, listener, &logging))
 }
 
@@ -176,15 +173,19 @@ fn survive_large_files() -> Result<(), StartError> {
 }
 
 /// Starts the log, for `tracing` and for panics too.
-fn start_logging<A>(
+fn start_logging<A, S>(
     service: &Service,
     config: &Config<A>,
+    app: &mut App<A, S>,
     worker: Option<u16>,
-    layers: Vec<AppLayer>,
-) -> Result<Logging, StartError> {
+) -> Result<Logging, StartError>
+where
+    A: Clone + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
     let identity = Identity { service: config.server.name.clone(), worker };
     let logging = Logging::start(&sinks(service, config), &identity)?;
-    logging.install(layers)?;
+    logging.install(app.take_tracing_layers(&config.app))?;
     log_panics();
     Ok(logging)
 }
@@ -248,7 +249,7 @@ where
 {
     let signals = take_signals()?;
     let number = worker.as_ref().map(|worker| worker.number);
-    let logging = start_logging(service, &config, number, app.take_tracing_layers(&config.app))?;
+    let logging = start_logging(service, &config, &mut app, number)?;
     let forced_exit = ForcedExit::start(&logging)?;
     open_files::fit(&mut config.http);
     let port = u16::try_from(config.server.port.get()).unwrap_or_default();
