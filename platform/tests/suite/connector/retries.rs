@@ -86,15 +86,13 @@ async fn a_silent_upstream_costs_the_attempt_timeout_and_then_the_timeout() {
         let (upstream, connector) = start(&[silent.clone(), ok("fine")], &settings).await;
         assert_eq!(&connector.get("/x").send().await.unwrap().bytes()[..], b"fine");
         assert_eq!(upstream.count(), 2);
-        let settings = [("ATTEMPT_TIMEOUT", "5s"), ("TIMEOUT", "150ms")];
+        let settings = [("ATTEMPT_TIMEOUT", "20s"), ("TIMEOUT", "1s")];
         let (upstream, connector) = start(std::slice::from_ref(&silent), &settings).await;
         let started = Instant::now();
         let error = connector.get("/x").send().await.unwrap_err();
         assert_eq!(error.cause(), Cause::TimedOut { by_request: false });
         assert_eq!((Error::from(error).status(), upstream.count()), (504, 1));
-        assert!(
-            started.elapsed() >= Duration::from_millis(150) && started.elapsed() < Duration::from_secs(3)
-        );
+        assert!(started.elapsed() >= Duration::from_secs(1) && started.elapsed() < Duration::from_secs(10));
     }
 }
 
