@@ -7,6 +7,8 @@
 ARGS ?=
 # The features to build with: `full` is every engine.
 FEATURES ?=
+# One package instead of both: the app is called as Cargo.toml says, `server` here. What depends on it is built too.
+PACKAGE ?=
 # CI sets it to `--locked`: then a Cargo.lock that does not fit is an error. Otherwise cargo brings it up to date.
 LOCKED ?=
 # The example to remove.
@@ -16,7 +18,7 @@ CARGO ?= cargo
 BENCH_PROFILE ?= bench
 # Where cargo puts what it builds; only for the messages, cargo reads the same variable itself.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
-FLAGS = $(LOCKED) $(if $(FEATURES),--features "$(FEATURES)")
+FLAGS = $(LOCKED) $(if $(PACKAGE),--package "$(PACKAGE)") $(if $(FEATURES),--features "$(FEATURES)")
 # For the scripts.
 export CARGO FEATURES LOCKED
 
@@ -58,6 +60,10 @@ release: tools ## Build the optimised program, with every engine unless FEATURES
 .PHONY: test
 test: tools ## Run all tests of both crates (ARGS="a_part_of_a_name" runs some)
 	$(CARGO) test $(FLAGS) $(ARGS)
+
+.PHONY: check-all
+check-all: ## Run all that CI runs, and what needs containers, optimised builds or many rounds (CI alone: .ci/run)
+	@CI_LONG=1 .ci/run
 
 .PHONY: test-all
 test-all: tools ## Run all tests with every engine; starts the servers that some need
