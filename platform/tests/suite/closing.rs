@@ -155,7 +155,8 @@ async fn a_body_that_has_come_is_read_and_its_connection_stays() {
     .await;
 }
 
-/// The control: axum alone closes such a connection without a word.
+/// The control: axum alone closes such a connection without a word. It cannot miss it: hyper reads once more of a body that
+/// nobody wants, which is less than this one.
 #[tokio::test]
 async fn the_check_finds_a_server_that_closes_without_a_word() {
     let router =

@@ -79,9 +79,9 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Result<Message,
 #[tokio::test]
 async fn a_websocket_lives_past_every_timeout_while_it_talks_and_is_closed_with_1001_at_a_drain() {
     let settings = [
-        ("SERVER__HTTP__HEADER_TIMEOUT", "100ms"),
-        ("SERVER__HTTP__REQUEST_TIMEOUT", "100ms"),
-        ("SERVER__HTTP__WRITE_TIMEOUT", "100ms"),
+        ("SERVER__HTTP__HEADER_TIMEOUT", "500ms"),
+        ("SERVER__HTTP__REQUEST_TIMEOUT", "500ms"),
+        ("SERVER__HTTP__WRITE_TIMEOUT", "500ms"),
         ("SERVER__HTTP__UPGRADE_IDLE_TIMEOUT", "1s"),
     ];
     let app = TestApp::with_routes(routes(), &settings).await;

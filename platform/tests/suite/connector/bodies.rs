@@ -109,8 +109,7 @@ async fn a_stream_is_bounded_in_size_and_time_and_counts_as_a_call_until_its_end
     drop(streamed);
     assert_eq!(connector.get("/x").send().await.unwrap_err().cause(), Cause::TooLarge);
 
-    let (_upstream, connector) =
-        start(&[Act::Drip(Duration::from_millis(10))], &[("TIMEOUT", "150ms")]).await;
+    let (_upstream, connector) = start(&[Act::Drip(Duration::from_millis(10))], &[("TIMEOUT", "1s")]).await;
     let mut streamed = connector.get("/x").stream().await.unwrap();
     let error = loop {
         if let Err(error) = streamed.chunk().await {
