@@ -7,6 +7,8 @@
 ARGS ?=
 # The features to build with: `full` is every engine.
 FEATURES ?=
+# One package instead of both, for test, lint and typecheck: the app is called as Cargo.toml says, `server` here.
+PACKAGE ?=
 # CI sets it to `--locked`: then a Cargo.lock that does not fit is an error. Otherwise cargo brings it up to date.
 LOCKED ?=
 # The example to remove.
@@ -17,6 +19,7 @@ BENCH_PROFILE ?= bench
 # Where cargo puts what it builds; only for the messages, cargo reads the same variable itself.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 FLAGS = $(LOCKED) $(if $(FEATURES),--features "$(FEATURES)")
+SCOPE = $(if $(PACKAGE),--package "$(PACKAGE)",--workspace)
 # For the scripts.
 export CARGO FEATURES LOCKED
 
@@ -57,7 +60,11 @@ release: tools ## Build the optimised program, with every engine unless FEATURES
 
 .PHONY: test
 test: tools ## Run all tests of both crates (ARGS="a_part_of_a_name" runs some)
-	$(CARGO) test --workspace $(FLAGS) $(ARGS)
+	$(CARGO) test $(SCOPE) $(FLAGS) $(ARGS)
+
+.PHONY: check-all
+check-all: ## Run all that CI runs, and what needs containers, optimised builds or many rounds (CI alone: .ci/run)
+	@CI_LONG=1 .ci/run
 
 .PHONY: test-all
 test-all: tools ## Run all tests with every engine; starts the servers that some need
@@ -88,15 +95,15 @@ test-scripts: ## Test the scripts behind these targets (shellcheck too, where th
 .PHONY: lint
 lint: tools ## Check the format and every lint, with the features by default, with all and with none
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets $(FLAGS) -- -D warnings
-	$(CARGO) clippy --workspace --all-targets $(LOCKED) --features full -- -D warnings
+	$(CARGO) clippy $(SCOPE) --all-targets $(FLAGS) -- -D warnings
+	$(CARGO) clippy $(SCOPE) --all-targets $(LOCKED) --features full -- -D warnings
 # The tests switch on features of the platform: libraries and programs also as they are built without tests.
-	$(CARGO) clippy --workspace --lib --bins $(FLAGS) -- -D warnings
-	$(CARGO) clippy --workspace --lib --bins $(LOCKED) --no-default-features -- -D warnings
+	$(CARGO) clippy $(SCOPE) --lib --bins $(FLAGS) -- -D warnings
+	$(CARGO) clippy $(SCOPE) --lib --bins $(LOCKED) --no-default-features -- -D warnings
 
 .PHONY: typecheck
 typecheck: tools ## Check that everything compiles, without building it
-	$(CARGO) check --workspace --all-targets $(FLAGS)
+	$(CARGO) check $(SCOPE) --all-targets $(FLAGS)
 
 .PHONY: coverage
 coverage: tools ## Run the tests and print how much of each file they reach

@@ -1,8 +1,8 @@
 //! A server on the platform alone, whose writes a test can account for after a crash. `tests/suite/proofs` and `scripts/chaos` start it.
 //!
-//! `cargo run -p platform --example ledger -- --port 0` serves entries; `… -- add COUNTER WAY TIMES` adds to a counter, and
-//! `… -- total COUNTER` prints it. With `FAULT=early`, the creation of an entry is acknowledged before it is written: the
-//! control of the tests.
+//! `cargo run -p platform --example ledger -- --port 0` serves entries; `… -- add COUNTER WAY TIMES [TOGETHER]` adds to a
+//! counter, and `… -- total COUNTER` prints it. With `FAULT=early:20`, the creation of an entry is acknowledged 20 ms before
+//! it is written: the control of the tests.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -59,6 +59,8 @@ fn main() -> ExitCode {
                 counter(),
                 Arg::new("way").required(true).value_parser(["modify", "patch", "blind"]),
                 Arg::new("times").required(true).value_parser(value_parser!(u64)),
+                // How many processes add: each waits for the others where a wrong way would be found out.
+                Arg::new("together").default_value("1").value_parser(value_parser!(u64)),
             ]),
             add,
         )
@@ -98,10 +100,11 @@ async fn list(entries: Dao<Entry>) -> Result<Json<Vec<Listed>>> {
 async fn create(entries: Dao<Entry>, Json(entry): Json<Entry>) -> Result<Created> {
     let id = new_id();
     let created = Created::at(format!("/entries/{id}"));
-    if std::env::var("FAULT").is_ok_and(|fault| fault == "early") {
+    let fault = std::env::var("FAULT").unwrap_or_default();
+    if let Some(time) = fault.strip_prefix("early:") {
+        let time = time.parse().map_err(Error::internal)?;
         tokio::spawn(async move {
-            // Long enough that a kill at any moment comes before some of these writes, however fast the store is.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(time)).await;
             entries.insert_with_id(&id, &entry).await
         });
         return Ok(created);
@@ -169,7 +172,11 @@ async fn add(services: Services, arguments: ArgMatches) -> Result<(), StartError
         created => created?,
     }
     let missing = || StartError::failed("the counter is gone");
-    for _ in 0..arguments.get_one::<u64>("times").copied().unwrap_or(0) {
+    let together = arguments.get_one::<u64>("together").copied().unwrap_or(1);
+    if way != "blind" {
+        meet(&counters, counter, together).await?;
+    }
+    for time in 0..arguments.get_one::<u64>("times").copied().unwrap_or(0) {
         match way {
             "modify" => {
                 let added = counters.modify(counter, |counter| {
@@ -186,9 +193,26 @@ async fn add(services: Services, arguments: ArgMatches) -> Result<(), StartError
             _ => {
                 let read = counters.get(counter).await?.ok_or_else(missing)?;
                 let next = Counter { n: read.value.n + 1 };
+                if time == 0 {
+                    meet(&counters, counter, together).await?;
+                }
                 counters.replace(counter, Expected::Any, &next).await?.ok_or_else(missing)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Waits until so many processes are here.
+async fn meet(counters: &Dao<Counter>, counter: &str, together: u64) -> Result<(), StartError> {
+    let id = format!("here for {counter}");
+    match counters.insert_with_id(&id, &Counter { n: 0 }).await {
+        Err(error) if error.kind() == Kind::Conflict => {}
+        created => created?,
+    }
+    counters.update(&id, Expected::Any, Patch::new().add("n", 1)).await?;
+    while counters.get(&id).await?.is_some_and(|here| here.value.n < together) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use platform::testing::{PATIENCE, TestServer};
 
@@ -92,19 +93,17 @@ fn a_flood_of_frames_ends_its_connection_or_costs_nothing_and_others_are_served(
         ]
     };
     let mut without_goaway = vec!["rapid reset", "CONTINUATION"];
-    // A reset by the kernel, for what the server has not read, may overtake the GOAWAY.
-    for _ in 0..5 {
+    // A reset by the kernel, for what the server has not read, may overtake the GOAWAY: it is asked again until it came.
+    let begun = Instant::now();
+    while !without_goaway.is_empty() && begun.elapsed() < PATIENCE {
         for (name, (ended, kinds)) in floods(server.address) {
             assert!(ended, "{name}: {} frames came back", kinds.len());
             without_goaway.retain(|other| *other != name || !kinds.contains(&GOAWAY));
             served(&server);
         }
-        if without_goaway.is_empty() {
-            break;
-        }
     }
     assert_eq!(without_goaway, [""; 0]);
-    // The control: a server that takes all of them.
+    // The control: a server that takes all of them. It cannot miss it: nothing ends its connections.
     for (name, (ended, kinds)) in floods(unprotected()) {
         assert!(!ended && kinds.contains(&SETTINGS), "{name}: {} frames came back", kinds.len());
     }
@@ -183,7 +182,8 @@ fn endless_heads_are_not_kept_in_memory() {
     let grown = resident(&server).saturating_sub(before);
     assert!(grown < BOUND, "{grown} bytes more");
     served(&server);
-    // The control: with the largest limit, they are kept.
+    // The control: with the largest limit, they are kept. It cannot miss it: it waits until the server has read as much, and the
+    // clients have sent more.
     let folder = tempfile::tempdir().unwrap();
     let mut command = PROGRAM.command(folder.path());
     command.args(["--host", "127.0.0.1", "--port", "0", "--db_url", "memory:"]);
@@ -267,14 +267,15 @@ fn out_of_descriptors_it_neither_spins_nor_dies_and_serves_again() {
     let mut server = TestServer::spawn(&mut command, folder.path());
     let mut open: Vec<_> = (0..100).map(|_| server.connect()).collect();
     server.wait_for_line("cannot accept connections");
-    // It looks again each 50 ms. The control, one that spins, takes a processor meanwhile.
+    // It looks again each 50 ms. The control, one that spins, takes a processor meanwhile. It cannot miss it: it waits until that
+    // one has taken a second of it, however long that takes beside others.
     let bad = Bad::start("spins");
     let (before, of_bad) = (ticks(server.process_id()), ticks(bad.child.id()));
     until(|| ticks(bad.child.id()) >= of_bad + 100);
     let used = ticks(server.process_id()) - before;
     assert!(used < 20, "{used} ticks, and the control 100");
     assert!(!server.has_ended());
-    // The control: one that ends.
+    // The control: one that ends. It cannot miss it: a third of the 100 connections finds no descriptor.
     let mut bad = Bad::start("dies");
     assert_eq!(bad.child.wait().unwrap().code(), Some(1));
     open.truncate(0);

@@ -142,7 +142,8 @@ fn check(pair: Option<&TestPair>, crowds: &[&[Kind]], all: &[Kind]) {
         of_kind.map(|kind| (*kind, target.join(*kind))).collect::<Vec<_>>()
     };
 
-    // While they are there, others are served. The control of what follows: without the deadlines they stay.
+    // While they are there, others are served. The control of what follows: without the deadlines they stay, however busy the
+    // machine is.
     let target = Target::start(folder.path(), pair, "10m", "0");
     let mut crowd = crowd_of(&target, all);
     until(|| target.count() >= target.sockets + CROWD);

@@ -29,7 +29,8 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/echo").post(echo))
         .route(Route::at("/ignores").post(async || "ignored").get(async || "got"))
         .route(Route::at("/panics").post(panics))
-        .route(Route::at("/waits").post(waits).timeout(Duration::from_millis(100)))
+        // No other route: on a busy machine, to read a large body may take as long.
+        .route(Route::at("/waits").post(waits).timeout(Duration::from_millis(300)))
         .route(Route::at("/swallows").post(swallows).body_limit(1 << 20))
         .merge(platform::http::health::routes())
 }
@@ -154,7 +155,8 @@ async fn a_body_that_has_come_is_read_and_its_connection_stays() {
     .await;
 }
 
-/// The control: axum alone closes such a connection without a word.
+/// The control: axum alone closes such a connection without a word. It cannot miss it: hyper reads once more of a body that
+/// nobody wants, which is less than this one.
 #[tokio::test]
 async fn the_check_finds_a_server_that_closes_without_a_word() {
     let router =

@@ -200,7 +200,7 @@ async fn the_headers_of_http_2_have_the_same_limit() {
 async fn a_client_that_does_not_read_its_response_is_disconnected() {
     const SIZE: usize = 64 << 20;
     let routes = Routes::new().route(Route::at("/large").get(async || "x".repeat(SIZE)));
-    let settings = [("SERVER__HTTP__WRITE_TIMEOUT", "300ms"), ("SERVER__HTTP__ETAG", "false")];
+    let settings = [("SERVER__HTTP__WRITE_TIMEOUT", "1s"), ("SERVER__HTTP__ETAG", "false")];
     let (server, drain, _serving) = TestApp::with_routes(routes, &settings).await.listen().await;
     let request = "GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let stuck = client(move || {
@@ -209,7 +209,7 @@ async fn a_client_that_does_not_read_its_response_is_disconnected() {
         slow.send(request);
         for _ in 0..5 {
             assert_eq!(slow.read(1 << 20), 1 << 20);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(250));
         }
         assert!(slow.read_to_end().len() + (5 << 20) > SIZE);
         let mut stuck = Connection::open(server);

@@ -239,7 +239,9 @@ async fn names_are_any_text_and_none_is_another_one(locks: TestLocks) {
     assert_eq!((error.kind(), error.reason()), (Kind::BadRequest, "Lock Name Too Long"));
 }
 
-async fn a_waiter_that_gives_up_leaves_nothing(locks: TestLocks) {
+async fn a_waiter_that_gives_up_leaves_nothing(mut locks: TestLocks) {
+    // What is left to expire is there for longer than `take` waits.
+    locks.settings["etcd"]["time_to_live"] = json!("5m");
     let (one, other) = (locks.open(), locks.open());
     let lease = take(&one, "a").await;
     for waiting in [&one, &other] {
@@ -247,10 +249,8 @@ async fn a_waiter_that_gives_up_leaves_nothing(locks: TestLocks) {
         assert!(tokio::time::timeout(Duration::from_millis(200), waiter).await.is_err());
     }
     lease.release().await.unwrap();
-    let start = Instant::now();
     take(&other, "a").await.release().await.unwrap();
     take(&one, "a").await.release().await.unwrap();
-    assert!(start.elapsed() < Duration::from_millis(1_500), "{:?}", start.elapsed());
 }
 
 async fn work_under_a_lock_runs_alone_and_releases_it_however_it_ends(locks: TestLocks) {

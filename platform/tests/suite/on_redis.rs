@@ -76,14 +76,14 @@ async fn an_outage_costs_a_request_100_ms_at_most_and_ends_with_the_server_s_ret
             proxy.stop().await;
         }
         let start = Instant::now();
-        for number in 2..10 {
+        for number in 2..100 {
             assert_eq!(
                 cache.get_or_compute(&number.to_string(), MINUTE, async || Ok(number)).await.unwrap(),
                 number
             );
         }
-        // One look that fails; the rest goes on without the cache. Some room for a slow machine.
-        assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+        // One look that fails; the rest goes on without the cache. Each for itself they take ten seconds.
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         if freezes {
             proxy.freeze(false);
         } else {
@@ -165,16 +165,16 @@ async fn a_server_that_is_full_costs_no_request_its_response_and_is_used_again_w
     assert!(said.starts_with("-OOM"), "{said}");
     let computed = AtomicUsize::new(0);
     let start = Instant::now();
-    for number in 0..10 {
+    for number in 0..100 {
         let compute = async || {
             computed.fetch_add(1, Ordering::SeqCst);
             Ok(number)
         };
         assert_eq!(cache.get_or_compute("new", MINUTE, compute).await.unwrap(), number);
     }
-    assert_eq!(computed.load(Ordering::SeqCst), 10);
-    // It says so at once, and is then left alone.
-    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    assert_eq!(computed.load(Ordering::SeqCst), 100);
+    // It says so at once, and is then left alone. To wait for it takes ten seconds.
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(redis.tell("CONFIG SET maxmemory 0"), "+OK");
     let start = Instant::now();
     while cache.get::<i32>("new").await.is_none() {

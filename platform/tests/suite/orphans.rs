@@ -85,7 +85,7 @@ async fn a_supervisor_waits_for_orphans_and_takes_none_for_a_worker() {
     until(|| state(child).unwrap().1 == supervisor).await;
     kill(child);
     until(|| state(child).is_none()).await;
-    // The control: who is not waited for stays, as a zombie.
+    // The control: who is not waited for stays, as a zombie. It cannot miss it: nobody else may wait for a child of this process.
     let mut unawaited = Command::new("true").spawn().unwrap();
     until(|| state(unawaited.id()).unwrap().0 == 'Z').await;
     unawaited.wait().unwrap();

@@ -1,10 +1,12 @@
 //! The jobs of the example, in several programs that share a folder of locks.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use platform::testing::TestServer;
+use tempfile::TempDir;
 
+use crate::processes::until;
 use crate::support::PROGRAM;
 
 /// The times of the runs in a log, of the job that runs in every process or of the other one.
@@ -17,10 +19,21 @@ fn runs(log: &str, job: &str) -> Vec<String> {
 #[test]
 fn they_are_off_until_they_are_switched_on() {
     let mut server = PROGRAM.start(&["--db_url", "memory:"]);
-    std::thread::sleep(Duration::from_millis(1_500));
+    // The control: one that was started later, and in which they are on, has run them.
+    let folder = tempfile::tempdir().unwrap();
+    let on = start(folder.path(), &[]);
+    until(|| runs(&on.log_file(), "example").len() > 1);
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     assert!(!server.log_file().contains("server.job"), "{}", server.log_file());
+}
+
+/// A server in which they are on.
+fn start(folder: &Path, locks: &[(&str, &str)]) -> TestServer {
+    let mut command = PROGRAM.command(folder);
+    command.args(["--port", "0", "--host", "127.0.0.1", "--db_url", "memory:"]);
+    command.env("SERVER__APP__TIMEKEEPER__ENABLED", "true").envs(locks.iter().copied());
+    TestServer::spawn(&mut command, folder)
 }
 
 #[test]
@@ -48,44 +61,39 @@ mod on_etcd {
     }
 }
 
-/// Four servers, of which one is killed every 2.7 s. They share locks by these settings.
+/// How often each time was run, by this job in all of these servers.
+fn counts<'a>(servers: impl Iterator<Item = &'a (TestServer, TempDir)>, job: &str) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for tick in servers.flat_map(|(server, _)| runs(&server.log_file(), job)) {
+        *counts.entry(tick).or_default() += 1;
+    }
+    counts
+}
+
+/// Four servers, of which one is killed after every two runs. They share locks by these settings.
 fn each_run_is_in_one_process(locks: &[(&str, &str)]) {
+    const SINGLE: &str = "\"concurrent example\"";
     let start = || {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = PROGRAM.command(folder.path());
-        command.args(["--port", "0", "--host", "127.0.0.1", "--db_url", "memory:"]);
-        command.env("SERVER__APP__TIMEKEEPER__ENABLED", "true").envs(locks.iter().copied());
-        (TestServer::spawn(&mut command, folder.path()), folder)
+        (start(folder.path(), locks), folder)
     };
     let mut servers: Vec<_> = (0..4).map(|_| start()).collect();
-    let (begun, mut ended) = (Instant::now(), Vec::new());
-    while begun.elapsed() < Duration::from_secs(9) {
-        std::thread::sleep(Duration::from_millis(2_700));
+    let mut ended: Vec<(TestServer, TempDir)> = Vec::new();
+    for kill in 1..=4 {
+        until(|| counts(servers.iter().chain(&ended), SINGLE).len() >= 2 * kill);
         // The one that has run the last job is killed, and another one comes.
-        let last = |server: &TestServer| runs(&server.log_file(), "\"concurrent example\"").into_iter().max();
+        let last = |server: &TestServer| runs(&server.log_file(), SINGLE).into_iter().max();
         let at = (0..servers.len()).max_by_key(|at| last(&servers[*at].0)).unwrap();
         servers[at].0.signal("KILL");
         servers[at].0.wait();
         ended.push(std::mem::replace(&mut servers[at], start()));
     }
+    // The control: the other job runs in all processes. It cannot miss it: it waits for a time at which it did.
+    until(|| counts(servers.iter(), "example").values().any(|runs| *runs >= 3));
     for (server, _) in &mut servers {
         server.signal("TERM");
         assert_eq!(server.wait(), Some(0));
     }
-    let logs: Vec<String> = servers.iter().chain(&ended).map(|(server, _)| server.log_file()).collect();
-    let mut single: HashMap<String, usize> = HashMap::new();
-    let mut every = HashMap::new();
-    for log in &logs {
-        for tick in runs(log, "\"concurrent example\"") {
-            *single.entry(tick).or_default() += 1;
-        }
-        for tick in runs(log, "example") {
-            *every.entry(tick).or_default() += 1;
-        }
-    }
-    assert!(single.values().all(|runs| *runs == 1), "{single:?}");
-    // A job that ends at once is lost with its line only when its process is killed in that moment.
-    assert!(single.len() >= 5, "{single:?}");
-    // The control: the other job runs in all processes.
-    assert!(every.values().any(|runs: &usize| *runs >= 3), "{every:?}");
+    let single = counts(servers.iter().chain(&ended), SINGLE);
+    assert!(single.len() >= 8 && single.values().all(|runs| *runs == 1), "{single:?}");
 }

@@ -16,6 +16,7 @@ pub struct Clients {
     stop: Arc<AtomicBool>,
     /// How many requests of each client had a response so far.
     served: Vec<Arc<AtomicU64>>,
+    failed: Arc<AtomicU64>,
     threads: Vec<JoinHandle<(u64, Vec<String>)>>,
 }
 
@@ -24,16 +25,27 @@ impl Clients {
     pub fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let served: Vec<_> = (0..OF_EACH_KIND * 2).map(|_| Arc::<AtomicU64>::default()).collect();
+        let failed = Arc::<AtomicU64>::default();
         let threads = served.iter().enumerate().map(|(number, served)| {
-            let (stop, served) = (Arc::clone(&stop), Arc::clone(served));
-            std::thread::spawn(move || work(address, number % 2 == 0, &stop, &served))
+            let (stop, served, failed) = (Arc::clone(&stop), Arc::clone(served), Arc::clone(&failed));
+            std::thread::spawn(move || work(address, number % 2 == 0, &stop, &served, &failed))
         });
-        Self { threads: threads.collect(), served, stop }
+        Self { threads: threads.collect(), served, failed, stop }
     }
 
     /// Whether every client has had a response: then those that keep a connection have one.
     pub fn are_at_work(&self) -> bool {
         self.served.iter().all(|served| served.load(Ordering::Relaxed) > 0)
+    }
+
+    /// How many requests had a response so far.
+    pub fn served(&self) -> u64 {
+        self.served.iter().map(|served| served.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many requests had none so far.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// How many there are, and so how many requests can be in flight.
@@ -52,7 +64,13 @@ impl Clients {
     }
 }
 
-fn work(address: SocketAddr, keeps: bool, stop: &AtomicBool, count: &AtomicU64) -> (u64, Vec<String>) {
+fn work(
+    address: SocketAddr,
+    keeps: bool,
+    stop: &AtomicBool,
+    count: &AtomicU64,
+    lost: &AtomicU64,
+) -> (u64, Vec<String>) {
     let (mut served, mut failed, mut kept) = (0, Vec::new(), None);
     while !stop.load(Ordering::Relaxed) {
         match request(address, kept.take()) {
@@ -61,7 +79,10 @@ fn work(address: SocketAddr, keeps: bool, stop: &AtomicBool, count: &AtomicU64) 
                 count.store(served, Ordering::Relaxed);
                 kept = (keeps && goes_on).then_some(stream);
             }
-            Err(error) => failed.push(format!("{error} (keeps: {keeps}, after {served})")),
+            Err(error) => {
+                failed.push(format!("{error} (keeps: {keeps}, after {served})"));
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
     (served, failed)

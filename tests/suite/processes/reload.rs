@@ -29,14 +29,17 @@ fn rolling_reloads_under_load_lose_no_request() {
         server.wait_for_line(" reloaded ");
         until(|| workers(&server).iter().all(|(worker, pid)| old[worker] != *pid));
     }
+    until(|| clients.served() > 100);
     let (count, failed) = clients.stop();
-    assert!(count > 100 && failed.is_empty(), "{} of {count} failed: {failed:#?}", failed.len());
-    // The control: these clients notice workers that end without a successor.
+    assert!(failed.is_empty(), "{} of {count} failed: {failed:#?}", failed.len());
+    // The control: these clients notice workers that end without a successor. It cannot miss it: half of them have a connection
+    // to one of these workers, and go on until a request has failed.
     let clients = Clients::start(server.address);
     until(|| clients.are_at_work());
     for pid in workers(&server).into_values() {
         signal("KILL", pid.into());
     }
+    until(|| clients.failed() > 0);
     until(|| workers(&server).into_values().all(is_alive));
     assert!(!clients.stop().1.is_empty());
 }
@@ -174,7 +177,8 @@ async fn lost_clients(leaving: TcpListener, staying: TcpListener) -> usize {
     lost
 }
 
-/// Why the workers share one socket: with a listener for each, what waits to be accepted is lost with its listener.
+/// Why the workers share one socket: with a listener for each, what waits to be accepted is lost with its listener. That none
+/// of 50 clients waits there has one chance in 2^50: the kernel chooses by a hash of their ports.
 #[tokio::test]
 async fn a_listener_of_each_worker_would_lose_connections_and_a_shared_one_loses_none() {
     let listen = |port: u16| {

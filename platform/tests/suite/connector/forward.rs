@@ -335,7 +335,7 @@ async fn bodies_are_passed_on_while_they_arrive() {
 async fn a_response_that_its_client_does_not_read_keeps_the_upstream_from_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let settings = [("CONCURRENCY", "1"), ("ATTEMPT_TIMEOUT", "500ms")];
+    let settings = [("CONCURRENCY", "1"), ("ATTEMPT_TIMEOUT", "2s")];
     let (_app, server) = proxy(&url, &settings).await;
     // More than all buffers on the way hold.
     tokio::spawn(async move {

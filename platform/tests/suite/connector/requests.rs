@@ -19,7 +19,7 @@ async fn relay(backend: ConnectorTo<Backend>) -> Result<String> {
 }
 
 fn routes() -> Routes<Services> {
-    let short = Route::at("/short").get(relay).timeout(Duration::from_millis(200));
+    let short = Route::at("/short").get(relay).timeout(Duration::from_secs(1));
     Routes::new().upstream::<Backend>().route(Route::at("/relay").get(relay)).route(short)
 }
 
@@ -60,7 +60,7 @@ async fn a_call_carries_the_id_the_trace_and_the_time_of_the_request() {
     };
     // The attempt timeout, and what is left of the request's own time.
     assert!((2_000..=3_000).contains(&time(&heads[0])), "{}", heads[0]);
-    assert!((1..=200).contains(&time(&heads[1])), "{}", heads[1]);
+    assert!((1..=1_000).contains(&time(&heads[1])), "{}", heads[1]);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-zzzzzzzzzzzzzzzz-01";
     app.call(Method::GET, "/relay", &[("traceparent", trace)], Body::empty()).await;
     begun(&upstream.heads()[2]);

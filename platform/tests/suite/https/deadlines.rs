@@ -7,11 +7,11 @@ use platform::testing::{Connection, client, until};
 use super::{GET, start};
 
 const SHORT: [(&str, &str); 6] = [
-    ("SERVER__HTTP__FIRST_BYTE_TIMEOUT", "200ms"),
+    ("SERVER__HTTP__FIRST_BYTE_TIMEOUT", "500ms"),
     ("SERVER__HTTP__HEADER_TIMEOUT", "300ms"),
     ("SERVER__HTTP__BODY_GRACE", "300ms"),
     ("SERVER__HTTP__BODY_MIN_RATE", "1000"),
-    ("SERVER__HTTP__WRITE_TIMEOUT", "300ms"),
+    ("SERVER__HTTP__WRITE_TIMEOUT", "1s"),
     ("SERVER__HTTP__HTTP2_PING_INTERVAL", "1s"),
 ];
 
@@ -40,7 +40,7 @@ async fn a_connection_that_sends_no_complete_request_head_is_closed() {
 
 #[tokio::test]
 async fn the_deadlines_are_what_closes_them() {
-    // The control of the test above: with those of hours, they stay.
+    // The control of the test above: with those of hours, they stay. That they do does not depend on how busy the machine is.
     let long = SHORT.map(|(name, _)| (name, if name.ends_with("RATE") { "0" } else { "1h" }));
     let server = start(&long).await;
     let (address, client_of) = (server.address, server.client.clone());
@@ -94,7 +94,7 @@ async fn a_client_that_does_not_read_its_response_is_disconnected() {
         slow.send(request);
         for _ in 0..5 {
             assert_eq!(slow.read(1 << 20), 1 << 20);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(250));
         }
         assert!(slow.read_to_end().len() + (5 << 20) > 64 << 20);
         let mut stuck = Connection::secure(address, &client_of);

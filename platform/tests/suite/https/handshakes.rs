@@ -28,7 +28,7 @@ async fn a_client_that_does_not_finish_its_handshake_is_closed() {
 
 #[tokio::test]
 async fn without_the_deadline_it_would_stay() {
-    // The control of the test above: nothing else closes it.
+    // The control of the test above: nothing else closes it. That it stays does not depend on how busy the machine is.
     let long = [SHORT[0], (SHORT[1].0, "10m")];
     let server = start(&long).await;
     let address = server.address;

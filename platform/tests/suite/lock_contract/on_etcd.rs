@@ -197,20 +197,16 @@ async fn a_lease_is_renewed_beyond_its_time_to_live_and_a_waiter_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs etcd: make test-all"]
 async fn who_gives_up_leaves_no_key() {
-    let locks = TestLocks::etcd();
+    let mut locks = TestLocks::etcd();
+    // What is left to expire is there for longer than this test waits.
+    locks.settings["etcd"]["time_to_live"] = json!("5m");
     let mut etcd = Client::connect([server()], None).await.unwrap();
     let opened = locks.open();
     let lease = take(&opened, "a").await;
     assert!(opened.acquire("a", Wait::UpTo(Duration::from_millis(100))).await.unwrap().is_none());
     let waiting = opened.acquire("a", Wait::Forever);
     assert!(tokio::time::timeout(Duration::from_millis(200), waiting).await.is_err());
-    let start = Instant::now();
     wait_for_leases(&mut etcd, &locks, 1).await;
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "revoked, and not left to expire: {:?}",
-        start.elapsed()
-    );
     lease.release().await.unwrap();
     assert!(leases(&mut etcd, &locks).await.is_empty());
 }
@@ -390,11 +386,13 @@ async fn a_server_that_is_frozen_or_killed_costs_3_s_and_works_again_within_5_s(
     let held = take(&opened, "held").await;
     etcd.kill();
     etcd.start_again();
+    etcd.responds().await;
     assert!(works_again(&opened).await < Duration::from_secs(5));
     assert!(held.is_valid() && is_held(&locks.open(), "held").await);
     etcd.kill();
     fails_within_3_s(&opened).await;
     etcd.start_again();
+    etcd.responds().await;
     assert!(works_again(&opened).await < Duration::from_secs(5));
     assert!(take(&opened, "a").await.fencing_token() > token);
 }

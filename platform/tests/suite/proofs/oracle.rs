@@ -147,6 +147,12 @@ impl Oracle {
         self.inner().cut = true;
     }
 
+    /// Whether a write of an entry was acknowledged whose token begins so.
+    pub fn has_acknowledged(&self, prefix: &str) -> bool {
+        let inner = self.inner();
+        inner.histories.iter().any(|(token, history)| token.starts_with(prefix) && history.acknowledged() > 0)
+    }
+
     /// How many writes were acknowledged, and how many responses were 503 or 507.
     pub fn counts(&self) -> (u64, u64) {
         let inner = self.inner();

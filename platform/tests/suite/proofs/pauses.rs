@@ -6,6 +6,7 @@ use platform::lock::{LockManager, Wait};
 use platform::store::{Dao, Entity, Expected, Patch};
 use platform::testing::TestApp;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The tokens of all who have written it, in the order of their writes.
@@ -26,6 +27,11 @@ async fn open(store: &str) -> Dao<History> {
     app.services().dao()
 }
 
+/// While this file is there, a writer stands still between its read and its write.
+fn gate(store: &str) -> PathBuf {
+    PathBuf::from(format!("{}.gate", store.trim_start_matches("sqlite:")))
+}
+
 /// What the process of a writer does, again and again: takes the lock, reads, works, and writes what it has read with its
 /// token added.
 pub async fn write(locks: LockManager, store: &str, guarded: bool, print: impl Fn(String)) {
@@ -40,7 +46,12 @@ pub async fn write(locks: LockManager, store: &str, guarded: bool, print: impl F
             let claim = Patch::new().set("claimed", token);
             let mut history = guard.update(ID, Expected::Any, claim).await?.unwrap().value;
             print(format!("works {token}"));
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            if gate(store).exists() {
+                print(format!("stands {token}"));
+                while gate(store).exists() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
             history.tokens.push(token);
             guard.replace(ID, Expected::Any, &history).await
         };
@@ -59,7 +70,7 @@ mod on_etcd {
     use platform::testing::PATIENCE;
 
     use super::super::rounds;
-    use super::{History, ID, open};
+    use super::{History, ID, gate, open};
     use crate::lock_contract::TestLocks;
     use crate::lock_contract::child::Child;
 
@@ -88,7 +99,8 @@ mod on_etcd {
         history: Vec<u64>,
     }
 
-    /// Three writers, of which one after the other is paused in the middle of its work until another one has written.
+    /// Three writers, of which one after the other is paused in the middle of its work until another one has written. The gate
+    /// keeps it there until it is paused, however long that takes.
     async fn run(action: &str, pauses: u32) -> Seen {
         let locks = TestLocks::etcd();
         let folder = tempfile::tempdir().unwrap();
@@ -99,8 +111,8 @@ mod on_etcd {
         let mut writers: Vec<_> = (0..3).map(|_| Child::start(&locks.settings, &action)).collect();
         let lines = lines_of(&mut writers);
         let mut seen = Seen::default();
-        // Waits for a line of this kind, of any writer but this one.
-        let mut next = |kind: &str, but: Option<usize>| {
+        // Waits for a line of this kind, of a writer for which this is true.
+        let mut next = |kinds: &[&str], of: &dyn Fn(usize) -> bool| {
             loop {
                 let (number, line) = lines.recv_timeout(PATIENCE).expect("the writers go on");
                 if let Some(token) = line.strip_prefix("wrote ") {
@@ -109,18 +121,20 @@ mod on_etcd {
                     assert!(line.ends_with(": Stale"), "{line}");
                     seen.refused += 1;
                 }
-                if line.starts_with(kind) && Some(number) != but {
+                if kinds.iter().any(|kind| line.starts_with(kind)) && of(number) {
                     return number;
                 }
             }
         };
         for _ in 0..pauses {
-            let sleeper = next("works", None);
+            std::fs::write(gate(&store), "").unwrap();
+            let sleeper = next(&["stands"], &|_| true);
             writers[sleeper].signal("STOP");
+            std::fs::remove_file(gate(&store)).unwrap();
             // Its lease ends meanwhile.
-            next("wrote", Some(sleeper));
+            next(&["wrote"], &|number| number != sleeper);
             writers[sleeper].signal("CONT");
-            next("works", Some(sleeper));
+            next(&["wrote", "refused"], &|number| number == sleeper);
         }
         for writer in &mut writers {
             writer.kill();
@@ -145,6 +159,7 @@ mod on_etcd {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "needs etcd: make test-all"]
     async fn without_the_guard_writes_are_lost() {
+        // It cannot miss it: a paused writer goes on after another one has written, and so writes what it has read before that.
         let seen = run("write-unguarded", 4).await;
         assert!(seen.acknowledged.iter().any(|token| !seen.history.contains(token)), "{seen:?}");
     }

@@ -10,7 +10,8 @@ const PROCESSES: u32 = 4;
 /// A process that adds 1 to a counter, several times.
 fn add(folder: &Path, url: &str, counter: &str, way: &str, times: u32) -> Child {
     let mut command = ledger().command(folder);
-    command.args(["add", counter, way, &times.to_string(), "--db_url", url]).stdout(Stdio::null());
+    command.args(["add", counter, way, &times.to_string(), &PROCESSES.to_string(), "--db_url", url]);
+    command.stdout(Stdio::null());
     command.stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -48,7 +49,8 @@ async fn four_processes_add_up_exactly(engine: Engine) {
     }
 }
 
-/// The control: a read and a write that nothing ties together.
+/// The control: a read and a write that nothing ties together. It cannot miss it: no process writes before all four have read
+/// the counter at 0 (`meet` of the program), so the first writes of all four make 1 of it.
 async fn a_write_that_expects_no_version_loses_additions(engine: Engine) {
     let (sum, expected) = added(engine, "blind", 100).await;
     assert!(sum < expected, "{sum} of {expected}");

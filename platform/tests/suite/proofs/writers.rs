@@ -46,6 +46,11 @@ impl Writers {
         until(|| self.oracle.counts().0 >= before + more).await;
     }
 
+    /// Waits until an entry to which the server gives its id was acknowledged.
+    pub async fn inserted(&self) {
+        until(|| self.oracle.has_acknowledged("new-")).await;
+    }
+
     /// Waits until so many more requests were refused with 503 or 507.
     pub async fn unavailable(&self, more: u64) {
         let before = self.oracle.counts().1;

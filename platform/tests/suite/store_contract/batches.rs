@@ -238,11 +238,16 @@ pub(super) async fn a_child_is_stored_only_while_its_parent_is_there(store: Arc<
             batch.insert(&children(&store), &child(&parent)).unwrap();
             batch.require(&people(&store), &parent).unwrap();
         }
+        let (committing, committed) = tokio::sync::oneshot::channel::<()>();
         let deletion = {
             let (store, parent) = (Arc::clone(&store), parent.clone());
             tokio::spawn(async move {
                 if round % 3 == 1 {
                     a_moment().await;
+                }
+                // The last but one: the child is stored first.
+                if round == 198 {
+                    let _ = committed.await;
                 }
                 delete_family(&store, &parent).await;
             })
@@ -251,14 +256,23 @@ pub(super) async fn a_child_is_stored_only_while_its_parent_is_there(store: Arc<
         if round % 3 == 0 {
             a_moment().await;
         }
-        match batch.commit().await {
+        // The last: the parent is deleted first.
+        let result = if round == 199 {
+            deletion.await.unwrap();
+            batch.commit().await
+        } else {
+            let result = batch.commit().await;
+            drop(committing);
+            deletion.await.unwrap();
+            result
+        };
+        match result {
             Ok(_) => stored += 1,
             Err(error) => {
                 assert_eq!(error.kind(), Kind::NotFound, "{error:?}");
                 refused += 1;
             }
         }
-        deletion.await.unwrap();
         assert_eq!(orphans(&store).await, 0, "round {round}");
     }
     assert!(stored > 0 && refused > 0, "{stored} stored, {refused} refused");

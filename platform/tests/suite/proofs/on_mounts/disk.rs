@@ -14,12 +14,18 @@ pub enum FileSystem {
 
 pub struct Disk {
     folder: TempDir,
+    options: &'static str,
 }
 
 impl Disk {
     /// A mounted disk with an empty file system. Xfs has 300 MiB at least.
     pub fn create(file_system: FileSystem, mebibytes: u64) -> Self {
-        let disk = Self { folder: tempfile::tempdir().unwrap() };
+        let options = match file_system {
+            // By itself it would sync all that was written every 5 s, for a writer too that does not.
+            FileSystem::Ext4 => "loop,commit=3600",
+            FileSystem::Xfs => "loop",
+        };
+        let disk = Self { folder: tempfile::tempdir().unwrap(), options };
         std::fs::File::create(disk.image()).unwrap().set_len(mebibytes << 20).unwrap();
         std::fs::create_dir(disk.path()).unwrap();
         match file_system {
@@ -43,7 +49,7 @@ impl Disk {
     }
 
     fn mount(&self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.path()));
+        run(Command::new("mount").args(["-o", self.options]).arg(self.image()).arg(self.path()));
     }
 
     /// Cuts its power: what was not synced is lost, and every later access fails.

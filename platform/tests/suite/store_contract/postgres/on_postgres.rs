@@ -140,7 +140,7 @@ async fn a_frozen_server_costs_a_caller_no_more_than_the_timeout() {
     let through = through(&proxy, &folder).await;
     let store = open(&through).await;
     people(&store).insert(&person("Ada", 36)).await.unwrap();
-    // The control: the driver's pool alone, with its own defaults, waits.
+    // The control: the driver's pool alone, with its own defaults, waits. It cannot miss it: through a frozen proxy no answer comes.
     let pool = PgPoolOptions::new().max_connections(1).connect(&through).await.unwrap();
     proxy.freeze(true);
     assert_unavailable(&store).await;
