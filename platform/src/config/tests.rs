@@ -267,11 +267,17 @@ fn a_wrong_value_names_its_origin_its_key_and_what_is_right() {
     for (text, expected) in [
         ("\nserver:\n  port: 70000", "my.yaml:3: server.port: 70000 is out of range, expected 0 to 65535"),
         ("server: {port: -1}", "my.yaml:1: server.port: -1 is out of range, expected 0 to 65535"),
-        ("server: {port: abc}", "my.yaml:1: server.port: invalid type: string \"abc\", expected i64"),
-        ("server: {port: 1.5}", "my.yaml:1: server.port: invalid type: floating point `1.5`, expected i64"),
-        ("server: {port: }", "my.yaml:1: server.port: invalid type: null, expected i64"),
-        ("server: {port: [1]}", "my.yaml:1: server.port: invalid type: sequence, expected i64"),
-        ("server: {port: {a: 1}}", "my.yaml:1: server.port: invalid type: map, expected i64"),
+        (
+            "server: {port: abc}",
+            "my.yaml:1: server.port: invalid type: string \"abc\", expected a whole number",
+        ),
+        (
+            "server: {port: 1.5}",
+            "my.yaml:1: server.port: invalid type: floating point `1.5`, expected a whole number",
+        ),
+        ("server: {port: }", "my.yaml:1: server.port: invalid type: null, expected a whole number"),
+        ("server: {port: [1]}", "my.yaml:1: server.port: invalid type: array, expected a whole number"),
+        ("server: {port: {a: 1}}", "my.yaml:1: server.port: invalid type: object, expected a whole number"),
         ("server: {ssl: no}", "my.yaml:1: server.ssl: invalid type: string \"no\", expected a boolean"),
         ("server: {env: 7}", "my.yaml:1: server.env: invalid type: integer `7`, expected a string"),
         (
@@ -294,14 +300,14 @@ fn a_wrong_value_names_its_origin_its_key_and_what_is_right() {
         ),
         ("http: {security_headers: {a b: c}}", "my.yaml:1: http.security_headers.a b: is not a header name"),
         ("app: {every: 2m}", "my.yaml:1: app.every: 2m is out of range, expected 1ms to 1m"),
-        ("app: {tags: a}", "my.yaml:1: app.tags: invalid type: string \"a\", expected a sequence"),
+        ("app: {tags: a}", "my.yaml:1: app.tags: invalid type: string \"a\", expected an array"),
         (
             "app:\n  tags:\n    - a\n    - 1",
             "my.yaml:4: app.tags.1: invalid type: integer `1`, expected a string",
         ),
         (
             "app:\n  weights:\n    a: 256",
-            "my.yaml:3: app.weights.a: invalid value: integer `256`, expected u8",
+            "my.yaml:3: app.weights.a: invalid value: integer `256`, expected a whole number from 0 to 255",
         ),
         ("app: {colour: red}", "my.yaml:1: unknown key 'app.colour', known here: "),
         ("server: [1]", "my.yaml:1: server: expected keys below it, such as 'server.name'"),
@@ -337,7 +343,7 @@ fn a_wrong_variable_or_flag_is_named() {
     assert!(message.starts_with("environment SERVER__APP__TAGS: not valid YAML: "), "{message}");
     for (flag, expected) in [
         ("--port=70000", "flag --port: server.port: 70000 is out of range, expected 0 to 65535"),
-        ("--port=x", "flag --port: server.port: invalid type: string \"x\", expected i64"),
+        ("--port=x", "flag --port: server.port: invalid type: string \"x\", expected a whole number"),
         ("--proc=-1", "flag --proc: server.processes: -1 is out of range, expected 0 to 1024"),
         ("--log_port=0", "flag --log_port: logging.udp.port: 0 is out of range, expected 1 to 65535"),
         ("--db-port=0", "flag --db_port: '0' is not a port, expected 1 to 65535"),

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use crate::json;
 use crate::secret::MASK;
 
 /// The text on one line: control characters escaped, cut after `max` characters.
@@ -38,6 +39,7 @@ pub(super) fn may_hold_secret(path: &[String]) -> bool {
 
 /// A message of serde, made safe and short. `hidden` is a value that must not be in it.
 pub(super) fn message(text: &str, hidden: Option<&Json>) -> String {
+    let text = &json::in_words(text.to_owned());
     let Some(value) = hidden else { return short(text, 200) };
     // serde may quote a value in another form than the file has (1e3 as 1000.0), so the whole quotation is replaced.
     for start in ["invalid type: ", "invalid value: "] {

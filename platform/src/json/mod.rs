@@ -10,12 +10,15 @@
 //! * An integer has more digits than a 64-bit integer or a double keeps: it rounds.
 
 mod number;
+mod words;
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
+
+pub use words::{in_words, type_name};
 
 /// The most levels of arrays and objects within one another; `serde_json` itself stops there.
 pub const MAX_DEPTH: usize = 127;

@@ -54,7 +54,7 @@ fn what_is_wrong_with_an_upstream_has_its_key_and_its_line() {
         ("timeout: 11m", "4: upstreams.billing.timeout: 11m is out of range, expected 1ms to 10m"),
         (
             "breaker: {min_calls: x}",
-            "4: upstreams.billing.breaker.min_calls: invalid type: string \"x\", expected i64",
+            "4: upstreams.billing.breaker.min_calls: invalid type: string \"x\", expected a whole number",
         ),
         ("health: 7", "4: upstreams.billing.health: invalid type: integer `7`, expected a string"),
     ] {

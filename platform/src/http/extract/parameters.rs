@@ -92,7 +92,7 @@ fn path_error(rejection: PathRejection, all: Option<&RawPathParams>) -> Error {
         let name = all.and_then(|all| all.iter().nth(index)).map(|(name, _)| name.to_owned());
         name.unwrap_or_default()
     };
-    let not_a = |value: &str, expected: &str| format!("'{value}' is not {}", message::type_name(expected));
+    let not_a = |value: &str, expected: &str| format!("'{value}' is not {}", json::type_name(expected));
     let (name, message) = match failed.kind() {
         ErrorKind::ParseErrorAtKey { key, value, expected_type } => {
             (key.clone(), not_a(value, expected_type))
