@@ -265,7 +265,7 @@ async fn a_write_behind_a_lock_of_another_fails_after_the_timeout() {
         let write = Write::Change { filter, expected: Expected::Any, change: Change::Delete };
         let error = store.write(ITEMS, write).await.unwrap_err();
         assert_eq!(error.status(), 503, "{error:?}");
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }
     assert!(store.get(ITEMS, "a").await.unwrap().is_some(), "a reader does not wait");
     sqlx::raw_sql("ROLLBACK").execute(&mut hand).await.unwrap();
