@@ -23,7 +23,9 @@ impl Entity for History {
 const ID: &str = "one";
 
 async fn open(store: &str) -> Dao<History> {
-    let app = TestApp::with_routes(Routes::new(), &[("SERVER__STORE__URL", store)]).await;
+    // A busy disk is no reason to refuse a write.
+    let settings = [("SERVER__STORE__URL", store), ("SERVER__STORE__TIMEOUT", "20s")];
+    let app = TestApp::with_routes(Routes::new(), &settings).await;
     app.services().dao()
 }
 
