@@ -2,8 +2,10 @@
 //! cut. It needs root, and `xfs_io` of xfsprogs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use platform::testing::PATIENCE;
 use tempfile::TempDir;
 
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +62,13 @@ impl Disk {
 
     /// Mounts it again after its power was cut. No process may have a file of it open.
     pub fn restore_power(&self) {
-        run(Command::new("umount").arg(self.path()));
+        let start = Instant::now();
+        // A file that this process has had open may be so for a moment still: a thread of SQLite's driver closes it, and a child
+        // that another test starts has it until it runs its program.
+        while !Command::new("umount").arg(self.path()).stderr(Stdio::null()).status().unwrap().success() {
+            assert!(start.elapsed() < PATIENCE, "{} is in use", self.path().display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
         self.mount();
     }
 }
