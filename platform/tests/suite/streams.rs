@@ -130,6 +130,28 @@ async fn a_websocket_is_a_stream_and_a_sink_whose_ends_can_be_apart() {
 }
 
 #[tokio::test]
+async fn a_handler_that_goes_on_after_the_drain_has_begun_gets_nothing_more_and_cannot_send() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let to = Arc::clone(&seen);
+    let handler = async move |upgrade: WebSocketUpgrade| {
+        let to = Arc::clone(&to);
+        upgrade.on_upgrade(async move |mut socket| {
+            while socket.recv().await.is_some() {}
+            let again = socket.recv().await.is_none();
+            let refused = socket.send(ws::Message::text("late")).await.is_err();
+            to.lock().unwrap().push((again, refused));
+        })
+    };
+    let routes: Routes<Services> = Routes::new().route(Route::at("/echo").get(handler));
+    let (server, drain, _serving) = TestApp::with_routes(routes, &[]).await.listen().await;
+    let mut socket = open(server).await;
+    drain.start(Duration::from_hours(1));
+    let Some(Ok(Message::Close(Some(frame)))) = next(&mut socket).await else { panic!("not closed") };
+    assert_eq!(u16::from(frame.code), 1001);
+    until(|| *seen.lock().unwrap() == [(true, true)]).await;
+}
+
+#[tokio::test]
 async fn a_websocket_that_is_silent_on_both_sides_is_cut_and_its_permit_is_free_again() {
     let settings = [("SERVER__HTTP__UPGRADE_IDLE_TIMEOUT", "200ms"), ("SERVER__HTTP__MAX_CONNECTIONS", "1")];
     let app = TestApp::with_routes(routes(), &settings).await;

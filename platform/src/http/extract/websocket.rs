@@ -14,7 +14,6 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::{self, CloseFrame, Message, close_code};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Sink, SinkExt, Stream, StreamExt as _};
 use tokio::time::Instant;
 
@@ -90,8 +89,8 @@ impl WebSocketUpgrade {
         upgrade.on_upgrade(async move |socket| {
             let open = Open { socket, closed: false, used: Instant::now() };
             let shared = Arc::new(Shared { open: Mutex::new(open), shutdown: shutdown.clone() });
-            let draining = async move { shutdown.begun().await }.boxed();
-            let handling = handler(WebSocket { shared: Arc::clone(&shared), draining: draining.shared() });
+            let draining = Box::pin(async move { shutdown.begun().await });
+            let handling = handler(WebSocket { shared: Arc::clone(&shared), draining });
             tokio::select! {
                 () = handling => {}
                 () = shared.idle(idle_timeout) => {}
@@ -111,11 +110,9 @@ impl WebSocketUpgrade {
 /// The stream ends when the client has closed, and when the server drains; what is sent then is an error.
 pub struct WebSocket {
     shared: Arc<Shared>,
-    draining: Draining,
+    /// Ready when the server drains, once.
+    draining: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
-
-/// Ready when the server drains.
-type Draining = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
 /// What the handler and the deadlines around it share.
 struct Shared {
@@ -156,7 +153,7 @@ impl Stream for WebSocket {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
-        if self.draining.poll_unpin(task).is_ready() {
+        if self.shared.shutdown.has_begun() || self.draining.poll_unpin(task).is_ready() {
             return Poll::Ready(None);
         }
         self.shared.used().socket.poll_next_unpin(task)
