@@ -12,7 +12,7 @@ use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 use quick_cache::unsync::Cache;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::http::routing::route::Rate;
 
 /// The buckets of all clients.
@@ -57,9 +57,7 @@ impl<C: Clock + Clone> RateLimit<C> {
     /// 429 with `Retry-After` for a client that has used up its requests.
     pub(crate) fn check(&self, client: IpAddr) -> Result<()> {
         self.limiter.check_key(&bucket_of(client)).map_err(|refused| {
-            let wait: Duration = refused.wait_time_from(self.clock.now());
-            let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
-            Error::new(Kind::TooManyRequests).with_header("retry-after", seconds.to_string())
+            Error::too_many_requests(refused.wait_time_from(self.clock.now()).max(Duration::from_secs(1)))
         })
     }
 }

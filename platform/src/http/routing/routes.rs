@@ -77,20 +77,22 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// let all = Routes::new().nest("/v1", tasks);
     /// ```
     pub fn nest(self, prefix: &str, group: Self) -> Self {
-        let routes = group.routes.into_iter().map(|route| route.nest(prefix)).collect();
-        self.merge(Self { routes, ..group })
+        self.merge(group.each(|route| route.nest(prefix)))
+    }
+
+    fn each(mut self, change: impl FnMut(Route<S>) -> Route<S>) -> Self {
+        self.routes = self.routes.into_iter().map(change).collect();
+        self
     }
 
     /// Lets pages of other sites call the routes added so far that say nothing of it themselves.
-    pub fn cors(mut self, cors: Cors) -> Self {
-        self.routes = self.routes.into_iter().map(|route| route.or(Some(&cors), Limits::default())).collect();
-        self
+    pub fn cors(self, cors: Cors) -> Self {
+        self.each(|route| route.or(Some(&cors), Limits::default()))
     }
 
     /// Limits of the routes added so far, where one has none of its own.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.routes = self.routes.into_iter().map(|route| route.or(None, limits)).collect();
-        self
+    pub fn limits(self, limits: Limits) -> Self {
+        self.each(|route| route.or(None, limits))
     }
 
     /// Responds where no other route matches, with every method: everywhere, or below the path at which these routes are
@@ -108,10 +110,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// Puts a tower layer around all routes added so far. It is built once, at start, and they share it: a limit counts
     /// the requests of all of them. See [`Route::layer`].
-    pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
+    pub fn layer(self, layer: impl HandlerLayer) -> Self {
         let layer = SharedLayer::new(layer);
-        self.routes = self.routes.into_iter().map(|route| route.with_layer(layer.clone())).collect();
-        self
+        self.each(|route| route.with_layer(layer.clone()))
     }
 
     /// A line for each route: its path, its methods, and whether pages of other sites may call it.
