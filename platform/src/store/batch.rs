@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::dao::{Dao, Entity, encode, new_id};
-use super::document;
+use super::document::{self, Document};
 use super::patch::Patch;
 use super::step::{Action, BatchOutcome, Step, no_such_document};
 use super::write::{Change, Expected};
@@ -72,7 +72,7 @@ impl Batch {
     /// Stores a value under this id. The commit is refused with `Conflict` when a document has it.
     pub fn insert_with_id<T: Entity>(&mut self, dao: &Dao<T>, id: &str, value: &T) -> Result<()> {
         document::check_id(id)?;
-        self.add(dao, id, Action::Insert(encode(value)?))
+        self.add(dao, id, Action::Insert(Document::new(id.to_owned(), encode(value)?, dao.token())))
     }
 
     /// Replaces the value of this id. The commit is refused with `NotFound` when there is none, and with `Conflict` when
@@ -114,14 +114,15 @@ impl Batch {
     /// last.
     ///
     /// A step that is refused is the source of the error ([`RefusedStep::of`]), whose kind is that of the same write of a
-    /// [`Dao`], and `NotFound` where there is no document. A batch of more than [`MAX_STEPS`] steps is `BadRequest`. A
+    /// [`Dao`], and `NotFound` where there is no document. A batch of more than [`MAX_STEPS`] steps is `Internal`. A
     /// commit that fails with `Unavailable` may have happened.
     pub async fn commit(self) -> Result<Vec<u64>> {
         if self.steps.is_empty() {
             return Ok(Vec::new());
         }
         if self.steps.len() > MAX_STEPS {
-            return Err(Error::bad_request("Too Many Steps"));
+            let given = self.steps.len();
+            return Err(Error::internal(format!("a batch of {given} steps: at most {MAX_STEPS}")));
         }
         let names: Vec<(&str, String)> =
             self.steps.iter().map(|step| (step.collection.name(), step.id.clone())).collect();

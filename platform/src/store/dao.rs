@@ -54,8 +54,8 @@ pub fn new_id() -> String {
 /// The documents of one entity. A clone costs one reference count.
 ///
 /// "First" means the least id, compared bytewise: with ids of [`new_id`], the oldest. Besides the errors that a method
-/// names, all fail with `BadRequest` for a filter, sort or patch beyond a limit of `query`, with `Unavailable` when
-/// the store does not respond in time, and with `Internal` when a stored document is not a `T`.
+/// names, all fail with `BadRequest` for a sort or a patch that `query` refuses, with `Unavailable` when the store does not
+/// respond in time, and with `Internal` for a filter beyond a limit of `query`, and when a stored document is not a `T`.
 pub struct Dao<T> {
     store: Arc<dyn DocumentStore>,
     token: Token,
@@ -245,7 +245,7 @@ impl<T: Entity> Dao<T> {
     }
 
     /// Some fields of the values that match, as a type that has only those. The other fields are not read from the server.
-    /// `BadRequest` for no path, more than [`MAX_FIELDS`], or one that contains another.
+    /// `BadRequest` for a path that contains another, `Internal` for none or more than [`MAX_FIELDS`].
     pub async fn find_fields<P: DeserializeOwned>(
         &self,
         paths: &[&str],
@@ -254,7 +254,10 @@ impl<T: Entity> Dao<T> {
         page: Page,
     ) -> Result<Vec<Stored<P>>> {
         if paths.is_empty() || paths.len() > MAX_FIELDS {
-            return Err(Error::bad_request("No Fields Or Too Many"));
+            let given = paths.len();
+            return Err(Error::internal(format!(
+                "{given} fields of a document: 1 to {MAX_FIELDS} can be read"
+            )));
         }
         paths.iter().try_for_each(|path| query::check_path(path))?;
         query::check_disjoint(paths.iter().copied())?;
@@ -283,20 +286,22 @@ impl<T: Entity> Dao<T> {
         Ok(id)
     }
 
-    /// Stores a value under this id. `Conflict` when a document has it, `BadRequest` when it is empty,
-    /// longer than [`document::MAX_ID`] bytes or contains NUL.
-    pub async fn insert_with_id(&self, id: &str, value: &T) -> Result<()> {
+    /// Stores a value under this id, and returns its version. `Conflict` when a document has the id, `BadRequest` when it is
+    /// empty, longer than [`document::MAX_ID`] bytes or contains NUL.
+    pub async fn insert_with_id(&self, id: &str, value: &T) -> Result<u64> {
         document::check_id(id)?;
-        self.write(Write::Insert(vec![(id.to_owned(), encode(value)?)])).await.map(drop)
+        let new = self.new_document(id, value)?;
+        let version = new.version;
+        self.write(Write::Insert(vec![new])).await.map(|_| version)
     }
 
     /// Stores all values, or none of them, and returns their ids in the same order.
     pub async fn insert_many(&self, values: &[T]) -> Result<Vec<String>> {
         let mut new = Vec::with_capacity(values.len());
         for value in values {
-            new.push((new_id(), encode(value)?));
+            new.push(self.new_document(&new_id(), value)?);
         }
-        let ids = new.iter().map(|(id, _)| id.clone()).collect();
+        let ids = new.iter().map(|new| new.id.clone()).collect();
         if !new.is_empty() {
             self.write(Write::Insert(new)).await?;
         }
@@ -311,7 +316,7 @@ impl<T: Entity> Dao<T> {
             _ => new_id(),
         };
         document::check_id(&id)?;
-        let outcome = self.write(Write::Upsert { filter, id, fields: encode(value)? }).await?;
+        let outcome = self.write(Write::Upsert { filter, new: self.new_document(&id, value)? }).await?;
         let document = outcome.document.ok_or_else(|| Error::internal("an upsert returned no document"))?;
         Ok(Upserted { id: document.id, version: document.version, created: outcome.created })
     }
@@ -337,7 +342,8 @@ impl<T: Entity> Dao<T> {
 
     /// Changes the value of this id by a function of what it is now, and returns what the function returns; `None` when
     /// there is none. Where another writer comes between, the function is called again with the newer value. Its error is
-    /// returned, and nothing is written then. `Conflict` when that goes on for some seconds.
+    /// returned, and nothing is written then. `Conflict` when that goes on for some seconds. A field of the document that `T`
+    /// does not have is lost; [`Dao::update`] keeps it.
     pub async fn modify<R>(&self, id: &str, change: impl FnMut(&mut T) -> Result<R>) -> Result<Option<R>> {
         Ok(self.modify_from(id, &Expected::Any, change).await?.map(|(_, result)| result))
     }
@@ -418,6 +424,10 @@ impl<T: Entity> Dao<T> {
         patch.check()?;
         let outcome = self.write(Write::Change { filter, expected, change: Change::Merge(patch) }).await?;
         outcome.document.map(|changed| decode(Self::COLLECTION, changed)).transpose()
+    }
+
+    fn new_document(&self, id: &str, value: &T) -> Result<Document> {
+        Ok(Document::new(id.to_owned(), encode(value)?, self.token))
     }
 
     async fn write(&self, mut write: Write) -> Result<WriteOutcome> {

@@ -1,6 +1,8 @@
 //! A document, and what an id and fields may hold. It knows no engine.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -34,7 +36,8 @@ pub type Token = Option<u64>;
 pub struct Document {
     /// Unique in its collection; any text of 1 to [`MAX_ID`] bytes without NUL.
     pub id: String,
-    /// 1 when the document is created; each write adds 1.
+    /// Microseconds since 1970 when the document is created; each write adds 1. So a document that is created again under
+    /// the id of a deleted one has none of its versions.
     pub version: u64,
     /// The highest fencing token that has written it; 0 when none has.
     pub token: u64,
@@ -43,9 +46,9 @@ pub struct Document {
 }
 
 impl Document {
-    /// A new document.
-    pub(super) fn first_version(id: String, fields: Arc<Fields>, token: Token) -> Self {
-        Self { id, version: 1, token: token.unwrap_or(0), fields }
+    /// A document that is to be created, with its first version.
+    pub fn new(id: String, fields: Arc<Fields>, token: Token) -> Self {
+        Self { id, version: first_version(), token: token.unwrap_or(0), fields }
     }
 
     /// The document in a row of an SQL table; `body` is the JSON text of its fields.
@@ -115,6 +118,16 @@ impl Document {
             None => Ok(self.token),
         }
     }
+}
+
+/// The time in microseconds, and higher than any before it in this process, also when the clock is set back. It stays below
+/// 2⁵³, up to which JavaScript is exact, until 2255.
+fn first_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
+    let now = u64::try_from(now).unwrap_or(0);
+    let last = LAST.fetch_max(now, Ordering::Relaxed);
+    if now > last { now } else { LAST.fetch_add(1, Ordering::Relaxed) + 1 }
 }
 
 /// `Internal` when a token is larger than the integers of SQL and BSON.

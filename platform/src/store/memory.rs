@@ -97,17 +97,14 @@ fn apply(documents: &mut Documents, write: Write, token: Token) -> Result<WriteO
     match write {
         Write::Insert(new) => {
             let mut ids = HashSet::new();
-            if !new.iter().all(|(id, _)| !documents.contains_key(id) && ids.insert(id)) {
+            if !new.iter().all(|new| !documents.contains_key(&new.id) && ids.insert(&new.id)) {
                 return Err(document_exists());
             }
-            let added: Vec<Document> =
-                new.into_iter().map(|(id, fields)| Document::first_version(id, fields, token)).collect();
-            documents.check(&added)?;
-            let outcome = WriteOutcome::counted(added.len());
-            for document in added {
-                documents.insert(document.id.clone(), document);
+            documents.check(&new)?;
+            for document in &new {
+                documents.insert(document.id.clone(), document.clone());
             }
-            Ok(outcome)
+            Ok(WriteOutcome::inserted(new))
         }
         Write::Change { filter, expected, change } => {
             let Some(before) = first(documents, &filter) else { return Ok(WriteOutcome::default()) };
@@ -122,11 +119,11 @@ fn apply(documents: &mut Documents, write: Write, token: Token) -> Result<WriteO
                     .map_or_else(WriteOutcome::default, |deleted| WriteOutcome::of(deleted, false)))
             }
         }
-        Write::Upsert { filter, id, fields } => {
+        Write::Upsert { filter, new } => {
             let (document, created) = match first(documents, &filter) {
-                Some(before) => (before.next_version(fields, token)?, false),
-                None if documents.contains_key(&id) => return Err(document_exists()),
-                None => (Document::first_version(id, fields, token), true),
+                Some(before) => (before.next_version(new.fields, token)?, false),
+                None if documents.contains_key(&new.id) => return Err(document_exists()),
+                None => (new, true),
             };
             documents.check(slice::from_ref(&document))?;
             documents.insert(document.id.clone(), document.clone());
@@ -148,13 +145,11 @@ fn apply(documents: &mut Documents, write: Write, token: Token) -> Result<WriteO
 /// Performs a step of a batch, and returns the version of its document after it.
 fn perform(documents: &mut Documents, step: Step) -> Result<u64> {
     let (id, token) = (step.id.clone(), step.token);
-    if let Some(write) = step.write() {
-        let outcome = apply(documents, write, token)?;
-        // An insert returns no document.
-        let document = outcome.document.as_ref().or_else(|| documents.get(&id));
-        return document.map(|document| document.version).ok_or_else(no_such_document);
-    }
-    documents.get(&id).map(|document| document.version).ok_or_else(no_such_document)
+    let document = match step.write() {
+        Some(write) => apply(documents, write, token)?.document,
+        None => documents.get(&id).cloned(),
+    };
+    document.map(|document| document.version).ok_or_else(no_such_document)
 }
 
 #[async_trait]

@@ -258,6 +258,16 @@ pub fn measured(store: Arc<dyn DocumentStore>, settings: &Settings) -> Arc<dyn D
     Arc::new(measured::Measured { inner: store, engine })
 }
 
+/// The error of a table that has the name of a collection and is somebody else's: nothing is changed in it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn foreign_table(collection: &Collection) -> Error {
+    Error::internal(format!(
+        "the table {:?} of this database is not one of documents: it has no columns id, version and body. Give \
+         `Entity::COLLECTION` another name, or the store another database",
+        collection.name()
+    ))
+}
+
 /// A stored document that cannot be read; `document` says which.
 fn damaged(document: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
     Error::internal(format!("{document} is damaged: {cause}"))

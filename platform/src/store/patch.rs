@@ -55,7 +55,7 @@ impl Patch {
         self.operation(path, Operation::Append(value.into()))
     }
 
-    /// Removes every element of the array at a path that equals this value; a missing array stays missing. Applying it fails
+    /// Removes every element of the array at a path that equals this value (`1` equals `1.0`, as in a filter); a missing array stays missing. Applying it fails
     /// with `BadRequest` where there is another value.
     pub fn remove(self, path: impl Into<String>, value: impl Into<Value>) -> Self {
         self.operation(path, Operation::Remove(value.into()))
@@ -129,7 +129,9 @@ impl Operation {
             (Self::Add(_), Some(_)) => return wrong("is not a number"),
             (Self::Append(value), None) => drop(object.insert(leaf.to_owned(), vec![value].into())),
             (Self::Append(value), Some(Value::Array(array))) => array.push(value),
-            (Self::Remove(value), Some(Value::Array(array))) => array.retain(|element| *element != value),
+            (Self::Remove(value), Some(Value::Array(array))) => {
+                array.retain(|element| !query::equal(element, &value))
+            }
             (Self::Remove(_), None) => {}
             (Self::Append(_) | Self::Remove(_), Some(_)) => return wrong("is not an array"),
         }
@@ -217,7 +219,14 @@ mod tests {
         assert_eq!(patched(Patch::new().append("a", "y"), before.clone()), r#"{"a":[1,"x",1,{"b":1},"y"]}"#);
         assert_eq!(patched(Patch::new().append("b.c", 1), json!({})), r#"{"b":{"c":[1]}}"#);
         assert_eq!(patched(Patch::new().remove("a", 1), before.clone()), r#"{"a":["x",{"b":1}]}"#);
-        assert_eq!(patched(Patch::new().remove("a", json!({"b": 1})), before.clone()), r#"{"a":[1,"x",1]}"#);
+        assert_eq!(
+            patched(Patch::new().remove("a", json!({"b": 1.0})), before.clone()),
+            r#"{"a":[1,"x",1]}"#
+        );
+        assert_eq!(patched(Patch::new().remove("a", 1.0), before.clone()), r#"{"a":["x",{"b":1}]}"#);
+        let lists = json!({"a": [[1, 2], [1], [2, 1], {"b": 1, "c": 1}]});
+        let left = r#"{"a":[[1],[2,1],{"b":1,"c":1}]}"#;
+        assert_eq!(patched(Patch::new().remove("a", json!([1.0, 2])), lists), left);
         assert_eq!(patched(Patch::new().remove("none.here", 1), json!({})), "{}");
         for patch in [Patch::new().append("n", 1), Patch::new().remove("n", 1)] {
             let error = patch.apply(&fields(json!({"n": 1}))).unwrap_err();

@@ -1,10 +1,7 @@
 //! The steps of a batch, and what each does to its document. It knows no engine.
 
-use std::sync::Arc;
-
 use super::Collection;
 use super::document::{Document, Token};
-use super::fields::Fields;
 use super::query::Filter;
 use super::write::{Change, Expected, Write, document_exists};
 use crate::error::{Error, Result};
@@ -25,8 +22,8 @@ pub struct Step {
 /// What a step does. Except for an insert, it is refused with `NotFound` when there is no document.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Creates the document: `Conflict` when it exists.
-    Insert(Arc<Fields>),
+    /// Creates this document: `Conflict` when it exists.
+    Insert(Document),
     /// Changes the document. `Conflict` when it has not the expected version.
     Change(Expected, Change),
     /// The document must exist, and still exists when the batch is committed.
@@ -55,9 +52,7 @@ impl Step {
     pub(super) fn effect(self, now: Option<&Document>) -> Result<(u64, Effect)> {
         match (self.action, now) {
             (Action::Insert(_), Some(_)) => Err(document_exists()),
-            (Action::Insert(fields), None) => {
-                Ok((1, Effect::Create(Document::first_version(self.id, fields, self.token))))
-            }
+            (Action::Insert(new), None) => Ok((new.version, Effect::Create(new))),
             (_, None) => Err(no_such_document()),
             (Action::Require, Some(now)) => Ok((now.version, Effect::Nothing)),
             (Action::Change(expected, change), Some(now)) => {
@@ -72,7 +67,7 @@ impl Step {
     /// The write of this step; `None` when it writes nothing.
     pub(super) fn write(self) -> Option<Write> {
         match self.action {
-            Action::Insert(fields) => Some(Write::Insert(vec![(self.id, fields)])),
+            Action::Insert(new) => Some(Write::Insert(vec![new])),
             Action::Change(expected, change) => {
                 Some(Write::Change { filter: Filter::id(self.id), expected, change })
             }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub enum Write {
     /// Creates all of these documents, or none: `Conflict` when an id exists, or is there twice.
-    Insert(Vec<(String, Arc<Fields>)>),
+    Insert(Vec<Document>),
     /// Changes the first document, by id, that matches. `Conflict` when it has not the expected version.
     Change {
         /// Which documents match.
@@ -23,15 +23,13 @@ pub enum Write {
         /// How it changes.
         change: Change,
     },
-    /// Replaces the first document, by id, that matches. When none does, creates one with this id: `Conflict` when that
+    /// Replaces the fields of the first document, by id, that matches. When none does, creates this one: `Conflict` when its
     /// id exists.
     Upsert {
         /// Which documents match.
         filter: Filter,
-        /// The id of a new document.
-        id: String,
-        /// Its fields.
-        fields: Arc<Fields>,
+        /// The new document.
+        new: Document,
     },
     /// Deletes all documents that match.
     DeleteAll(Filter),
@@ -42,7 +40,7 @@ pub enum Write {
 pub struct WriteOutcome {
     /// How many documents were created, changed or deleted.
     pub count: u64,
-    /// After a change or an upsert: the document as it is now, or a deleted one as it was before.
+    /// After the insert of one, a change or an upsert: the document as it is now, or a deleted one as it was before.
     pub document: Option<Document>,
     /// After an upsert: whether the document is new.
     pub created: bool,
@@ -51,6 +49,11 @@ pub struct WriteOutcome {
 impl WriteOutcome {
     pub(super) fn counted(count: usize) -> Self {
         Self { count: count as u64, ..Self::default() }
+    }
+
+    pub(super) fn inserted(mut new: Vec<Document>) -> Self {
+        let count = new.len() as u64;
+        Self { count, document: new.pop().filter(|_| count == 1), created: false }
     }
 
     pub(super) fn of(document: Document, created: bool) -> Self {

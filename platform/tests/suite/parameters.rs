@@ -4,7 +4,7 @@ use axum::http::Method;
 use platform::error::Result;
 use platform::http::{Created, Json, MergePatch, Path, Query, Route, Routes};
 use platform::services::Services;
-use platform::store::{Dao, Entity, Expected, Filter, Stored};
+use platform::store::{Dao, Entity, Expected, Filter, Stored, dao::new_id};
 use platform::testing::TestApp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -63,8 +63,9 @@ async fn fits_changed(patch: MergePatch<Fits>) -> Result<()> {
 }
 
 async fn create(things: Dao<Thing>, Json(thing): Json<Thing>) -> Result<Created<Json<Stored<Thing>>>> {
-    let id = things.insert(&thing).await?;
-    Ok(Created::with(format!("/things/{id}"), Stored { id, version: 1, value: thing }))
+    let id = new_id();
+    let version = things.insert_with_id(&id, &thing).await?;
+    Ok(Created::with(format!("/things/{id}"), Stored { id, version, value: thing }))
 }
 
 async fn list(things: Dao<Thing>) -> Result<Json<Vec<Stored<Thing>>>> {
@@ -173,13 +174,18 @@ async fn a_created_resource_is_in_the_response_with_its_id_and_version() {
     let shown = created.json();
     let id = shown["id"].as_str().unwrap();
     assert_eq!(created.header("location").unwrap(), format!("/things/{id}"));
-    assert_eq!(shown, json!({"id": id, "version": 1, "z": 1, "a": {"id": 2}}));
+    let version = shown["version"].as_u64().unwrap();
+    assert_eq!(shown, json!({"id": id, "version": version, "z": 1, "a": {"id": 2}}));
     // In this order: the id, the version, the fields as they are.
     let text = created.text();
-    assert!(text.starts_with("{\"id\":") && text.ends_with(r#""version":1,"z":1,"a":{"id":2}}"#), "{text}");
+    assert!(
+        text.starts_with("{\"id\":")
+            && text.ends_with(&format!(r#""version":{version},"z":1,"a":{{"id":2}}}}"#)),
+        "{text}"
+    );
     let things = app.services().dao::<Thing>();
     things.replace(id, Expected::Any, &Thing(json!({"b": 2}))).await.unwrap();
-    assert_eq!(app.get("/things").await.json(), json!([{"id": id, "version": 2, "b": 2}]));
+    assert_eq!(app.get("/things").await.json(), json!([{"id": id, "version": version + 1, "b": 2}]));
 }
 
 #[test]

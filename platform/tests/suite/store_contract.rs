@@ -126,6 +126,11 @@ fn people(store: &Arc<dyn DocumentStore>) -> Dao<Person> {
     Dao::new(Arc::clone(store))
 }
 
+/// The version of a document that is there.
+async fn version<T: Entity>(dao: &Dao<T>, id: &str) -> u64 {
+    dao.get(id).await.unwrap().unwrap().version
+}
+
 fn things(store: &Arc<dyn DocumentStore>) -> Dao<Anything> {
     Dao::new(Arc::clone(store))
 }
@@ -232,6 +237,7 @@ contract! {
     }
     concurrency {
         every_write_raises_the_version
+        a_version_is_never_used_twice_for_one_id
         a_write_that_expects_another_version_is_refused
         compare_and_set_loses_no_write
         update_first_hands_out_each_document_once

@@ -63,7 +63,7 @@ impl StoreLease {
         };
         loop {
             match records.insert_with_id(name, &wanted).await {
-                Ok(()) => return Ok(lease(1)),
+                Ok(version) => return Ok(lease(version)),
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(error) => return Err(error),
             }

@@ -187,10 +187,8 @@ impl Folder {
     pub(super) fn write(&self, write: Write, token: Token) -> Result<WriteOutcome> {
         match write {
             Write::Insert(new) => {
-                let new: Vec<Document> =
-                    new.into_iter().map(|(id, fields)| Document::first_version(id, fields, token)).collect();
                 self.insert(&new)?;
-                Ok(WriteOutcome::counted(new.len()))
+                Ok(WriteOutcome::inserted(new))
             }
             Write::Change { filter, expected: Expected::Any, change: Change::Delete }
                 if token.is_none() && self.remove_damaged(&filter)? =>
@@ -210,14 +208,13 @@ impl Folder {
                     Ok(WriteOutcome::of(before, false))
                 }
             }
-            Write::Upsert { filter, id, fields } => {
+            Write::Upsert { filter, new } => {
                 if let Some(before) = self.scan_to_write(&filter)?.into_iter().next() {
-                    let after = before.next_version(fields, token)?;
+                    let after = before.next_version(new.fields, token)?;
                     self.check_unique(std::slice::from_ref(&after))?;
                     self.put(std::slice::from_ref(&after))?;
                     Ok(WriteOutcome::of(after, false))
                 } else {
-                    let new = Document::first_version(id, fields, token);
                     self.insert(std::slice::from_ref(&new))?;
                     Ok(WriteOutcome::of(new, true))
                 }

@@ -18,7 +18,7 @@ async fn open(root: &Path, timeout: Duration) -> JsonFileStore {
 
 fn insert(id: &str) -> Write {
     let body = serde_json::from_value(json!({"name": "Ada", "born": 1815})).unwrap();
-    Write::Insert(vec![(id.to_owned(), Arc::new(body))])
+    Write::Insert(vec![Document { version: 1, ..Document::new(id.to_owned(), Arc::new(body), None) }])
 }
 
 const LONG_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +77,8 @@ async fn a_damaged_file_is_left_out_and_can_be_deleted() {
                 expected: Expected::Version(1),
                 change: Change::Delete,
             };
-            let upsert = Write::Upsert { filter: Filter::id(id), id: id.to_owned(), fields: Arc::default() };
+            let new = Document::new(id.to_owned(), Arc::default(), None);
+            let upsert = Write::Upsert { filter: Filter::id(id), new };
             for call in [
                 store.get(ITEMS, id).await.map(drop),
                 store.write(ITEMS, version).await.map(drop),
@@ -117,7 +118,8 @@ async fn the_files_are_not_for_everybody() {
     let store = open(root.path(), LONG_TIMEOUT).await;
     store.write(ITEMS, insert("one")).await.unwrap();
     // The journal of several, as a killed process leaves it.
-    let several = Write::Insert(["a", "b"].map(|id| (id.to_owned(), Arc::default())).into());
+    let several =
+        Write::Insert(["a", "b"].map(|id| Document::new(id.to_owned(), Arc::default(), None)).into());
     store.write(ITEMS, several).await.unwrap();
     disk::put(&disk::RealDisk, root.path(), &[(".journal".to_owned(), vec![])]).unwrap();
     let mut seen = Vec::new();
@@ -228,7 +230,8 @@ async fn only_a_guarded_document_has_a_token_in_its_file() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path(), LONG_TIMEOUT).await;
     store.write(ITEMS, insert("plain")).await.unwrap();
-    store.guarded_write(ITEMS, insert("guarded"), Some(7)).await.unwrap();
+    let guarded = Document { version: 1, ..Document::new("guarded".to_owned(), Arc::default(), Some(7)) };
+    store.guarded_write(ITEMS, Write::Insert(vec![guarded]), Some(7)).await.unwrap();
     let text = |id: &str| fs::read_to_string(root.path().join(format!("items/{id}.json"))).unwrap();
     assert!(text("guarded").contains("\"version\": 1,\n  \"token\": 7,\n"), "{}", text("guarded"));
     assert!(!text("plain").contains("token"), "{}", text("plain"));

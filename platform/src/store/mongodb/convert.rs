@@ -301,7 +301,7 @@ mod tests {
 
     fn stored(value: Value) -> RawDocumentBuf {
         let Value::Object(fields) = value else { panic!("not an object") };
-        encode(&Document::first_version("x".to_owned(), Arc::new(fields), None), None).unwrap()
+        encode(&Document::new("x".to_owned(), Arc::new(fields), None), None).unwrap()
     }
 
     fn read(stored: &RawDocumentBuf) -> Result<String> {
@@ -368,9 +368,9 @@ mod tests {
     fn a_document_beyond_the_limit_of_mongodb_is_refused() {
         let fields =
             |length: usize| Arc::new(Fields::from_iter([("a".to_owned(), "x".repeat(length).into())]));
-        let large = Document::first_version("x".to_owned(), fields(MAX_BYTES), None);
+        let large = Document::new("x".to_owned(), fields(MAX_BYTES), None);
         assert_eq!(encode(&large, None).unwrap_err().reason(), "Document Too Large");
-        let small = Document::first_version("x".to_owned(), fields(MAX_BYTES - 200), None);
+        let small = Document::new("x".to_owned(), fields(MAX_BYTES - 200), None);
         assert!(encode(&small, None).is_ok());
     }
 }

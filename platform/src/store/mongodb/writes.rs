@@ -45,23 +45,18 @@ impl Inner {
     ) -> Result<WriteOutcome> {
         let stored = self.prepared(collection).await?;
         match write {
-            Write::Insert(new) => {
-                let mut new: Vec<Document> =
-                    new.into_iter().map(|(id, fields)| Document::first_version(id, fields, token)).collect();
+            Write::Insert(mut new) => {
                 match &mut new[..] {
                     [] => {}
                     [one] => self.insert(collection, &stored, one).await?,
                     many => self.insert_many(collection, &stored, many).await?,
                 }
-                Ok(WriteOutcome::counted(new.len()))
+                Ok(WriteOutcome::inserted(new))
             }
             Write::Change { filter, expected, change } => {
                 self.change(collection, &stored, &filter, &expected, &change, token).await
             }
-            Write::Upsert { filter, id, fields } => {
-                let new = Document::first_version(id, fields, token);
-                self.upsert(collection, &stored, &filter, &new, token).await
-            }
+            Write::Upsert { filter, new } => self.upsert(collection, &stored, &filter, &new, token).await,
             Write::DeleteAll(filter) => {
                 let mut condition = query::visible(&filter);
                 if let Some(token) = token {

@@ -119,7 +119,7 @@ async fn perform(
         let after = match effect {
             Effect::Nothing => before,
             Effect::Create(new) => {
-                insert(connection, collection, [(&new.id, &*new.fields)], token).await?;
+                insert(connection, collection, [&new]).await?;
                 Some(new)
             }
             Effect::Replace(after) => {

@@ -149,6 +149,7 @@ impl Inner {
         let found = schema::find(&mut checkout, collection).await;
         let found = found.map_err(store_error)?;
         found.check_encoding()?;
+        found.check_columns(collection)?;
         if found.is_complete(collection) {
             checkout.done();
             self.is_now_prepared(collection);

@@ -62,8 +62,8 @@ impl TestSchema {
     }
 }
 
-fn new(id: &str, body: serde_json::Value) -> (String, Arc<super::super::Fields>) {
-    (id.to_owned(), Arc::new(serde_json::from_value(body).unwrap()))
+fn new(id: &str, body: serde_json::Value) -> Document {
+    Document::new(id.to_owned(), Arc::new(serde_json::from_value(body).unwrap()), None)
 }
 
 fn insert(id: &str) -> Write {
@@ -281,7 +281,7 @@ async fn a_caller_that_goes_away_leaves_no_connection_in_a_transaction() {
     let store = schema.open("5s");
     store.write(ITEMS, insert("a")).await.unwrap();
     for n in 0..100 {
-        let change = Change::Replace(new("a", json!({"n": n})).1);
+        let change = Change::Replace(new("a", json!({"n": n})).fields);
         let write = Write::Change { filter: field("city").exists(), expected: Expected::Any, change };
         let _ = tokio::time::timeout(Duration::from_micros(n * 50), store.write(ITEMS, write)).await;
         store.write(ITEMS, Write::DeleteAll(Filter::All)).await.unwrap();
@@ -385,6 +385,63 @@ async fn a_table_that_was_dropped_is_created_again() {
     schema.execute("DROP TABLE items").await;
     assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap_err().status(), 500);
     assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 0);
+    schema.remove().await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make test-all"]
+async fn a_table_that_is_not_one_of_documents_is_refused_and_left_alone() {
+    const INDEXED: &Collection = &Collection::new("items", &["city"]).unique(&["code"]);
+    for columns in ["token bigint, name text", "id text, version bigint, body text", "id text, token bigint"]
+    {
+        let schema = TestSchema::new().await;
+        schema.execute(&format!("CREATE TABLE items ({columns})")).await;
+        let store = schema.open("10s");
+        for collection in [ITEMS, INDEXED] {
+            let prepared = store.prepare(collection).await;
+            for error in [prepared.unwrap_err(), store.write(collection, insert("a")).await.unwrap_err()] {
+                assert_eq!(error.status(), 500);
+                assert!(error.cause().contains("the table \"items\" of this database"), "{}", error.cause());
+            }
+        }
+        let query =
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'items'::regclass AND attnum > 0";
+        assert_eq!(schema.rows(query).await.len(), columns.split(", ").count());
+        schema.remove().await;
+    }
+}
+
+/// As `CREATE UNIQUE INDEX CONCURRENTLY` leaves one that it could not build.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make test-all"]
+async fn an_index_that_is_invalid_is_built_again() {
+    const UNIQUE: &Collection = &Collection::new("items", &["city"]).unique(&["code"]);
+    let schema = TestSchema::new().await;
+    schema.open("10s").prepare(UNIQUE).await.unwrap();
+    let indexes = "SELECT count(*)::text FROM pg_index WHERE indrelid = 'items'::regclass AND indisvalid";
+    assert_eq!(schema.rows(indexes).await, ["3"]);
+    schema
+        .execute(
+            "UPDATE pg_index SET indisvalid = FALSE WHERE indrelid = 'items'::regclass AND NOT indisprimary",
+        )
+        .await;
+    schema.open("10s").prepare(UNIQUE).await.unwrap();
+    assert_eq!(schema.rows(indexes).await, ["3"]);
+    schema.remove().await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make test-all"]
+async fn a_schema_whose_name_has_capitals_works() {
+    let mut schema = TestSchema::new().await;
+    let name = schema.name.replace("test", "Test");
+    schema.execute(&format!("ALTER SCHEMA {} RENAME TO \"{name}\"", schema.name)).await;
+    // As a person writes it who quotes what SQL would fold.
+    schema.url = schema.url.replace(&schema.name, &format!("%22{name}%22"));
+    schema.name = format!("\"{name}\"");
+    let store = schema.open("10s");
+    store.write(ITEMS, insert("a")).await.unwrap();
+    assert_eq!(store.collections().await.unwrap(), ["items"]);
     schema.remove().await;
 }
 

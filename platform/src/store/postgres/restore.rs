@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// The tables of the schema that have the columns of a collection.
 const TABLES: &str = "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'p') \
-     AND relnamespace = current_schema()::regnamespace AND \
+     AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND \
      (SELECT count(*) FROM pg_attribute WHERE attrelid = pg_class.oid AND NOT attisdropped \
       AND attname IN ('id', 'version', 'body', 'fields')) = 4";
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use sqlx::PgConnection;
 
-use super::super::Collection;
+use super::super::{Collection, foreign_table};
 use super::names::{hash, table};
 use super::{field, unique};
 use crate::error::{Error, Result};
@@ -21,9 +21,12 @@ const TOKEN: &str = "token bigint NOT NULL DEFAULT 0";
 /// What a database has of a collection.
 pub(super) struct Found {
     encoding: String,
-    relations: i64,
-    /// Whether the table has the column `token`: one of an older version has not.
-    token: bool,
+    /// The names of the table and its indexes that exist, and are valid.
+    relations: Vec<String>,
+    /// The names of its indexes that an interrupted `CREATE INDEX CONCURRENTLY` or `REINDEX` has left behind.
+    invalid: Vec<String>,
+    /// The names of the columns of the table; none when there is no table.
+    columns: Vec<String>,
 }
 
 impl Found {
@@ -35,22 +38,35 @@ impl Found {
         Err(Error::internal(format!("the encoding of the database is {}, and must be UTF8", self.encoding)))
     }
 
+    /// `Internal` when the table is not one of a collection.
+    pub(super) fn check_columns(&self, collection: &Collection) -> Result<()> {
+        let of_collection = ["id", "version", "body", "fields"].iter().all(|column| self.has(column));
+        if self.columns.is_empty() || of_collection { Ok(()) } else { Err(foreign_table(collection)) }
+    }
+
     /// Whether the table with all its columns, and all indexes exist.
     pub(super) fn is_complete(&self, collection: &Collection) -> bool {
-        self.token && usize::try_from(self.relations) == Ok(names(collection).len())
+        self.has("token") && self.relations.len() == names(collection).len()
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|name| name == column)
     }
 }
 
 /// Looks for the table and the indexes.
 pub(super) async fn find(connection: &mut PgConnection, collection: &Collection) -> sqlx::Result<Found> {
     let query = sqlx::query_as(
-        "SELECT current_setting('server_encoding'), count(*), coalesce(bool_or(relname = $2 AND EXISTS ( \
-         SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attname = 'token')), FALSE) FROM pg_class \
-         WHERE relname = ANY($1) AND relnamespace = current_schema()::regnamespace",
+        "WITH found AS (SELECT oid, relname::text AS name, coalesce(indisvalid, TRUE) AS valid FROM pg_class \
+         LEFT JOIN pg_index ON indexrelid = oid WHERE relname = ANY($1) AND relnamespace = \
+         (SELECT oid FROM pg_namespace WHERE nspname = current_schema())) \
+         SELECT current_setting('server_encoding'), ARRAY(SELECT name FROM found WHERE valid), \
+         ARRAY(SELECT name FROM found WHERE NOT valid), ARRAY(SELECT attname::text FROM pg_attribute JOIN found \
+         ON attrelid = oid WHERE name = $2 AND attnum > 0 AND NOT attisdropped)",
     );
     let query = query.bind(names(collection)).bind(collection.name());
-    let (encoding, relations, token) = query.fetch_one(connection).await?;
-    Ok(Found { encoding, relations, token })
+    let (encoding, relations, invalid, columns) = query.fetch_one(connection).await?;
+    Ok(Found { encoding, relations, invalid, columns })
 }
 
 fn names(collection: &Collection) -> Vec<String> {
@@ -72,7 +88,7 @@ pub(super) async fn create(
     found: &Found,
 ) -> sqlx::Result<()> {
     let table = table(collection);
-    if !found.token {
+    if !found.has("token") {
         let text = format!(
             "SET client_min_messages = warning; ALTER TABLE IF EXISTS {table} ADD COLUMN IF NOT EXISTS {TOKEN}; \
              RESET client_min_messages"
@@ -85,6 +101,9 @@ pub(super) async fn create(
          CREATE TABLE IF NOT EXISTS {table} (id text COLLATE \"C\" PRIMARY KEY, version bigint NOT NULL, \
          body text NOT NULL, fields jsonb NOT NULL GENERATED ALWAYS AS (body::jsonb) STORED, {TOKEN}); "
     );
+    for name in &found.invalid {
+        let _ = write!(text, "DROP INDEX IF EXISTS \"{name}\"; ");
+    }
     for (name, columns) in indexes(collection) {
         let _ = write!(text, "CREATE INDEX IF NOT EXISTS \"{name}\" ON {table} ({columns}); ");
     }

@@ -145,30 +145,11 @@ impl Sql {
         sql
     }
 
-    /// Inserts documents with version 1.
+    /// Inserts documents as they are.
     pub(super) fn insert<'a>(
         collection: &Collection,
-        new: impl IntoIterator<Item = (&'a String, &'a Fields)>,
-        token: Token,
+        documents: impl IntoIterator<Item = &'a Document>,
     ) -> Result<Self> {
-        let (mut ids, mut bodies) = (Vec::new(), Vec::new());
-        for (id, fields) in new {
-            ids.push(id.clone());
-            bodies.push(number::json(fields)?);
-        }
-        let mut sql = Self::of("INSERT INTO ", collection);
-        sql.text.push_str(" (id, version, token, body) SELECT id, 1, ");
-        sql.token(token);
-        sql.text.push_str("::bigint, body FROM unnest(");
-        sql.texts(ids);
-        sql.text.push_str(", ");
-        sql.texts(bodies);
-        sql.text.push_str(") AS new (id, body)");
-        Ok(sql)
-    }
-
-    /// Inserts documents as they are, or replaces those of their ids.
-    pub(super) fn restore(collection: &Collection, documents: &[Document]) -> Result<Self> {
         let (mut ids, mut versions, mut tokens, mut bodies) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for document in documents {
@@ -186,8 +167,15 @@ impl Sql {
         sql.parameter(Parameter::Ints(tokens));
         sql.text.push_str(", ");
         sql.texts(bodies);
+        sql.text.push_str(") AS new (id, version, token, body)");
+        Ok(sql)
+    }
+
+    /// Inserts documents as they are, or replaces those of their ids.
+    pub(super) fn restore(collection: &Collection, documents: &[Document]) -> Result<Self> {
+        let mut sql = Self::insert(collection, documents)?;
         sql.text.push_str(
-            ") AS new (id, version, token, body) ON CONFLICT (id) DO UPDATE \
+            " ON CONFLICT (id) DO UPDATE \
              SET version = excluded.version, token = excluded.token, body = excluded.body",
         );
         Ok(sql)
@@ -195,14 +183,16 @@ impl Sql {
 
     /// Inserts a document, or replaces the one of this id. Returns version and token, or nothing when the document has a
     /// higher token.
-    pub(super) fn upsert(collection: &Collection, id: &str, fields: &Fields, token: Token) -> Result<Self> {
+    pub(super) fn upsert(collection: &Collection, new: &Document, token: Token) -> Result<Self> {
         let mut sql = Self::of("INSERT INTO ", collection);
         sql.text.push_str(" AS old (id, version, token, body) VALUES (");
-        sql.value(id);
-        sql.text.push_str(", 1, ");
+        sql.value(&new.id);
+        sql.text.push_str(", ");
+        sql.int(Some(stored(new.version)));
+        sql.text.push_str(", ");
         sql.token(token);
         sql.text.push_str(", ");
-        sql.parameter(Parameter::Text(number::json(fields)?));
+        sql.parameter(Parameter::Text(number::json(&new.fields)?));
         sql.text.push_str(
             ") ON CONFLICT (id) DO UPDATE SET version = old.version + 1, \
              token = greatest(old.token, excluded.token), body = excluded.body",

@@ -107,11 +107,11 @@ pub(super) async fn has_id_of(
     write: &Write,
 ) -> sqlx::Result<bool> {
     let created: Vec<&String> = match write {
-        Write::Insert(new) => new.iter().map(|(id, _)| id).collect(),
+        Write::Insert(new) => new.iter().map(|new| &new.id).collect(),
         // Not of an upsert by id, which replaces it.
-        Write::Upsert { filter, id, .. } if !matches!(filter, Filter::Ids(ids) if ids[..] == [id.as_str()]) =>
+        Write::Upsert { filter, new } if !matches!(filter, Filter::Ids(ids) if ids[..] == [new.id.as_str()]) =>
         {
-            vec![id]
+            vec![&new.id]
         }
         _ => return Ok(false),
     };

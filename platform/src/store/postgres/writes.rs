@@ -151,10 +151,10 @@ async fn execute(
 ) -> Result<WriteOutcome, Failure> {
     match write {
         Write::Insert(new) => {
-            let mut ordered: Vec<_> = new.iter().map(|(id, fields)| (id, &**fields)).collect();
-            ordered.sort_by_cached_key(|(_, fields)| values(collection, fields));
-            insert(connection, collection, ordered, token).await?;
-            Ok(WriteOutcome::counted(new.len()))
+            let mut ordered: Vec<&Document> = new.iter().collect();
+            ordered.sort_by_cached_key(|new| values(collection, &new.fields));
+            insert(connection, collection, ordered).await?;
+            Ok(WriteOutcome::inserted(new.clone()))
         }
         Write::Change { filter, expected, change } => {
             let one_id = filter.ids().is_some_and(|ids| ids.len() == 1);
@@ -167,17 +167,16 @@ async fn execute(
             }
             read_and_write(connection, collection, write, token, Lock::Nothing).await
         }
-        Write::Upsert { filter, id, fields } => {
-            if !matches!(filter, Filter::Ids(ids) if *ids == [id.as_str()]) {
+        Write::Upsert { filter, new } => {
+            if !matches!(filter, Filter::Ids(ids) if *ids == [new.id.as_str()]) {
                 return read_and_write(connection, collection, write, token, Lock::Search).await;
             }
-            let row =
-                Sql::upsert(collection, id, fields, token)?.query().fetch_optional(&mut **connection).await;
+            let row = Sql::upsert(collection, new, token)?.query().fetch_optional(&mut **connection).await;
             let Some(row) = row.map_err(|error| Failure::of_create(collection, error))? else {
                 return Err(Failure::Refused(stale()));
             };
-            let document = written(&row, id.clone(), fields)?;
-            let created = document.version == 1;
+            let document = written(&row, new.id.clone(), &new.fields)?;
+            let created = document.version == new.version;
             Ok(WriteOutcome::of(document, created))
         }
         Write::DeleteAll(filter) => {
@@ -292,13 +291,12 @@ async fn try_write(
     let row = sql.query().fetch_optional(&mut *connection).await?;
     let before = row.map(|row| decode(collection, &row)).transpose()?;
     let (before, after) = match (write, before) {
-        (Write::Upsert { id, fields, .. }, None) => {
-            insert(connection, collection, [(id, &**fields)], token).await?;
-            let new = Document::first_version(id.clone(), fields.clone(), token);
-            return Ok(Some(WriteOutcome::of(new, true)));
+        (Write::Upsert { new, .. }, None) => {
+            insert(connection, collection, [new]).await?;
+            return Ok(Some(WriteOutcome::of(new.clone(), true)));
         }
-        (Write::Upsert { fields, .. }, Some(before)) => {
-            let after = before.next_version(fields.clone(), token)?;
+        (Write::Upsert { new, .. }, Some(before)) => {
+            let after = before.next_version(Arc::clone(&new.fields), token)?;
             (before, Some(after))
         }
         (Write::Change { expected, change, .. }, Some(before)) => {
@@ -320,10 +318,9 @@ async fn try_write(
 pub(super) async fn insert<'a>(
     connection: &mut PgConnection,
     collection: &Collection,
-    new: impl IntoIterator<Item = (&'a String, &'a Fields)>,
-    token: Token,
+    new: impl IntoIterator<Item = &'a Document>,
 ) -> Result<(), Failure> {
-    match Sql::insert(collection, new, token)?.query().execute(connection).await {
+    match Sql::insert(collection, new)?.query().execute(connection).await {
         Ok(_) => Ok(()),
         Err(error) => {
             let broken = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);

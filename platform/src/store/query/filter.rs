@@ -186,12 +186,16 @@ impl Filter {
         }
     }
 
-    /// `BadRequest` when a path is invalid, a number is not finite, or a limit of this file is exceeded.
+    /// `BadRequest` when a path is invalid, a needle is too long, or a number is not finite. `Internal` when a limit of this
+    /// file is exceeded: its size is the work of the server's code, not of the client.
     pub fn check(&self) -> Result<()> {
         let (mut nodes, mut operands) = (0, 0);
         self.check_node(MAX_DEPTH, &mut nodes, &mut operands)?;
         if nodes > MAX_NODES || operands > MAX_OPERANDS {
-            Err(Error::bad_request("Filter Too Large"))
+            Err(Error::internal(format!(
+                "a filter of {nodes} conditions with {operands} ids and values: at most {MAX_NODES} with {MAX_OPERANDS}; \
+                 ask in several calls"
+            )))
         } else {
             Ok(())
         }
@@ -199,7 +203,7 @@ impl Filter {
 
     fn check_node(&self, depth: usize, nodes: &mut usize, operands: &mut usize) -> Result<()> {
         let Some(depth) = depth.checked_sub(1) else {
-            return Err(Error::bad_request("Filter Nested Too Deeply"));
+            return Err(Error::internal(format!("a filter of more than {MAX_DEPTH} levels")));
         };
         *nodes += 1;
         match self {

@@ -49,7 +49,7 @@ pub(super) use path::{check_disjoint, check_path, is_path};
 pub(super) use prefix::after_prefix;
 pub use scalar::Scalar;
 pub use sort_key::Type;
-pub(super) use sort_key::lookup as value_at;
+pub(super) use sort_key::{equal, lookup as value_at};
 pub(super) use value_key::ValueKey;
 
 /// The most fields in a sort: MongoDB's limit is 32, and the id is the last one.

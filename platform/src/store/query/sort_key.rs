@@ -15,6 +15,20 @@ pub(in super::super) fn lookup<'a>(fields: &'a Fields, path: &str) -> Option<&'a
     segments.try_fold(first, |value, segment| value.as_object()?.get(segment))
 }
 
+/// Whether two values are equal: scalars as in a filter, arrays and objects when all that is in them is.
+pub(in super::super) fn equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| equal(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let same = |(key, value)| other.get(key).is_some_and(|other| equal(value, other));
+            one.len() == other.len() && one.iter().all(same)
+        }
+        _ => SortKey::of(Some(one)).compare(&SortKey::of(Some(other))) == Some(Ordering::Equal),
+    }
+}
+
 /// The type of a value. The variants are in the order of a sort, and their numbers are its ranks in SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Type {

@@ -3,7 +3,6 @@
 use sqlx::SqliteConnection;
 
 use super::super::step::no_such_document;
-use super::super::write::Write;
 use super::super::{BatchOutcome, Filter, Step};
 use super::decode;
 use super::sql::Sql;
@@ -58,11 +57,6 @@ async fn execute_step(connection: &mut SqliteConnection, step: Step) -> Result<u
             .ok_or_else(no_such_document)?;
         return Ok(decode(collection, &row)?.version);
     };
-    let inserts = matches!(write, Write::Insert(_));
     let outcome = writes::execute(connection, collection, write, token).await?;
-    match outcome.document {
-        Some(document) => Ok(document.version),
-        None if inserts => Ok(1),
-        None => Err(no_such_document().into()),
-    }
+    Ok(outcome.document.ok_or_else(no_such_document)?.version)
 }

@@ -86,10 +86,9 @@ impl SqliteStore {
             return Ok(());
         }
         // A read comes first: it does not wait for the writer of another process.
-        let (text, expected) = schema::count_schema(collection);
-        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&self.readers);
-        let found: i64 = self.within_time(count).await?;
-        if usize::try_from(found) != Ok(expected) {
+        let found = self.within_time(schema::Found::of(&self.readers, collection)).await?;
+        found.check(collection)?;
+        if !found.is_complete(collection) {
             self.execute(Command::Prepare(collection)).await?;
         }
         self.prepared.write().unwrap_or_else(PoisonError::into_inner).insert(collection);

@@ -1,8 +1,11 @@
 //! The table and the indexes of a collection in SQLite, and their names. Names and paths have been checked; they are
 //! escaped all the same.
 
-use super::super::Collection;
+use sqlx::SqliteExecutor;
+
+use super::super::{Collection, foreign_table};
 use super::field::{rank, value};
+use crate::error::Result;
 
 /// The statements that create the table and the indexes of a collection if they are missing.
 ///
@@ -53,22 +56,58 @@ pub(super) fn add_token(collection: &Collection) -> String {
     format!("ALTER TABLE {} ADD COLUMN {TOKEN}", table(collection))
 }
 
-/// A statement that counts the columns `token` of a table: none or one.
-pub(super) fn count_token(collection: &Collection) -> String {
-    let name = collection.name().replace('\'', "''");
-    format!("SELECT count(*) FROM pragma_table_info('{name}') WHERE name = 'token'")
+/// What a file has of a collection.
+pub(super) struct Found {
+    /// How many of the table and its indexes there are.
+    relations: i64,
+    /// How many columns the table has; 0 when there is no table.
+    columns: i64,
+    /// How many of those that every collection has had from the beginning.
+    first: i64,
+    /// Whether the table has the column `token`: one of an older version has not.
+    token: bool,
 }
 
-/// A statement that counts the table, its column `token` and the indexes of a collection that exist, and the number that
-/// there must be.
-pub(super) fn count_schema(collection: &Collection) -> (String, usize) {
+impl Found {
+    pub(super) async fn of<'c>(
+        connection: impl SqliteExecutor<'c>,
+        collection: &Collection,
+    ) -> sqlx::Result<Self> {
+        let text = |name: &String| format!("'{}'", name.replace('\'', "''"));
+        let (names, texts) = (names(collection), names(collection).iter().map(text).collect::<Vec<_>>());
+        let query = format!(
+            "SELECT (SELECT count(*) FROM sqlite_schema WHERE name IN ({})), count(*), \
+             count(*) FILTER (WHERE name IN ('id', 'version', 'body')), \
+             count(*) FILTER (WHERE name = 'token') > 0 FROM pragma_table_info({})",
+            texts.join(", "),
+            text(&names[0])
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let (relations, columns, first, token) = query.fetch_one(connection).await?;
+        Ok(Self { relations, columns, first, token })
+    }
+
+    /// `Internal` when the table is not one of a collection.
+    pub(super) fn check(&self, collection: &Collection) -> Result<()> {
+        if self.columns > 0 && self.first != 3 { Err(foreign_table(collection)) } else { Ok(()) }
+    }
+
+    /// Whether the table with all its columns, and all indexes exist.
+    pub(super) fn is_complete(&self, collection: &Collection) -> bool {
+        self.token && usize::try_from(self.relations) == Ok(names(collection).len())
+    }
+
+    /// Whether the table is of an older version.
+    pub(super) fn lacks_token(&self) -> bool {
+        self.columns > 0 && !self.token
+    }
+}
+
+/// The names of the table and of all indexes.
+fn names(collection: &Collection) -> Vec<String> {
     let indexes = collection.indexes().iter().map(|path| index(collection, path));
     let unique = collection.unique_paths().iter().map(|path| unique_index(collection, path));
-    let names: Vec<String> =
-        std::iter::once(collection.name().to_owned()).chain(indexes).chain(unique).collect();
-    let texts: Vec<String> = names.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
-    let (texts, token) = (texts.join(", "), count_token(collection));
-    (format!("SELECT count(*) + ({token}) FROM sqlite_schema WHERE name IN ({texts})"), names.len() + 1)
+    std::iter::once(collection.name().to_owned()).chain(indexes).chain(unique).collect()
 }
 
 fn index(collection: &Collection, path: &str) -> String {

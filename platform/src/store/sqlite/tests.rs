@@ -42,8 +42,8 @@ async fn open(folder: &TempDir, group: u64) -> SqliteStore {
     SqliteStore::open(path.clone(), &settings(&path, group, "5s")).await.unwrap()
 }
 
-fn new(id: &str, body: serde_json::Value) -> (String, Arc<super::super::Fields>) {
-    (id.to_owned(), Arc::new(serde_json::from_value(body).unwrap()))
+fn new(id: &str, body: serde_json::Value) -> Document {
+    Document::new(id.to_owned(), Arc::new(serde_json::from_value(body).unwrap()), None)
 }
 
 fn insert(id: &str) -> Write {
@@ -105,13 +105,8 @@ async fn a_batch_that_is_refused_does_not_affect_the_others_of_its_group() {
     store.write(ITEMS, insert("exists")).await.unwrap();
     let batch = |ids: [&str; 2]| {
         let steps = ids.map(|id| {
-            let (_, fields) = new(id, json!({}));
-            Step {
-                collection: ITEMS,
-                id: id.to_owned(),
-                action: super::super::Action::Insert(fields),
-                token: None,
-            }
+            let action = super::super::Action::Insert(new(id, json!({})));
+            Step { collection: ITEMS, id: id.to_owned(), action, token: None }
         });
         store.batch(steps.into())
     };
@@ -365,6 +360,31 @@ async fn another_constraint_of_a_table_made_elsewhere_is_no_conflict() {
     let error = store.write(ITEMS, insert("a")).await.unwrap_err();
     assert_eq!(error.status(), 500);
     assert!(error.cause().contains("NOT NULL constraint failed: items.extra"), "{}", error.cause());
+}
+
+/// Of nobody's table anything is changed, and the error names it.
+#[tokio::test]
+async fn a_table_that_is_not_one_of_documents_is_refused_and_left_alone() {
+    const INDEXED: &Collection = &Collection::new("items", &["city"]).unique(&["code"]);
+    for columns in
+        ["token INTEGER, name TEXT", "id TEXT, version INTEGER, token INTEGER", "id TEXT, body TEXT"]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder, 256).await;
+        let mut hand = by_hand(&file(&folder)).await;
+        let table = format!("CREATE TABLE items ({columns})");
+        sqlx::query(sqlx::AssertSqlSafe(table.as_str())).execute(&mut hand).await.unwrap();
+        for collection in [ITEMS, INDEXED] {
+            let prepared = store.prepare(collection).await;
+            for error in [prepared.unwrap_err(), store.write(collection, insert("a")).await.unwrap_err()] {
+                assert_eq!(error.status(), 500);
+                assert!(error.cause().contains("the table \"items\" of this database"), "{}", error.cause());
+            }
+        }
+        let left: Vec<String> =
+            sqlx::query_scalar("SELECT sql FROM sqlite_schema").fetch_all(&mut hand).await.unwrap();
+        assert_eq!(left, [table]);
+    }
 }
 
 #[tokio::test]

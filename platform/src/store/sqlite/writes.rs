@@ -1,7 +1,5 @@
 //! The statements of a write, and why one was not executed.
 
-use std::sync::Arc;
-
 use sqlx::SqliteConnection;
 
 use super::super::write::{Write, WriteOutcome, document_exists};
@@ -52,17 +50,17 @@ pub(super) async fn prepare(
     connection: &mut SqliteConnection,
     collection: &Collection,
 ) -> Result<(), Failure> {
+    // No other process is between these: the transaction has begun as a write.
+    let found = schema::Found::of(&mut *connection, collection).await?;
+    found.check(collection)?;
+    if found.lacks_token() {
+        sqlx::query(sqlx::AssertSqlSafe(schema::add_token(collection))).execute(&mut *connection).await?;
+    }
     for statement in schema::schema(collection) {
         if let Err(error) = sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await {
             let clash = unique::why_not_created(connection, collection, &error).await;
             return Err(clash.map_or(Failure::Sql(error), Failure::Refused));
         }
-    }
-    // No other process is between these two: the transaction has begun as a write.
-    let statement = sqlx::AssertSqlSafe(schema::count_token(collection));
-    let has_token: i64 = sqlx::query_scalar(statement).fetch_one(&mut *connection).await?;
-    if has_token == 0 {
-        sqlx::query(sqlx::AssertSqlSafe(schema::add_token(collection))).execute(connection).await?;
     }
     Ok(())
 }
@@ -78,7 +76,7 @@ pub(super) async fn execute(
     match write {
         Write::Insert(new) if new.len() > 1 => {
             sqlx::query("SAVEPOINT write").execute(&mut *connection).await?;
-            let written = insert(connection, collection, new, token).await;
+            let written = insert(connection, collection, new).await;
             if written.as_ref().is_err_and(Failure::ends_transaction) {
                 // There is no savepoint any more.
                 return written;
@@ -89,7 +87,7 @@ pub(super) async fn execute(
             sqlx::query("RELEASE write").execute(&mut *connection).await?;
             written
         }
-        Write::Insert(new) => insert(connection, collection, new, token).await,
+        Write::Insert(new) => insert(connection, collection, new).await,
         Write::Change { filter, expected, change } => {
             let sql = Sql::find_first(collection, &filter);
             let Some(row) = sql.query().fetch_optional(&mut *connection).await? else {
@@ -105,15 +103,14 @@ pub(super) async fn execute(
                 Ok(WriteOutcome::of(before, false))
             }
         }
-        Write::Upsert { filter, id, fields } => {
+        Write::Upsert { filter, new } => {
             let sql = Sql::find_first(collection, &filter);
             if let Some(row) = sql.query().fetch_optional(&mut *connection).await? {
                 let before = decode(collection, &row)?;
-                let after = before.next_version(fields, token)?;
+                let after = before.next_version(new.fields, token)?;
                 update(connection, collection, &after).await?;
                 Ok(WriteOutcome::of(after, false))
             } else {
-                let new = Document::first_version(id, fields, token);
                 insert_all(connection, collection, std::slice::from_ref(&new)).await?;
                 Ok(WriteOutcome::of(new, true))
             }
@@ -129,13 +126,10 @@ pub(super) async fn execute(
 async fn insert(
     connection: &mut SqliteConnection,
     collection: &Collection,
-    new: Vec<(String, Arc<Fields>)>,
-    token: Token,
+    new: Vec<Document>,
 ) -> Result<WriteOutcome, Failure> {
-    let new: Vec<Document> =
-        new.into_iter().map(|(id, fields)| Document::first_version(id, fields, token)).collect();
     insert_all(connection, collection, &new).await?;
-    Ok(WriteOutcome::counted(new.len()))
+    Ok(WriteOutcome::inserted(new))
 }
 
 async fn insert_all(

@@ -108,12 +108,13 @@ impl Writer {
         let token = format!("own-{}-{}", self.name, self.turn);
         let path = format!("/entries/{token}");
         for version in 1..=fastrand::u64(1..4) {
+            let Some(stored) = self.version(&path).await? else { return Ok(()) };
             let text = self.text(u32::try_from(version).unwrap());
             let sent = self.oracle.send(&token, version, Some(&text));
             let request = self.request(Method::PUT, &path);
             let request = match version {
                 1 => request.header("if-none-match", "*"),
-                _ => request.header("if-match", format!("\"{}\"", version - 1)),
+                _ => request.header("if-match", format!("\"{stored}\"")),
             };
             let request = request.body(entry(&token, &text).to_string());
             // Its version is not known any more.
@@ -121,9 +122,9 @@ impl Writer {
                 return Ok(());
             }
             if version == 3 && fastrand::bool() {
+                let Some(stored) = self.version(&path).await? else { return Ok(()) };
                 let sent = self.oracle.send(&token, version + 1, None);
-                let request =
-                    self.request(Method::DELETE, &path).header("if-match", format!("\"{version}\""));
+                let request = self.request(Method::DELETE, &path).header("if-match", format!("\"{stored}\""));
                 self.send(request, &[sent], None).await?;
             }
         }
@@ -155,15 +156,7 @@ impl Writer {
     /// The entry that all change: the first one creates it, each replaces the version that it has read.
     async fn shared(&self) -> Result<(), Gone> {
         let path = format!("/entries/{SHARED}");
-        let Ok(read) = self.request(Method::GET, &path).send().await else { return Err(Gone) };
-        let version: u64 = match read.status() {
-            StatusCode::OK => read.headers()["etag"].to_str().unwrap().trim_matches('"').parse().unwrap(),
-            StatusCode::NOT_FOUND => 0,
-            status => {
-                self.not_available(&format!("GET {path}"), status);
-                return Ok(());
-            }
-        };
+        let Some(version) = self.version(&path).await? else { return Ok(()) };
         let text = self.text(1);
         let sent = self.oracle.send(SHARED, version + 1, Some(&text));
         let request = self.request(Method::PUT, &path);
@@ -172,6 +165,21 @@ impl Writer {
             _ => request.header("if-match", format!("\"{version}\"")),
         };
         self.send(request.body(entry(SHARED, &text).to_string()), &[sent], None).await.map(drop)
+    }
+
+    /// The version of what is stored, 0 where there is nothing; `None` when the server cannot tell.
+    async fn version(&self, path: &str) -> Result<Option<u64>, Gone> {
+        let Ok(read) = self.request(Method::GET, path).send().await else { return Err(Gone) };
+        match read.status() {
+            StatusCode::OK => {
+                Ok(read.headers()["etag"].to_str().unwrap().trim_matches('"').parse().map(Some).unwrap())
+            }
+            StatusCode::NOT_FOUND => Ok(Some(0)),
+            status => {
+                self.not_available(&format!("GET {path}"), status);
+                Ok(None)
+            }
+        }
     }
 
     /// Sends a request, and tells the oracle the answer to its writes.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use platform::error::Result;
 use platform::store::bulk::{self, Ends, Progress, Watch};
 use platform::store::{
-    BatchOutcome, Collection, Dao, Document, DocumentStore, Entity as _, Expected, Fields, Filter, Page,
-    Query, Scalar, Sort, Step, Token, Write, WriteOutcome,
+    BatchOutcome, Collection, Dao, Document, DocumentStore, Entity as _, Expected, Filter, Page, Query,
+    Scalar, Sort, Step, Token, Write, WriteOutcome,
 };
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ pub(super) async fn a_restored_document_replaces_the_one_of_its_id(test_store: T
     assert_eq!(store.collections().await.unwrap(), [""; 0]);
     let things = things(&store);
     things.insert_with_id("a", &anything(json!({"x": 1}))).await.unwrap();
-    things.insert_with_id("b", &anything(json!({"x": 1}))).await.unwrap();
+    let version = things.insert_with_id("b", &anything(json!({"x": 1}))).await.unwrap();
     store
         .restore(
             &ANYTHING,
@@ -113,7 +113,7 @@ pub(super) async fn a_restored_document_replaces_the_one_of_its_id(test_store: T
     let found: Vec<_> =
         found.iter().map(|it| (it.id.as_str(), it.version, Value::from(it.value.0.clone()))).collect();
     assert_eq!(store.get(&ANYTHING, "a").await.unwrap().unwrap().token, 4);
-    assert_eq!(found, [("a", 5, json!({"y": 2})), ("b", 1, json!({"x": 1})), ("c", 9, json!({}))]);
+    assert_eq!(found, [("a", 5, json!({"y": 2})), ("b", version, json!({"x": 1})), ("c", 9, json!({}))]);
     assert_eq!(store.collections().await.unwrap(), ["anything"]);
     store.close().await;
     test_store.remove().await;
@@ -122,10 +122,9 @@ pub(super) async fn a_restored_document_replaces_the_one_of_its_id(test_store: T
 pub(super) async fn a_target_with_other_documents_is_refused_and_can_be_overwritten(test_store: TestStore) {
     let to = test_store.open().await;
     let from: Arc<dyn DocumentStore> = TestStore::memory().open().await;
-    let (source, target) = (things(&from), things(&to));
-    for id in ["a", "b", "c"] {
-        source.insert_with_id(id, &anything(json!({"id": id}))).await.unwrap();
-    }
+    let target = things(&to);
+    let documents = ["a", "b", "c"].map(|id| document(id, 1, json!({"id": id})));
+    from.restore(&ANYTHING, documents.into()).await.unwrap();
     let same = document("b", 1, json!({"id": "b"}));
     let other_version = document("b", 2, json!({"id": "b"}));
     for (wrong, why) in [
@@ -181,7 +180,7 @@ pub(super) async fn an_overwrite_takes_unique_values_back_from_the_documents_tha
         let rows = bulk::copy(&ends, &[&MEMBERS], true, &()).await.unwrap();
         assert!(rows.len() == 1 && rows[0].is_same() && rows[0].to.count == 4, "{rows:#?}");
         // The control: the paths are unique in the target still.
-        let again = Write::Insert(vec![("g".to_owned(), member("g", "x").fields)]);
+        let again = Write::Insert(vec![member("g", "x")]);
         assert!(to.write(&MEMBERS, again).await.is_err());
     }
     to.close().await;
@@ -223,7 +222,7 @@ impl DocumentStore for Hooked {
         let at = self.finds.fetch_add(1, Ordering::Relaxed);
         let late = self.late.lock().unwrap().take_if(|(when, _)| *when == at);
         if let Some((_, id)) = late {
-            let insert = Write::Insert(vec![(id, Arc::new(Fields::new()))]);
+            let insert = Write::Insert(vec![Document::new(id, Arc::default(), None)]);
             self.inner.write(collection, insert).await?;
         }
         self.inner.find(collection, query).await

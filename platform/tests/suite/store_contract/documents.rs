@@ -12,7 +12,7 @@ pub(super) async fn a_created_document_can_be_read_back(store: Arc<dyn DocumentS
     let people = people(&store);
     let id = people.insert(&person("Ada", 36)).await.unwrap();
     let stored = people.get(&id).await.unwrap().unwrap();
-    assert_eq!((stored.id, stored.version, stored.value), (id, 1, person("Ada", 36)));
+    assert_eq!((stored.id, stored.value), (id, person("Ada", 36)));
     assert!(people.get("nobody").await.unwrap().is_none());
     assert!(people.get("").await.unwrap().is_none());
 }
@@ -218,13 +218,13 @@ pub(super) async fn nul_in_an_id_is_refused_and_names_no_document(store: Arc<dyn
         }
     }
     assert_eq!(people.count(Filter::all()).await.unwrap(), 0);
-    people.insert_with_id("a", &person("Ada", 1)).await.unwrap();
+    let version = people.insert_with_id("a", &person("Ada", 1)).await.unwrap();
     assert!(people.get("a\0").await.unwrap().is_none());
     assert_eq!(people.replace("a\0", Expected::Any, &person("Eve", 1)).await.unwrap(), None);
     assert!(people.update("a\0", Expected::Any, Patch::new().set("age", 2)).await.unwrap().is_none());
     assert!(!people.delete("a\0", Expected::Any).await.unwrap());
     assert_eq!(people.delete_with_ids(&["a\0", "\0"]).await.unwrap(), 0);
-    assert_eq!(people.get("a").await.unwrap().unwrap().version, 1);
+    assert_eq!(people.get("a").await.unwrap().unwrap().version, version);
 }
 
 pub(super) async fn collections_are_separate(store: Arc<dyn DocumentStore>) {

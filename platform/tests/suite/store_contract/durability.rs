@@ -1,18 +1,18 @@
 //! What survives a restart, and what several processes share.
 
 use platform::error::Kind;
-use platform::store::{Expected, Filter, Write};
+use platform::store::{Document, Expected, Filter, Write};
 
 use super::batches::opposite_order;
 use super::concurrency::race;
 use super::documents::hostile_ids;
 use super::unique::{PLAIN, UNIQUE, account, accounts, assert_clash, assert_names_both, of, write_clashing};
-use super::{TestStore, people, person, unique};
+use super::{TestStore, people, person, unique, version};
 
 pub(super) async fn stored_documents_survive_a_restart(test_store: TestStore) {
     let store = test_store.open().await;
     let id = people(&store).insert(&person("Ada", 36)).await.unwrap();
-    people(&store).replace(&id, Expected::Any, &person("Ada", 37)).await.unwrap();
+    let version = people(&store).replace(&id, Expected::Any, &person("Ada", 37)).await.unwrap().unwrap();
     let gone = people(&store).insert(&person("Bob", 20)).await.unwrap();
     people(&store).delete_with_ids(&[gone]).await.unwrap();
     store.close().await;
@@ -20,7 +20,7 @@ pub(super) async fn stored_documents_survive_a_restart(test_store: TestStore) {
     let store = test_store.open().await;
     let all = people(&store).get_all(Filter::all()).await.unwrap();
     assert_eq!(all.len(), 1);
-    assert_eq!((&all[0].id, all[0].version, &all[0].value), (&id, 2, &person("Ada", 37)));
+    assert_eq!((&all[0].id, all[0].version, &all[0].value), (&id, version, &person("Ada", 37)));
     test_store.remove().await;
 }
 
@@ -28,8 +28,9 @@ pub(super) async fn two_handles_see_the_writes_of_each_other(test_store: TestSto
     let (one, other) = (test_store.open().await, test_store.open().await);
     let id = people(&one).insert(&person("Ada", 36)).await.unwrap();
     assert_eq!(people(&other).get(&id).await.unwrap().unwrap().value, person("Ada", 36));
-    people(&other).replace(&id, Expected::Version(1), &person("Ada", 37)).await.unwrap();
-    let error = people(&one).replace(&id, Expected::Version(1), &person("Ada", 38)).await.unwrap_err();
+    let first = Expected::Version(version(&people(&one), &id).await);
+    people(&other).replace(&id, first.clone(), &person("Ada", 37)).await.unwrap();
+    let error = people(&one).replace(&id, first, &person("Ada", 38)).await.unwrap_err();
     assert_eq!(error.reason(), "Version Conflict");
     assert_eq!(people(&one).get(&id).await.unwrap().unwrap().value.age, 37);
     test_store.remove().await;
@@ -112,15 +113,12 @@ pub(super) async fn a_path_that_is_no_longer_declared_stays_unique(test_store: T
     store.close().await;
     drop(store);
     let store = test_store.open().await;
-    let insert = Write::Insert(vec![("bob".to_owned(), std::sync::Arc::new(of("ada@x").fields()))]);
+    let bob = Document::new("bob".to_owned(), std::sync::Arc::new(of("ada@x").fields()), None);
+    let insert = Write::Insert(vec![bob.clone()]);
     let error = store.write(&PLAIN, insert).await.unwrap_err();
     assert_eq!((error.kind(), error.reason(), error.errors()), (Kind::Conflict, "Value Exists", &[][..]));
     assert!(error.cause().contains("which no UNIQUE declares"), "{}", error.cause());
-    let upsert = Write::Upsert {
-        filter: Filter::id("bob"),
-        id: "bob".to_owned(),
-        fields: std::sync::Arc::new(of("ada@x").fields()),
-    };
+    let upsert = Write::Upsert { filter: Filter::id("bob"), new: bob };
     assert_eq!(store.write(&PLAIN, upsert).await.unwrap_err().reason(), "Value Exists");
     test_store.remove().await;
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use platform::error::{Error, Kind};
 use platform::store::query::{Bound, Needle, Predicate, Type};
 use platform::store::{
-    self, Action, BatchOutcome, Change, Collection, Direction, DocumentStore, Expected, Fields, Filter, Page,
-    Patch, Query, Scalar, Sort, Token, Write,
+    self, Action, BatchOutcome, Change, Collection, Direction, Document, DocumentStore, Expected, Fields,
+    Filter, Page, Patch, Query, Scalar, Sort, Token, Write,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -95,6 +95,11 @@ fn fields() -> impl Strategy<Value = Arc<Fields>> {
         .prop_map(|fields| Arc::new(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()))
 }
 
+/// New documents, all with the same first version, so that two stores can be compared.
+fn documents() -> impl Strategy<Value = Document> {
+    (ids(), fields()).prop_map(|(id, fields)| Document { id, version: 1, token: 0, fields })
+}
+
 fn operands() -> impl Strategy<Value = Scalar> {
     scalars().prop_map(|value| Scalar::try_from(value).unwrap())
 }
@@ -160,10 +165,10 @@ fn writes() -> impl Strategy<Value = Write> {
     ];
     let expected = prop_oneof![3 => Just(Expected::Any), 1 => (1..4_u64).prop_map(Expected::Version)];
     prop_oneof![
-        4 => vec((ids(), fields()), 1..4).prop_map(Write::Insert),
+        4 => vec(documents(), 1..4).prop_map(Write::Insert),
         4 => (filters(), expected, change)
             .prop_map(|(filter, expected, change)| Write::Change { filter, expected, change }),
-        2 => (filters(), ids(), fields()).prop_map(|(filter, id, fields)| Write::Upsert { filter, id, fields }),
+        2 => (filters(), documents()).prop_map(|(filter, new)| Write::Upsert { filter, new }),
         1 => filters().prop_map(Write::DeleteAll),
     ]
 }
@@ -176,12 +181,18 @@ fn batches() -> impl Strategy<Value = Vec<store::Step>> {
     ];
     let expected = prop_oneof![5 => Just(Expected::Any), 1 => (1..4_u64).prop_map(Expected::Version)];
     let action = prop_oneof![
-        4 => fields().prop_map(Action::Insert),
+        4 => documents().prop_map(Action::Insert),
         4 => (expected, change).prop_map(|(expected, change)| Action::Change(expected, change)),
         1 => Just(Action::Require),
     ];
     let step = (select(vec![&COLLECTION, &OTHER]), ids(), action, proptest::option::of(0..4_u64));
-    vec(step.prop_map(|(collection, id, action, token)| store::Step { collection, id, action, token }), 1..5)
+    let step = step.prop_map(|(collection, id, mut action, token)| {
+        if let Action::Insert(new) = &mut action {
+            new.id.clone_from(&id);
+        }
+        store::Step { collection, id, action, token }
+    });
+    vec(step, 1..5)
 }
 
 fn steps_with_batches() -> impl Strategy<Value = Vec<Step>> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::unique::{Account, account, accounts, assert_clash, of};
-use super::{anything, things};
+use super::{anything, things, version};
 
 fn batch(store: &Arc<dyn DocumentStore>) -> Batch {
     Batch::new(Arc::clone(store))
@@ -60,7 +60,8 @@ pub(super) async fn a_step_with_the_value_of_a_stored_document_is_refused(store:
         insert.insert_with_id(&accounts, "dan", &of("dan@x")).unwrap();
         assert_step_clashes(insert.commit().await, 2, "cid", pointer);
         let mut replace = start();
-        replace.replace(&accounts, "bob", Expected::Version(1), &new).unwrap();
+        let bob = version(&accounts, "bob").await;
+        replace.replace(&accounts, "bob", Expected::Version(bob), &new).unwrap();
         assert_step_clashes(replace.commit().await, 2, "bob", pointer);
         let mut update = start();
         update.update(&accounts.guarded(3), "bob", Expected::Any, patch).unwrap();
@@ -70,10 +71,11 @@ pub(super) async fn a_step_with_the_value_of_a_stored_document_is_refused(store:
         assert!(things.get("t").await.unwrap().is_none());
     }
     // A document may keep its own value.
+    let ada = version(&accounts, "ada").await;
     let mut same = batch(&store);
     same.update(&accounts, "ada", Expected::Any, Patch::new().set("email", "ada@x")).unwrap();
-    same.replace(&accounts, "ada", Expected::Version(2), &of("ada@x")).unwrap();
-    assert_eq!(same.commit().await.unwrap(), [2, 3]);
+    same.replace(&accounts, "ada", Expected::Version(ada + 1), &of("ada@x")).unwrap();
+    assert_eq!(same.commit().await.unwrap(), [ada + 1, ada + 2]);
 }
 
 pub(super) async fn two_steps_with_the_same_value_are_refused(store: Arc<dyn DocumentStore>) {
@@ -100,17 +102,19 @@ pub(super) async fn two_steps_with_the_same_value_are_refused(store: Arc<dyn Doc
     nulls.insert_with_id(&accounts, "dan", &of(json!(null))).unwrap();
     nulls.insert_with_id(&accounts, "eve", &of(json!([1]))).unwrap();
     nulls.insert_with_id(&accounts, "fay", &of(json!([1]))).unwrap();
-    assert_eq!(nulls.commit().await.unwrap(), [1; 4]);
+    assert_eq!(nulls.commit().await.unwrap().len(), 4);
 }
 
 pub(super) async fn a_value_that_an_earlier_step_has_freed_can_be_taken(store: Arc<dyn DocumentStore>) {
     let accounts = filled(&store).await;
+    let (ada, bob) = (version(&accounts, "ada").await, version(&accounts, "bob").await);
     let mut moved = batch(&store);
     moved.update(&accounts, "ada", Expected::Any, Patch::new().unset("email")).unwrap();
     moved.insert_with_id(&accounts, "cid", &of("ada@x")).unwrap();
     moved.delete(&accounts, "bob", Expected::Any).unwrap();
     moved.update(&accounts, "ada", Expected::Any, Patch::new().set("email", "bob@x")).unwrap();
-    assert_eq!(moved.commit().await.unwrap(), [2, 1, 1, 3]);
+    let versions = moved.commit().await.unwrap();
+    assert_eq!((versions[0], versions[2], versions[3]), (ada + 1, bob, ada + 2));
     let emails = async || {
         let found = all(&accounts).await.into_iter();
         found.map(|stored| (stored.id, stored.value.fields()["email"].clone())).collect::<Vec<_>>()
