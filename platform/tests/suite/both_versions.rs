@@ -20,7 +20,7 @@ fn routes() -> Routes<Services> {
         lines.join("\n")
     };
     Routes::new()
-        .route(Route::at("/form").post(async || "done").cookies())
+        .route(Route::at("/form").post(async || "done"))
         .route(Route::at("/cookie").get(cookie))
         .route(Route::at("/length").post(length))
         .merge(platform::http::health::routes())

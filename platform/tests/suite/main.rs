@@ -27,6 +27,7 @@ mod limits;
 mod lists;
 mod lock_contract;
 mod methods;
+mod on_chromium;
 #[cfg(feature = "redis")]
 mod on_redis;
 mod orphans;

@@ -1,8 +1,9 @@
 //! Methods, `OPTIONS`, CORS, cookies, trailing slashes.
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::RawPathParams;
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use platform::http::{Cors, Json, NoContent, Path, Route, Routes, State};
 use platform::services::Services;
 
@@ -14,6 +15,10 @@ async fn hello() -> Json<&'static str> {
 
 async fn empty() {}
 
+async fn cookies(headers: HeaderMap) -> String {
+    headers.get("cookie").map(|cookies| cookies.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
 fn routes() -> Routes<Services> {
     let listed = Cors::origins(["https://app.example".parse().unwrap()]).with_credentials();
     Routes::new()
@@ -22,7 +27,11 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/listed").get(hello).put(hello).post(hello).cors(listed))
         .route(Route::at("/empty").get(empty).delete(async || NoContent))
         .route(Route::at("/empty/{id}").get(empty).delete(async || NoContent))
-        .route(Route::at("/account").get(hello).post(hello).cookies())
+        .route(
+            Route::at("/cookies").post(cookies).put(cookies).delete(cookies).cors(Cors::any()).get(cookies),
+        )
+        .route(Route::at("/foreign").post(cookies).cross_site("the identity provider sends its form here"))
+        .mount("/mounted", Router::new().route("/", axum::routing::post(cookies)))
 }
 
 async fn app() -> TestApp {
@@ -111,15 +120,34 @@ async fn a_listed_origin_is_echoed_and_another_is_not() {
 }
 
 #[tokio::test]
-async fn a_form_on_another_site_cannot_reach_a_route_that_relies_on_cookies() {
+async fn a_form_on_another_site_reaches_no_route_but_one_that_says_why() {
     let app = app().await;
     let form = [("content-type", "text/plain"), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
-    let response = app.call(Method::POST, "/account", &form, "{}").await;
-    assert_eq!(response.status_line(), "403 Cross-Site Request Refused");
-    // The controls: the same form reaches a route without cookies, and a page of the same origin reaches this one.
-    assert_eq!(app.call(Method::POST, "/closed", &form, "{}").await.status, 200);
+    for (method, path) in [(Method::POST, "/closed"), (Method::PUT, "/listed"), (Method::POST, "/mounted")] {
+        let response = app.call(method, path, &form, "{}").await;
+        assert_eq!(response.status_line(), "403 Cross-Site Request Refused", "{path}");
+    }
+    let response = app.call(Method::POST, "/foreign", &form, "{}").await;
+    assert_eq!((response.status.as_u16(), response.text()), (200, "session=1"));
+    // The controls: a page of the same origin, a link on another site, and what is no browser.
     let same_origin = [("sec-fetch-site", "same-origin"), ("cookie", "session=1")];
-    assert_eq!(app.call(Method::POST, "/account", &same_origin, "{}").await.status, 200);
+    assert_eq!(app.call(Method::POST, "/closed", &same_origin, "{}").await.status, 200);
+    assert_eq!(app.call(Method::GET, "/closed", &form, "").await.status, 200);
+    assert_eq!(app.call(Method::POST, "/closed", &[("cookie", "session=1")], "{}").await.status, 200);
+}
+
+#[tokio::test]
+async fn cors_without_credentials_lets_a_page_in_without_its_cookies() {
+    let app = app().await;
+    let from = |site| [("origin", "https://evil.example"), ("sec-fetch-site", site), ("cookie", "session=1")];
+    for method in [Method::POST, Method::PUT, Method::DELETE] {
+        let response = app.call(method, "/cookies", &from("cross-site"), "").await;
+        assert_eq!((response.status.as_u16(), response.text()), (200, ""));
+    }
+    // The controls: a page of the same origin, and a link.
+    for (method, site) in [(Method::POST, "same-origin"), (Method::GET, "cross-site")] {
+        assert_eq!(app.call(method, "/cookies", &from(site), "").await.text(), "session=1");
+    }
 }
 
 #[tokio::test]
@@ -128,7 +156,7 @@ async fn cors_accepts_cookies_from_a_listed_origin_only() {
     for (origin, status) in [("https://app.example", 200), ("https://evil.example", 403)] {
         let form = [("origin", origin), ("sec-fetch-site", "cross-site"), ("cookie", "session=1")];
         assert_eq!(app.call(Method::POST, "/listed", &form, "{}").await.status, status, "{origin}");
-        assert_eq!(app.call(Method::POST, "/account", &form, "{}").await.status, 403, "{origin}");
+        assert_eq!(app.call(Method::POST, "/closed", &form, "{}").await.status, 403, "{origin}");
     }
 }
 

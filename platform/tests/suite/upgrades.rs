@@ -36,7 +36,7 @@ async fn tunnel(mut request: Request) -> Response {
 fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/tunnel").get(tunnel))
-        .route(Route::at("/own").get(tunnel).cookies())
+        .route(Route::at("/anybody").get(tunnel).cross_site("a test"))
         .merge(platform::http::health::routes())
 }
 
@@ -125,10 +125,10 @@ async fn an_upgrade_from_a_page_of_another_site_is_no_safe_method() {
         let headers = [("connection", "Upgrade"), ("upgrade", "websocket"), ("origin", origin)];
         app.call(Method::GET, path, &headers, Body::empty()).await.status
     };
-    assert_eq!(upgrade("/own", "https://evil.example").await, 403);
-    assert_ne!(upgrade("/own", "http://localhost").await, 403);
-    // The control: a route that knows nobody by a cookie has nothing to protect.
-    assert_ne!(upgrade("/tunnel", "https://evil.example").await, 403);
+    assert_eq!(upgrade("/tunnel", "https://evil.example").await, 403);
+    assert_ne!(upgrade("/tunnel", "http://localhost").await, 403);
+    // The control: a route that says why it is open.
+    assert_ne!(upgrade("/anybody", "https://evil.example").await, 403);
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// How long the client has to confirm that it closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Opens a WebSocket. A route with `.cookies()` refuses one that a page of another site opens.
+/// Opens a WebSocket. One that a page of another site opens is 403, but for [`Route::cross_site`](crate::http::Route::cross_site).
 ///
 /// ```no_run
 /// use platform::http::{Route, WebSocketUpgrade};

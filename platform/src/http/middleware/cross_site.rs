@@ -1,4 +1,5 @@
-//! Protects routes that identify the caller by a cookie from cross-site request forgery (CSRF).
+//! Protects every route from cross-site request forgery (CSRF): a page of another site makes a browser send a request, with
+//! the cookies of the user.
 //!
 //! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`. A browser sends the origin of a
 //! request in `Sec-Fetch-Site`, or at least in `Origin`; a request with neither header does not come from a browser.
@@ -9,26 +10,39 @@ use axum::http::{HeaderMap, Method};
 use crate::http::routing::cors::Cors;
 use crate::http::settings::request_host::RequestHost;
 
-/// Whether the request may change something and comes from a page of another origin that CORS does not allow to send
-/// cookies. An upgrade is a GET, but it counts as a change: browsers send cookies with it, and CORS does not apply to
-/// WebSockets.
+/// What becomes of a request.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// It changes nothing, comes from no page, from one of this origin, or from one that CORS lets send cookies.
+    Pass,
+    /// CORS lets the page call the route, but not with cookies. A browser sends them with a form all the same.
+    WithoutCookies,
+    /// It may be forged.
+    Refuse,
+}
+
+/// Judges a request for a route with these rules. An upgrade is a GET, but it counts as a change: browsers send cookies with
+/// it, and CORS does not apply to WebSockets.
 ///
 /// `host` is the one that the request is for.
-pub(crate) fn is_forged(
+pub(crate) fn judge(
     method: &Method,
     host: Option<&RequestHost>,
     headers: &HeaderMap,
     cors: Option<&Cors>,
-) -> bool {
+) -> Verdict {
     let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if safe && !headers.contains_key(UPGRADE) {
-        return false;
+    if (safe && !headers.contains_key(UPGRADE)) || !is_of_another_origin(host, headers) {
+        return Verdict::Pass;
     }
-    if let Some((cors, origin)) = cors.zip(headers.get(ORIGIN))
-        && cors.trusts(origin)
-    {
-        return false;
+    match cors.zip(headers.get(ORIGIN)) {
+        Some((cors, origin)) if cors.trusts(origin) => Verdict::Pass,
+        Some((cors, origin)) if cors.allows(origin) => Verdict::WithoutCookies,
+        _ => Verdict::Refuse,
     }
+}
+
+fn is_of_another_origin(host: Option<&RequestHost>, headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
     }
@@ -43,9 +57,13 @@ mod tests {
     use super::*;
     use axum::http::{HeaderName, HeaderValue};
 
-    fn is_forged_at(host: &'static str, headers: &HeaderMap, cors: Option<&Cors>) -> bool {
+    fn judge_at(host: &'static str, headers: &HeaderMap, cors: Option<&Cors>) -> Verdict {
         let host = RequestHost::parse(HeaderValue::from_static(host));
-        is_forged(&Method::POST, host.as_ref(), headers, cors)
+        judge(&Method::POST, host.as_ref(), headers, cors)
+    }
+
+    fn is_forged_at(host: &'static str, headers: &HeaderMap) -> bool {
+        judge_at(host, headers, None) == Verdict::Refuse
     }
 
     const HOST: &str = "good.example";
@@ -63,15 +81,15 @@ mod tests {
             &[("origin", "null")],
         ];
         for pairs in forged {
-            assert!(is_forged_at(HOST, &headers(pairs), None), "{pairs:?}");
-            assert!(!is_forged(&Method::GET, None, &headers(pairs), None), "{pairs:?}");
+            assert!(is_forged_at(HOST, &headers(pairs)), "{pairs:?}");
+            assert_eq!(judge(&Method::GET, None, &headers(pairs), None), Verdict::Pass, "{pairs:?}");
         }
         // One that comes to a host that nobody knows.
         let own = headers(&[("origin", "https://good.example")]);
-        assert!(is_forged(&Method::POST, None, &own, None));
+        assert_eq!(judge(&Method::POST, None, &own, None), Verdict::Refuse);
         // The port of the scheme need not be named, and that of another scheme is another one.
-        assert!(!is_forged_at("Good.example:443", &own, None));
-        assert!(is_forged_at("good.example:80", &own, None));
+        assert!(!is_forged_at("Good.example:443", &own));
+        assert!(is_forged_at("good.example:80", &own));
         let allowed: [&[_]; 4] = [
             &[],
             &[("sec-fetch-site", "same-origin")],
@@ -79,7 +97,7 @@ mod tests {
             &[("origin", "https://good.example")],
         ];
         for pairs in allowed {
-            assert!(!is_forged_at(HOST, &headers(pairs), None), "{pairs:?}");
+            assert!(!is_forged_at(HOST, &headers(pairs)), "{pairs:?}");
         }
     }
 
@@ -88,11 +106,12 @@ mod tests {
         let good = HeaderValue::from_static("https://app.example");
         let from = |origin| headers(&[("sec-fetch-site", "cross-site"), ("origin", origin)]);
         let trusting = Cors::origins([good.clone()]).with_credentials();
-        assert!(!is_forged_at(HOST, &from("https://app.example"), Some(&trusting)));
-        assert!(is_forged_at(HOST, &from("https://evil.example"), Some(&trusting)));
-        // An origin that is allowed without cookies may not send them.
+        assert_eq!(judge_at(HOST, &from("https://app.example"), Some(&trusting)), Verdict::Pass);
+        assert_eq!(judge_at(HOST, &from("https://evil.example"), Some(&trusting)), Verdict::Refuse);
+        // An origin that is allowed without cookies gets in without them.
         for cors in [Cors::origins([good]), Cors::any().with_credentials()] {
-            assert!(is_forged_at(HOST, &from("https://app.example"), Some(&cors)), "{cors:?}");
+            let verdict = judge_at(HOST, &from("https://app.example"), Some(&cors));
+            assert_eq!(verdict, Verdict::WithoutCookies, "{cors:?}");
         }
     }
 }

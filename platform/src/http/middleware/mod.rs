@@ -29,7 +29,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, DATE, ORIGIN, RANGE,
+    CONTENT_LENGTH, COOKIE, DATE, ORIGIN, RANGE,
 };
 use axum::http::{Extensions, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -39,6 +39,7 @@ use futures_util::future::BoxFuture;
 use http_body::Body as _;
 
 use self::body::{BoundedBody, MinDataRate};
+use self::cross_site::Verdict;
 use self::decompression::Encoding;
 use self::error_body::{ErrorExtension, ErrorFormat, ErrorStyle};
 use self::exchange::Exchange;
@@ -303,10 +304,14 @@ impl Stack {
         if *method == Method::OPTIONS && route.cors.is_some() {
             return Err(options(route, request));
         }
-        if route.cookies && cross_site::is_forged(method, host, request.headers(), route.cors.as_ref()) {
-            return Err(Error::new(Kind::Forbidden)
-                .with_reason("Cross-Site Request Refused")
-                .into_response());
+        match cross_site::judge(method, host, request.headers(), route.cors.as_ref()) {
+            Verdict::WithoutCookies => drop(request.headers_mut().remove(COOKIE)),
+            Verdict::Refuse if route.cross_site.is_none() => {
+                return Err(Error::new(Kind::Forbidden)
+                    .with_reason("Cross-Site Request Refused")
+                    .into_response());
+            }
+            Verdict::Pass | Verdict::Refuse => {}
         }
         if *method == Method::HEAD && !handler.is_any() {
             // A handler responds to HEAD as to GET; the body is dropped at the end, when its length is known.

@@ -28,7 +28,7 @@ enum Origins {
 const MAX_AGE: Duration = Duration::from_hours(2);
 
 impl Cors {
-    /// Pages of any origin may call the route, without cookies.
+    /// Pages of any origin may call the route, without cookies: those of a request that changes something are dropped.
     pub fn any() -> Self {
         Self { origins: Origins::Any, credentials: false, max_age: MAX_AGE }
     }
@@ -39,22 +39,23 @@ impl Cors {
         Self { origins, credentials: false, max_age: MAX_AGE }
     }
 
-    /// Lets pages of the listed origins send cookies. Protects the route from pages of all other origins, as
-    /// [`Route::cookies`](crate::http::Route::cookies) does. Has no effect on [`Cors::any`]: browsers reject that
-    /// combination.
+    /// Lets pages of the listed origins send cookies. Has no effect on [`Cors::any`]: browsers reject that combination.
     pub fn with_credentials(mut self) -> Self {
         self.credentials = matches!(self.origins, Origins::Listed(_));
         self
     }
 
-    /// Whether pages of some other origins may send cookies.
-    pub(crate) fn takes_cookies(&self) -> bool {
-        self.credentials
-    }
-
     /// Whether pages of this origin may send cookies.
     pub(crate) fn trusts(&self, origin: &HeaderValue) -> bool {
-        self.credentials && matches!(&self.origins, Origins::Listed(origins) if origins.contains(origin))
+        self.credentials && self.allows(origin)
+    }
+
+    /// Whether pages of this origin may call the route.
+    pub(crate) fn allows(&self, origin: &HeaderValue) -> bool {
+        match &self.origins {
+            Origins::Any => true,
+            Origins::Listed(origins) => origins.contains(origin),
+        }
     }
 
     /// Adds the headers of a response that is not one to a preflight.

@@ -27,8 +27,8 @@ pub struct RouteInfo {
     pub cors: Option<Cors>,
     /// False for a route that is called too often to be worth a line in the log.
     pub logged: bool,
-    /// True for a route that recognises its caller by a cookie: it says so, or its CORS lets cookies in.
-    pub cookies: bool,
+    /// Why forms of other sites may change something on it, see [`Route::cross_site`].
+    pub cross_site: Option<&'static str>,
     /// True for a route whose request bodies are left as they were sent, compressed or not.
     pub(crate) as_sent: bool,
     /// True for a route that machines ask whether the server is well: allowed hosts and limits are not for it.
@@ -128,7 +128,7 @@ pub struct Route<S> {
     limits_of: Vec<(Method, Limits)>,
     layers: Vec<SharedLayer>,
     logged: bool,
-    cookies: bool,
+    cross_site: Option<&'static str>,
     as_sent: bool,
     probe: bool,
     mounted: bool,
@@ -148,7 +148,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             limits_of: Vec::new(),
             layers: Vec::new(),
             logged: true,
-            cookies: false,
+            cross_site: None,
             as_sent: false,
             probe: false,
             mounted: false,
@@ -159,7 +159,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     /// A router of axum's at this path and everything below it, see [`Routes::mount`](crate::http::Routes::mount). As a route it
-    /// can have limits, layers and [`Route::cookies`].
+    /// can have limits, layers and [`Route::cross_site`].
     pub fn mount(path: &str, router: Router) -> Self {
         let mut route = Self::at(path);
         let nest: Stateless<S> = Box::new(move |paths, _, layers| {
@@ -258,10 +258,12 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
-    /// Says that the route recognises its caller by a cookie: a method that changes something, and an upgrade, are
-    /// then refused when the request comes from a page of another site.
-    pub fn cookies(mut self) -> Self {
-        self.cookies = true;
+    /// Lets forms and WebSockets of pages of any other site in, with the cookies of the user, and says why. Without it, a method
+    /// that changes something and an upgrade are 403 when the request comes from such a page; [`Route::cors`] lets pages in
+    /// without cookies, or only those of some origins. For a route that takes no cookie for a permission, such as one to which
+    /// an identity provider sends its form.
+    pub fn cross_site(mut self, why: &'static str) -> Self {
+        self.cross_site = Some(why);
         self
     }
 
@@ -394,7 +396,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         Ok(RouteInfo {
             template,
             allow,
-            cookies: self.cookies || self.cors.as_ref().is_some_and(Cors::takes_cookies),
+            cross_site: self.cross_site,
             cors: self.cors,
             logged: self.logged,
             as_sent: self.as_sent,
@@ -411,7 +413,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         let allow = self.allow();
         let allow = allow.as_ref().map_or("", |allow| allow.to_str().unwrap_or_default());
         let cors = if self.cors.is_some() { "  cors" } else { "" };
-        format!("{:<24} {allow}{cors}", self.template())
+        let cross_site = self.cross_site.map_or_else(String::new, |why| format!("  cross-site: {why}"));
+        format!("{:<24} {allow}{cors}{cross_site}", self.template())
     }
 
     fn template(&self) -> String {
