@@ -266,10 +266,12 @@ where
         let app = app.open(&config, logging.clone()).await?;
         let listener = match inherited {
             Some(listener) => adopt(listener)?,
-            None => http::server::listen(config.server.host.as_str(), port).await?,
+            None => http::server::listen(config.server.host.as_str(), port, &config.http).await?,
         };
         let port = listener.local_addr().map_or(port, |address| address.port());
-        let https = https::open(&config.server, port, is_worker, handed_over.as_deref()).await?;
+        let https =
+            https::open(&config.server, config.http.backlog(), port, is_worker, handed_over.as_deref())
+                .await?;
         Ok::<_, StartError>((app, listener, port, https))
     };
     let (mut app, listener, port, https) = tokio::select! {

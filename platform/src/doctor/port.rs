@@ -14,7 +14,7 @@ const SUBJECT: &str = "port";
 pub(super) async fn examine(host: &Host, port: u64) -> Finding {
     let address = format!("{}:{port}", host.in_url());
     let port = u16::try_from(port).unwrap_or_default();
-    let error = match http::server::bind(host.as_str(), port).await {
+    let error = match http::server::bind(host.as_str(), port, 1, false).await {
         Ok(_) if port == 0 => {
             return Finding::note(
                 SUBJECT,

@@ -1,20 +1,15 @@
 //! HTTPS at the start: the pair, the port that is redirected, and what the log says of them.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::server::Settings;
 use crate::error::StartError;
-use crate::http::server::Https;
+use crate::http::server::{self, Https};
 use crate::process::HandedOver;
 use crate::tls::Tls;
-
-/// How many connections may wait to be accepted, as with the listeners of tokio.
-const BACKLOG: u32 = 1_024;
 
 /// Reads the pair, where HTTPS is on, and refuses one that cannot be served with. Where the files of `before` are broken
 /// by now, that is served with.
@@ -46,6 +41,7 @@ pub(super) fn keep(tls: Arc<Tls>) -> HandedOver {
 /// What HTTPS needs, where it is on. `port` is that of HTTPS. A worker is handed its pair over.
 pub(super) async fn open(
     settings: &Settings,
+    backlog: u32,
     port: u16,
     is_worker: bool,
     handed_over: Option<&[u8]>,
@@ -60,7 +56,7 @@ pub(super) async fn open(
     if !is_worker {
         tls.log();
     }
-    let redirect = match redirect_listener(settings, is_worker).await? {
+    let redirect = match redirect_listener(settings, backlog, is_worker).await? {
         None => None,
         Some(listener) => {
             let of_http = listener.local_addr().map_or(0, |address| address.port());
@@ -76,34 +72,18 @@ pub(super) async fn open(
 }
 
 /// Listens for HTTP, where that is on. Each worker listens for itself, on the same port.
-async fn redirect_listener(settings: &Settings, is_worker: bool) -> Result<Option<TcpListener>, StartError> {
+async fn redirect_listener(
+    settings: &Settings,
+    backlog: u32,
+    is_worker: bool,
+) -> Result<Option<TcpListener>, StartError> {
     let redirect = &settings.tls.redirect;
     if !redirect.enabled {
         return Ok(None);
     }
     let (host, port) = (settings.host.as_str(), u16::try_from(redirect.port.get()).unwrap_or_default());
-    let listener = listen(host, port, is_worker).await.map_err(|error| {
+    let listener = server::bind(host, port, backlog, is_worker).await.map_err(|error| {
         StartError::failed(format!("server.tls.redirect.port: cannot listen on {host}:{port}: {error}"))
     })?;
     Ok(Some(listener))
-}
-
-/// Listens. On a shared port, other processes of this user may listen too; the kernel deals the connections out.
-async fn listen(host: &str, port: u16, shared: bool) -> io::Result<TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for address in tokio::net::lookup_host((host, port)).await? {
-        match bind(address, shared) {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => last = error,
-            result => return result,
-        }
-    }
-    Err(last)
-}
-
-fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(shared)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

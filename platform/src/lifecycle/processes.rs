@@ -145,6 +145,6 @@ async fn report<A>(
 
 async fn listen<A>(config: &Config<A>) -> Result<TcpListener, StartError> {
     let port = u16::try_from(config.server.port.get()).unwrap_or_default();
-    let listener = http::server::listen(config.server.host.as_str(), port).await?;
+    let listener = http::server::listen(config.server.host.as_str(), port, &config.http).await?;
     listener.into_std().map_err(|error| StartError::failed(format!("cannot listen: {error}")))
 }

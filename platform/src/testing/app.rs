@@ -118,7 +118,7 @@ impl TestApp {
         &self,
         https: Option<Https>,
     ) -> (SocketAddr, Drain, JoinHandle<std::io::Result<()>>) {
-        let listener = server::listen("127.0.0.1", 0).await.unwrap();
+        let listener = server::listen("127.0.0.1", 0, &self.settings).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stack, settings) = (self.stack(), self.settings.clone());
         let drain = Drain::new(stack.shutdown().clone());

@@ -8,18 +8,23 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ws;
+use axum::http::{Request, Version};
 use axum::middleware::{Next, from_fn};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::BodyExt as _;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use platform::App;
 use platform::http::{Route, Routes, WebSocketUpgrade};
 use platform::services::Services;
 use platform::shutdown::Shutdown;
 use platform::testing::{NoSettings, PATIENCE, SERVICE, TestApp, until};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -305,4 +310,70 @@ async fn a_streamed_response_of_200_mb_takes_bounded_memory() {
     assert!(most < 20 << 20, "{} MB", most >> 20);
     // The control: a response that is collected first. It cannot miss it: all of it is made before the first piece is read.
     assert_eq!(most_in_memory(true).await, DOWNLOAD);
+}
+
+/// A client of HTTP/2 that grants each response so many bytes until it reads, and the end of its connection.
+async fn http2_with_window(server: SocketAddr, window: u32) -> (http2::SendRequest<Body>, JoinHandle<()>) {
+    let stream = TokioIo::new(TcpStream::connect(server).await.unwrap());
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = client.initial_stream_window_size(window).handshake(stream).await.unwrap();
+    (sender, tokio::spawn(async move { drop(connection.await) }))
+}
+
+#[tokio::test]
+async fn over_http_2_a_client_that_takes_nothing_is_cut_and_one_whose_handler_waits_is_not() {
+    let go_on = Arc::new(Notify::new());
+    let gate = Arc::clone(&go_on);
+    let waits = move || {
+        let gate = Arc::clone(&gate);
+        let first = stream::once(async { Ok::<_, Infallible>("first") });
+        Body::from_stream(first.chain(stream::once(async move {
+            gate.notified().await;
+            Ok("second")
+        })))
+    };
+    let routes = Routes::new()
+        .route(Route::at("/small").get(async || "small"))
+        .route(Route::at("/large").get(async || "x".repeat(1 << 20)))
+        .route(Route::at("/endless").get(async || download().0))
+        .route(Route::at("/waits").get(async move || waits()));
+    let app = TestApp::with_routes(routes, &[("SERVER__HTTP__WRITE_TIMEOUT", "200ms")]).await;
+    let server = app.listen().await.0;
+    let get = |path: &str| {
+        let request = Request::get(format!("http://localhost{path}")).version(Version::HTTP_2);
+        request.body(Body::empty()).unwrap()
+    };
+    // Asked before the others, so that its time would be over before theirs.
+    let (mut patient, _connection) = http2_with_window(server, 65_535).await;
+    let mut waiting = patient.send_request(get("/waits")).await.unwrap().into_body();
+    assert_eq!(waiting.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    for (window, path) in [(0, "/small"), (0, "/large"), (1_000, "/large"), (65_535, "/endless")] {
+        let (mut client, connection) = http2_with_window(server, window).await;
+        let response = client.send_request(get(path)).await.unwrap();
+        let ended = tokio::time::timeout(PATIENCE, connection).await;
+        assert!(ended.is_ok(), "{path} with a window of {window} bytes");
+        drop(response);
+    }
+    until(|| app.log().iter().any(|line| line.contains(" path=/endless ") && line.contains(" aborted=true")))
+        .await;
+    go_on.notify_one();
+    assert_eq!(waiting.frame().await.unwrap().unwrap().into_data().unwrap(), "second");
+}
+
+#[tokio::test]
+async fn over_http_2_a_response_in_one_piece_comes_whole_through_any_window() {
+    let text: String =
+        (0..100_000).map(|number| char::from(b'a' + u8::try_from(number % 26).unwrap())).collect();
+    let sent = text.clone();
+    let routes = Routes::new().route(Route::at("/").get(move || std::future::ready(sent.clone())));
+    let app = TestApp::with_routes(routes, &[]).await;
+    let server = app.listen().await.0;
+    for window in [1_000, 16_384, 100_000] {
+        let (mut client, _connection) = http2_with_window(server, window).await;
+        let request = Request::get("http://localhost/").version(Version::HTTP_2).body(Body::empty());
+        let response = client.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.headers()["content-length"], "100000");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(body == text, "a window of {window} bytes");
+    }
 }

@@ -1,9 +1,12 @@
 //! The other end of a connection: its address, and how many of its requests are in flight.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::time::Instant;
 
 use super::arrival::Arrival;
 
@@ -23,6 +26,8 @@ struct Inner {
     upgraded: AtomicBool,
     connection: Mutex<Connection>,
     arrival: OnceLock<Arrival>,
+    /// Since when each response body over HTTP/2 waits for it, by its number.
+    waiting: Mutex<BTreeMap<u64, Instant>>,
 }
 
 /// The connection that a peer is the other end of, where there is one: a request may also come through no socket.
@@ -47,6 +52,7 @@ impl Peer {
             upgraded: AtomicBool::new(false),
             connection: Mutex::default(),
             arrival: OnceLock::new(),
+            waiting: Mutex::default(),
         }))
     }
 
@@ -96,6 +102,24 @@ impl Peer {
     /// Whether the last request body has no end that can be found. It stays so: the connection is closed then.
     pub(crate) fn has_broken_body(&self) -> bool {
         self.0.broken_body.load(Ordering::Acquire)
+    }
+
+    /// Notes that a response body over HTTP/2 waits until it takes more, as long as the guard is not dropped.
+    pub(crate) fn wait(&self) -> Waiting {
+        let mut waiting = self.waiting();
+        let number = waiting.last_key_value().map_or(0, |(last, _)| last + 1);
+        waiting.insert(number, Instant::now());
+        drop(waiting);
+        Waiting { peer: self.clone(), number }
+    }
+
+    /// Since when the response body has waited that waits for the longest time.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        self.waiting().values().min().copied()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many requests it has sent so far.
@@ -157,6 +181,18 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.0.ended.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// The guard of a response body that waits for its client.
+pub(crate) struct Waiting {
+    peer: Peer,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.peer.waiting().remove(&self.number);
     }
 }
 

@@ -8,6 +8,7 @@ mod listener;
 mod refusal;
 mod secure;
 mod timed;
+mod timed_body;
 
 use std::future::{Future, ready};
 use std::io::{self, ErrorKind};
@@ -25,7 +26,7 @@ use axum_server::accept::Accept;
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
@@ -33,6 +34,7 @@ use tower::service_fn;
 use self::connection::{Connection, ConnectionConfig};
 use self::listener::{LimitedListener, Redirect, Socket};
 use self::secure::{Handshakes, Speaks, Transport};
+use self::timed_body::TimedBody;
 use crate::error::StartError;
 use crate::http::middleware::Stack;
 use crate::http::request::arrival::{Arrival, ToHttps};
@@ -51,8 +53,8 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 const HYPER_MAX_HEADERS: usize = 100;
 
 /// Opens the port. An error says what to do about it.
-pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
-    bind(host, port).await.map_err(|error| {
+pub async fn listen(host: &str, port: u16, settings: &Settings) -> Result<TcpListener, StartError> {
+    bind(host, port, settings.backlog(), false).await.map_err(|error| {
         let address = format!("{host}:{port}");
         StartError::failed(match error.kind() {
             ErrorKind::AddrInUse => format!(
@@ -67,23 +69,36 @@ pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     })
 }
 
-/// Opens the port.
-pub(crate) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    bind_first(tokio::net::lookup_host((host, port)).await?).await
+/// Opens the port. On a shared one, other processes of this user may listen too; the kernel deals the connections out.
+pub(crate) async fn bind(host: &str, port: u16, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+    bind_first(tokio::net::lookup_host((host, port)).await?, backlog, shared)
 }
 
 /// Listens on the first of these addresses that this machine has. A port in use is an error, and the next address is
 /// not tried: `localhost` is 127.0.0.1 and `::1`, and one of them may be free. Then half of the clients would reach the
 /// other process.
-async fn bind_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
+fn bind_first(
+    addresses: impl Iterator<Item = SocketAddr>,
+    backlog: u32,
+    shared: bool,
+) -> io::Result<TcpListener> {
     let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the name has no address");
     for address in addresses {
-        match TcpListener::bind(address).await {
+        match bind_to(address, backlog, shared) {
             Err(error) if error.kind() != ErrorKind::AddrInUse => last = error,
             result => return result,
         }
     }
     Err(last)
+}
+
+/// Opens the port of this address.
+pub(crate) fn bind_to(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
 }
 
 /// The handle that drains a server. Clones share the same state.
@@ -244,8 +259,12 @@ pub async fn serve_with(
                 // Most requests have no body, and an empty body needs no allocation.
                 let body =
                     |body: Incoming| if body.is_end_stream() { Body::empty() } else { Body::new(body) };
-                let parts = parting.load(Ordering::Relaxed) && request.version() <= Version::HTTP_11;
-                stack.respond(Some(peer), request.map(body)).map(move |mut response| {
+                let is_http2 = request.version() == Version::HTTP_2;
+                let parts = parting.load(Ordering::Relaxed) && !is_http2;
+                stack.respond(Some(peer.clone()), request.map(body)).map(move |mut response| {
+                    if is_http2 && !response.body().is_end_stream() {
+                        response = response.map(|body| Body::new(TimedBody::new(body, peer)));
+                    }
                     if parts && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
@@ -325,11 +344,32 @@ mod tests {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let taken = taken.local_addr().map(|address| (address, taken)).unwrap();
-        let error = bind_first([taken.0, other].into_iter()).await.unwrap_err();
+        let error = bind_first([taken.0, other].into_iter(), 9, false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         // The control, which is what tokio itself does: the second address was free.
         assert!(TcpListener::bind(&[taken.0, other][..]).await.is_ok());
         // An address that this machine does not have is skipped (192.0.2.0/24 is reserved for documentation, RFC 5737).
-        assert!(bind_first(["192.0.2.1:0".parse().unwrap(), other].into_iter()).await.is_ok());
+        assert!(bind_first(["192.0.2.1:0".parse().unwrap(), other].into_iter(), 9, false).is_ok());
+    }
+
+    /// How many of so many clients get through at once while the server accepts none: those for which there is no room have
+    /// to send their SYN again, after a second.
+    async fn got_through(clients: usize, room: u32, time: Duration) -> usize {
+        let listener = bind("127.0.0.1", 0, room, false).await.unwrap();
+        let server = listener.local_addr().unwrap();
+        tokio::task::spawn_blocking(move || {
+            let connect = |_| std::net::TcpStream::connect_timeout(&server, time).ok();
+            (0..clients).map_while(connect).collect::<Vec<_>>().len()
+        })
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_for_room_only_beyond_the_backlog() {
+        // The default, of which the kernel takes what it allows.
+        assert_eq!(got_through(500, 65_535, Duration::from_secs(30)).await, 500);
+        // The control: what a listener of Rust's standard library has. Nobody accepts, so the next one never gets through.
+        assert!(got_through(500, 128, Duration::from_millis(500)).await <= 130);
     }
 }

@@ -222,6 +222,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         stalled.as_mut().poll(task).map(|()| Err(ErrorKind::TimedOut.into()))
     }
 
+    /// Ready when the client has taken nothing of a response over HTTP/2 for too long.
+    fn poll_waiting(&mut self, task: &mut Task<'_>) -> Poll<()> {
+        let Some(since) = self.peer.waiting_since() else { return Poll::Pending };
+        let deadline = since + self.deadlines.write_timeout;
+        self.idle_timer.get_or_insert_with(|| DeadlineTimer::at(deadline)).poll(task, deadline)
+    }
+
     fn poll_linger_timeout(&mut self, task: &mut Task<'_>) -> Poll<()> {
         self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIMEOUT))).as_mut().poll(task)
     }
@@ -301,6 +308,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Timed<S> {
             return self.poll_upgraded(task).map(Err);
         } else if self.is_idle() {
             return self.poll_idle(task).map(Err);
+        } else if self.http2 && self.poll_waiting(task).is_ready() {
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         } else if self.is_unresponsive_in_drain() {
             return self.poll_linger_timeout(task).map(|()| Err(ErrorKind::TimedOut.into()));
         }

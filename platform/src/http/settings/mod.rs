@@ -33,6 +33,8 @@ pub struct Settings {
     pub write_timeout: Span<1, HOUR>,
     /// How long an upgraded connection may be silent on both sides.
     pub upgrade_idle_timeout: Span<1, { 24 * HOUR }>,
+    /// The most connections that wait to be accepted.
+    pub backlog: Count<1, 65_535>,
     /// The most connections that are open at the same time. Further ones wait.
     pub max_connections: Count<1, 1_000_000>,
     /// The file descriptors that connections leave to the rest of the process.
@@ -78,6 +80,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How many connections may wait in a listening socket.
+    pub(crate) fn backlog(&self) -> u32 {
+        u32::try_from(self.backlog.get()).unwrap_or(u32::MAX)
+    }
+
     /// The most connections of a process that may open this many files. Of a limit below twice the reserve they take half.
     pub(crate) fn connections_within(&self, files: u64) -> u64 {
         let left = files.saturating_sub(self.reserved_files.get()).max(files / 2);
