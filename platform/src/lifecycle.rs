@@ -102,7 +102,8 @@ where
                     let source = Source::with(&cli.flags, worker.configuration.take(), service)?;
                     let listener = worker.take_listener();
                     let launch = Launch { listener, worker: Some(worker), read_again: None };
-                    block_on(run(service, source.loaded.config, app, launch))
+                    let threads = source.loaded.config.server.threads();
+                    block_on_threads(threads, run(service, source.loaded.config, app, launch))
                 }
                 None => serve(service, &cli.flags, app),
             },
@@ -156,7 +157,19 @@ where
 
 /// Runs the future on a new runtime. What still blocks a thread after it does not keep the program.
 fn block_on<T>(future: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    block_on_threads(None, future)
+}
+
+/// [`block_on`] with so many threads, or with as many as tokio takes.
+fn block_on_threads<T>(
+    threads: Option<usize>,
+    future: impl Future<Output = Result<T, StartError>>,
+) -> Result<T, StartError> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build();
     let runtime =
         runtime.map_err(|error| StartError::failed(format!("cannot start the runtime: {error}")))?;
     let result = runtime.block_on(async {

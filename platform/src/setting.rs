@@ -89,13 +89,15 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
             .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
         let duration =
             duration.ok_or_else(|| de::Error::custom(format_args!("'{text}' is not {A_DURATION}")))?;
-        let duration = Duration::try_from(duration).unwrap_or_default();
         let (low, high) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
-        if duration < low || duration > high {
-            let (low, high) = (written(low), written(high));
-            return Err(de::Error::custom(format_args!("{text} is out of range, expected {low} to {high}")));
+        match Duration::try_from(duration) {
+            Ok(duration) if (low..=high).contains(&duration) => Ok(Self(duration)),
+            // A negative one too.
+            _ => {
+                let (low, high) = (written(low), written(high));
+                Err(de::Error::custom(format_args!("{text} is out of range, expected {low} to {high}")))
+            }
         }
-        Ok(Self(duration))
     }
 }
 
@@ -237,6 +239,8 @@ mod tests {
         assert_eq!(error, "2s is out of range, expected 1ms to 1s");
         let error = from_value::<Span<1, 1_000>>(json!("-2s")).unwrap_err().to_string();
         assert_eq!(error, "-2s is out of range, expected 1ms to 1s");
+        let error = from_value::<Span<0, 1_000>>(json!("-1ms")).unwrap_err().to_string();
+        assert_eq!(error, "-1ms is out of range, expected 0s to 1s");
         let error = from_value::<Size<1, 10>>(json!("1KiB")).unwrap_err().to_string();
         assert_eq!(error, "1KiB is out of range, expected 1 to 10 bytes");
     }

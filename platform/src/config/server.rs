@@ -39,10 +39,26 @@ impl Settings {
     /// The number of processes, with 0 resolved to the number of cores.
     pub fn process_count(&self) -> u64 {
         match self.processes.get() {
-            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+            0 => cores() as u64,
             count => count,
         }
     }
+
+    /// The threads that run the tasks of one of several processes; `None` where tokio decides: for one process, which has a
+    /// thread for each core, and where `TOKIO_WORKER_THREADS` is set.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        let own = std::env::var_os("TOKIO_WORKER_THREADS").is_none();
+        own.then(|| threads_of(cores(), self.process_count()))
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The share of the cores. Two at least: one that a handler blocks must not stop all others.
+fn threads_of(cores: usize, processes: u64) -> usize {
+    cores.div_ceil(usize::try_from(processes).unwrap_or(usize::MAX).max(1)).max(2)
 }
 
 /// The section `server.shutdown`.
@@ -119,5 +135,12 @@ mod tests {
         assert!(
             from_value::<DebugMode>(json!("yes")).unwrap_err().to_string().contains("off, on or exposed")
         );
+    }
+
+    #[test]
+    fn several_processes_share_the_cores() {
+        for (cores, processes, threads) in [(64, 64, 2), (64, 4, 16), (10, 4, 3), (2, 2, 2), (1, 9, 2)] {
+            assert_eq!(threads_of(cores, processes), threads, "{cores} cores, {processes} processes");
+        }
     }
 }

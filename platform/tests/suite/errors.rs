@@ -81,6 +81,11 @@ async fn count(axum::extract::Path(count): axum::extract::Path<u32>) -> Json<u32
     Json(count)
 }
 
+async fn patient() -> &'static str {
+    tokio::task::yield_now().await;
+    "done"
+}
+
 fn routes() -> Routes<Services> {
     Routes::new()
         .route(Route::at("/broken").get(broken))
@@ -93,6 +98,7 @@ fn routes() -> Routes<Services> {
                 .cors(Cors::any()),
         )
         .route(Route::at("/slow").get(slow).timeout(Duration::from_millis(20)))
+        .route(Route::at("/patient").get(patient).timeout(Duration::MAX))
         .route(Route::at("/count/{count}").get(count))
         .route(Route::at("/status/{status}").get(status))
         .route(Route::at("/text/{status}").get(plain_text))
@@ -103,6 +109,11 @@ fn routes() -> Routes<Services> {
 
 async fn app() -> TestApp {
     TestApp::with_routes(routes(), &[]).await
+}
+
+#[tokio::test]
+async fn a_time_limit_beyond_what_the_clock_can_count_is_none() {
+    assert_eq!(app().await.get("/patient").await.text(), "done");
 }
 
 #[tokio::test]

@@ -51,6 +51,17 @@ async fn a_required_component_that_does_not_respond_is_503_and_an_other_is_not()
 }
 
 #[tokio::test]
+async fn a_failure_has_a_line_in_the_log_with_its_cause() {
+    let app = app_without_its_store(&[]).await;
+    assert_eq!(app.get("/ready").await.status, 503);
+    let log = app.log();
+    let line = log.iter().find(|line| line.contains(" path=/ready ")).expect("a line");
+    assert!(line.contains(" status=503 ") && line.contains(" store="), "{line}");
+    assert_eq!(app.get("/ping").await.status, 200);
+    assert!(!app.log().iter().any(|line| line.contains(" path=/ping ")));
+}
+
+#[tokio::test]
 async fn the_operator_sees_the_components_and_nobody_else_does() {
     let app = app_without_its_store(&[("SERVER__HEALTH__TOKEN", "s3cret")]).await;
     let seen = ready_with(&app, "s3cret").await.json();

@@ -286,6 +286,23 @@ async fn a_static_file_may_be_cached_for_ever_under_its_version_only() {
 }
 
 #[tokio::test]
+async fn a_response_that_is_not_the_wanted_one_is_412() {
+    let app = TestApp::with_routes(routes(), &[]).await;
+    for method in [Method::GET, Method::HEAD] {
+        let ask = async |pairs: &[(&str, &str)]| app.call(method.clone(), "/text/100", pairs, "").await;
+        let tag = ask(&[]).await.header("etag").unwrap().to_owned();
+        for (if_match, status) in [(&*tag, 200), ("*", 200), (&format!("\"x\", {tag}"), 200), ("\"x\"", 412)]
+        {
+            assert_eq!(ask(&[("if-match", if_match)]).await.status, status, "{method} {if_match}");
+        }
+        // It goes before If-None-Match.
+        let both = ask(&[("if-match", "\"x\""), ("if-none-match", &tag)]).await;
+        assert_eq!(both.status_line(), "412 Precondition Failed");
+        assert_eq!(ask(&[("if-match", &tag), ("if-none-match", &tag)]).await.status, 304);
+    }
+}
+
+#[tokio::test]
 async fn a_range_or_a_condition_that_a_static_file_does_not_meet_is_416_or_412() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("site.css"), "body { color: green }").unwrap();

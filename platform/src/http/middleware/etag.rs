@@ -112,9 +112,9 @@ pub(crate) fn weak(tag: &HeaderValue) -> Option<HeaderValue> {
 
 /// Whether the client already has the content with this tag. The comparison is the weak one (RFC 9110, section
 /// 8.8.3.2).
-pub(crate) fn matches(if_none_match: &HeaderValue, tag: &HeaderValue) -> bool {
+pub(crate) fn matches(condition: &HeaderValue, tag: &HeaderValue) -> bool {
     let tag = opaque(tag.as_bytes());
-    let list = if_none_match.as_bytes();
+    let list = condition.as_bytes();
     list.trim_ascii() == b"*" || list.split(|byte| *byte == b',').any(|one| opaque(one.trim_ascii()) == tag)
 }
 

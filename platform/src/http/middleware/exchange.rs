@@ -121,7 +121,9 @@ impl Exchange {
         let (request, outcome) = (self.context.info(), &self.outcome);
         self.context.measure_end(outcome.status);
         let route = self.context.route();
-        if !route.is_none_or(|route| route.logged) {
+        // Also a route that is called too often for a line has something to say when it fails, and not only drains.
+        let fails = outcome.status >= 500 && !self.context.shutdown().is_announced();
+        if !fails && !route.is_none_or(|route| route.logged) {
             return;
         }
         self.context.record_span(outcome.status);

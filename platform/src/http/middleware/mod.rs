@@ -229,7 +229,7 @@ impl Stack {
                 catch_unwind(AssertUnwindSafe(|| representation::tag(request, response, &self.settings)));
             let failure = match tagged {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Error::internal(error)),
+                Ok(Err(error)) => Some(error),
                 Err(panic) => Some(panicked(&*panic)),
             };
             if let Some(error) = failure {

@@ -8,18 +8,16 @@ use http_body::Body as _;
 
 use super::compression;
 use super::etag;
+use crate::error::Error;
 use crate::http::request::info::RequestInfo;
 use crate::http::settings::Settings;
 
 /// The largest body that is hashed for its `ETag`, 1 MiB; hashing holds it in memory twice.
 const MAX_TAGGED: u64 = 1 << 20;
 
-/// Adds the `ETag`, and turns the response into 304 when the client already has it.
-pub(crate) fn tag(
-    request: &RequestInfo,
-    response: &mut Response,
-    settings: &Settings,
-) -> Result<(), axum::Error> {
+/// Adds the `ETag`, and turns the response into 304 when the client already has it. `PreconditionFailed` when the client wants
+/// another one (`If-Match`, which goes first: RFC 9110, section 13.2.2).
+pub(crate) fn tag(request: &RequestInfo, response: &mut Response, settings: &Settings) -> Result<(), Error> {
     let read = matches!(request.method, Method::GET | Method::HEAD);
     if !read || response.status() != StatusCode::OK {
         return Ok(());
@@ -27,9 +25,13 @@ pub(crate) fn tag(
     let small = response.body().size_hint().exact().is_some_and(|size| size <= MAX_TAGGED);
     if small
         && !response.headers().contains_key(ETAG)
-        && let Some(tag) = etag::of_body(response.body_mut())?
+        && let Some(tag) = etag::of_body(response.body_mut()).map_err(Error::internal)?
     {
         response.headers_mut().insert(ETAG, tag);
+    }
+    let wanted = request.if_match.as_ref().zip(response.headers().get(ETAG));
+    if wanted.is_some_and(|(if_match, tag)| !etag::matches(if_match, tag)) {
+        return Err(Error::precondition_failed().with_message("It has another version now"));
     }
     let fresh = request.if_none_match.as_ref().zip(response.headers().get(ETAG));
     if fresh.is_some_and(|(if_none_match, tag)| etag::matches(if_none_match, tag)) {

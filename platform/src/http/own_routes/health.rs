@@ -1,5 +1,5 @@
 //! `/ping` and `/live`: 200 when the server can respond; they ask no dependency. `/ready`: 200 when it should get requests.
-//! None of them is logged.
+//! None of them is logged, but for a `/ready` that fails before the server drains.
 
 use axum::extract::{FromRef, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER};
@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::http::extract::Json;
+use crate::http::request::context::Context;
 use crate::http::routing::route::Route;
 use crate::http::routing::routes::Routes;
 use crate::services::{Checked, Services};
@@ -28,7 +29,12 @@ async fn ping() {}
 
 /// 503 while a component that `health.required` names does not respond, and from the signal on that ends the server: so
 /// a load balancer stops to send requests while they are still accepted.
-async fn ready(State(services): State<Services>, shutdown: Shutdown, headers: HeaderMap) -> Response {
+async fn ready(
+    State(services): State<Services>,
+    shutdown: Shutdown,
+    context: Context,
+    headers: HeaderMap,
+) -> Response {
     let (status, checked) = if shutdown.is_announced() {
         ("draining", Vec::new())
     } else {
@@ -36,6 +42,11 @@ async fn ready(State(services): State<Services>, shutdown: Shutdown, headers: He
         let is_ready = checked.iter().all(|one| one.result.is_ok() || !one.is_required);
         (if is_ready { "ready" } else { "not ready" }, checked)
     };
+    for failed in checked.iter().filter(|one| one.is_required) {
+        if let Err(error) = &failed.result {
+            context.log(failed.name, error.cause());
+        }
+    }
     let mut body = json!({ "status": status });
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if services.health().token.is_bearer(authorization) {

@@ -28,10 +28,10 @@ fn is_fresh(condition: &HeaderValue, file: &HeaderMap) -> bool {
     !condition.as_bytes().starts_with(b"W/") && current == Some(condition)
 }
 
-/// A range of bytes; `None` for what is none, and for several, which a server may ignore (section 14.2).
+/// A range of bytes; `None` for what is none, for several, and for one of an empty file, which a server may ignore (section 14.2).
 fn served(range: &HeaderValue, length: u64) -> Option<HeaderValue> {
     let (unit, spec) = range.to_str().ok()?.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
+    if !unit.trim().eq_ignore_ascii_case("bytes") || length == 0 {
         return None;
     }
     let (first, last) = spec.trim().split_once('-')?;
@@ -84,6 +84,7 @@ mod tests {
         ] {
             let range = served(&HeaderValue::from_static(sent), 100);
             assert_eq!(range.as_ref().map(|range| range.to_str().unwrap()), expected, "{sent}");
+            assert_eq!(served(&HeaderValue::from_static(sent), 0), None, "{sent} of an empty file");
         }
     }
 }

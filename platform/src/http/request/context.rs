@@ -25,6 +25,9 @@ use crate::traces::{Ended, Traces};
 /// Fields that handlers of one request may add; a bound on the length of a line.
 const MAX_FIELDS: usize = 64;
 
+/// The time of a handler whose own is beyond what the clock can count.
+const NO_DEADLINE: Duration = Duration::from_hours(24 * 365 * 30);
+
 /// A field that a handler adds to the line of its request.
 pub type Field = (Cow<'static, str>, Value);
 
@@ -188,7 +191,8 @@ impl Context {
         let own = self.handler().and_then(|handler| handler.timeout);
         let timeout = own.unwrap_or(self.0.core.request_timeout);
         let info = &self.0.info;
-        info.started + info.caller_waits.map_or(timeout, |waits| waits.min(timeout))
+        let timeout = info.caller_waits.map_or(timeout, |waits| waits.min(timeout));
+        info.started.checked_add(timeout).unwrap_or_else(|| info.started + NO_DEADLINE)
     }
 
     /// The error of a body that is JSON and not what the route takes, with the status that the settings name.

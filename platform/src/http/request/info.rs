@@ -37,6 +37,7 @@ pub(crate) struct RequestInfo {
     /// How long the caller waits, where it says so (`X-Request-Timeout-Ms`).
     pub(crate) caller_waits: Option<Duration>,
     pub(crate) accept_encoding: Option<HeaderValue>,
+    pub(crate) if_match: Option<HeaderValue>,
     pub(crate) if_none_match: Option<HeaderValue>,
     pub(crate) origin: Option<HeaderValue>,
     /// The client accepts `application/problem+json`.
@@ -80,6 +81,7 @@ impl RequestInfo {
             started: Instant::now(),
             caller_waits: headers.timeout().unwrap_or_default(),
             accept_encoding: headers.accept_encoding.joined(),
+            if_match: headers.if_match.joined(),
             if_none_match: headers.if_none_match.joined(),
             origin: headers.origin.first().cloned(),
             problem: headers.accept.iter().any(accepts_problem),

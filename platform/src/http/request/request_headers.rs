@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, COOKIE, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING};
+use axum::http::header::{
+    ACCEPT, ACCEPT_ENCODING, COOKIE, HOST, IF_MATCH, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING,
+};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, Version};
 
@@ -23,6 +25,7 @@ pub(crate) struct RequestHeaders<'a> {
     pub(crate) accept: FieldLines<'a>,
     pub(crate) accept_encoding: FieldLines<'a>,
     host: FieldLines<'a>,
+    pub(crate) if_match: FieldLines<'a>,
     pub(crate) if_none_match: FieldLines<'a>,
     pub(crate) origin: FieldLines<'a>,
     pub(crate) request_id: FieldLines<'a>,
@@ -44,6 +47,8 @@ impl<'a> RequestHeaders<'a> {
                 &mut found.accept_encoding
             } else if name == HOST {
                 &mut found.host
+            } else if name == IF_MATCH {
+                &mut found.if_match
             } else if name == IF_NONE_MATCH {
                 &mut found.if_none_match
             } else if name == ORIGIN {
@@ -243,7 +248,7 @@ mod tests {
     fn each_header_is_found_with_all_its_lines_in_their_order() {
         let mut headers = HeaderMap::new();
         for (index, name) in
-            [ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN, REQUEST_ID, TRANSFER_ENCODING]
+            [ACCEPT, ACCEPT_ENCODING, HOST, IF_MATCH, IF_NONE_MATCH, ORIGIN, REQUEST_ID, TRANSFER_ENCODING]
                 .iter()
                 .enumerate()
         {
@@ -256,13 +261,14 @@ mod tests {
             &found.accept,
             &found.accept_encoding,
             &found.host,
+            &found.if_match,
             &found.if_none_match,
             &found.origin,
             &found.request_id,
             &found.transfer_encoding,
         ];
         let joined = all.map(|lines| lines.joined().unwrap());
-        assert_eq!(joined, ["0, later", "1", "2", "3", "4", "5", "6"]);
+        assert_eq!(joined, ["0, later", "1", "2", "3", "4", "5", "6", "7"]);
         assert!(found.accept.are_several() && !found.host.are_several());
         assert_eq!(found.accept.first().unwrap(), "0");
         assert_eq!(found.accept.iter().count(), 2);

@@ -25,7 +25,7 @@ pub struct RouteInfo {
     pub allow: HeaderValue,
     /// Whether pages of other sites may call it.
     pub cors: Option<Cors>,
-    /// False for a route that is called too often to be worth a line in the log.
+    /// False for a route that is called too often to be worth a line in the log, unless it fails.
     pub logged: bool,
     /// Why forms of other sites may change something on it, see [`Route::cross_site`].
     pub cross_site: Option<&'static str>,
@@ -252,7 +252,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
-    /// Leaves the route out of the request log.
+    /// Leaves the route out of the request log, but for a response of 5xx.
     pub fn unlogged(mut self) -> Self {
         self.logged = false;
         self
