@@ -118,3 +118,25 @@ fn now() -> u64 {
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn taken(store: &Arc<dyn DocumentStore>, time: Duration) -> StoreLease {
+        match StoreLease::take(store, "work", time).await.unwrap() {
+            Taken::Lease(lease) => lease,
+            Taken::Held(left) => panic!("held for {left:?}"),
+        }
+    }
+
+    /// The version of a record that was deleted is not that of the next one.
+    #[tokio::test]
+    async fn who_has_lost_the_lease_learns_it_also_when_the_next_holder_has_given_it_back() {
+        let store: Arc<dyn DocumentStore> = Arc::new(super::super::super::memory::MemoryStore::default());
+        let mut first = taken(&store, Duration::ZERO).await;
+        taken(&store, Duration::ZERO).await.end().await;
+        let _third = taken(&store, Duration::from_mins(1)).await;
+        assert_eq!(first.renew().await.unwrap_err().reason(), "Lease Lost");
+    }
+}
