@@ -18,6 +18,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy;
 use hyper_util::rt::TokioIo;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -202,16 +203,8 @@ impl Connector {
             }
         };
         let exchange = async {
-            let response = client.request(request).await.map_err(|error| {
-                let cause = match () {
-                    () if causes(&error).any(|cause| cause.is::<Elapsed>()) => {
-                        Cause::TimedOut { by_request: false }
-                    }
-                    () if error.is_connect() => Cause::Refused,
-                    () => Cause::Broken,
-                };
-                failed(cause, chain(&error))
-            })?;
+            let response = client.request(request).await;
+            let response = response.map_err(|error| failed(cause_of(&error), chain(&error)))?;
             outgoing.upload.touch();
             let (mut head, mut rest) = response.into_parts();
             framing::settle(&mut head).map_err(|why| failed(Cause::Broken, why.to_owned()))?;
@@ -307,6 +300,15 @@ fn remove_twins(headers: &mut HeaderMap) {
     let twins: Vec<HeaderName> = headers.keys().filter(twin).cloned().collect();
     for name in twins {
         headers.remove(name);
+    }
+}
+
+/// Why there is no response.
+fn cause_of(error: &legacy::Error) -> Cause {
+    match () {
+        () if causes(error).any(<dyn Error>::is::<Elapsed>) => Cause::TimedOut { by_request: false },
+        () if error.is_connect() => Cause::Refused,
+        () => Cause::Broken,
     }
 }
 

@@ -89,6 +89,10 @@ async fn over_http2(server: SocketAddr, method: &str, path: &str) -> (u16, Heade
     (head.status.as_u16(), head.headers, body, trailers)
 }
 
+async fn pass(backend: ConnectorTo<Backend>, request: Request) -> Result<Response> {
+    backend.forward(request, "/own").await
+}
+
 #[tokio::test]
 async fn a_response_of_http_1_is_one_of_http_2() {
     let upstream = Raw::start(&[
@@ -100,10 +104,7 @@ async fn a_response_of_http_1_is_one_of_http_2() {
          connection: close\r\nx-sum: 7\r\n\r\n",
     ])
     .await;
-    async fn pass(backend: ConnectorTo<Backend>, request: Request) -> Result<Response> {
-        backend.forward(request, "/get").await
-    }
-    let get = Route::at("/get/{*path}").get(pass).as_sent();
+    let get = Route::at("/own/{*path}").get(pass).as_sent();
     let app = app_with(&upstream.url(), &[], routes().merge(Routes::new().route(get))).await;
     let server = app.listen().await.0;
     let (status, _, body, trailers) = over_http2(server, "GET", "/proxy/a").await;
@@ -112,7 +113,7 @@ async fn a_response_of_http_1_is_one_of_http_2() {
     let (status, headers, body, _) = over_http2(server, "GET", "/proxy/a").await;
     assert_eq!((status, &*body, headers.contains_key("content-length")), (204, "", false), "{headers:?}");
     // A handler of GET is asked, so the upstream sends a body.
-    let (status, headers, body, _) = over_http2(server, "HEAD", "/get/a").await;
+    let (status, headers, body, _) = over_http2(server, "HEAD", "/own/a").await;
     assert_eq!((status, &*body, &headers["content-length"]), (200, "", &HeaderValue::from_static("2")));
     let response = exchange(server, "GET /proxy/a HTTP/1.1\r\nTE: trailers\r\n\r\n").await;
     assert!(response.ends_with("\r\n0\r\nx-sum: 7\r\n\r\n"), "{response}");
@@ -126,7 +127,7 @@ async fn an_upstream_may_think_for_longer_than_a_call_and_send_many_headers() {
     tokio::spawn(async move {
         let mut stream = listener.accept().await.unwrap().0;
         read_request(&mut stream).await.unwrap();
-        let head: String = (0..150).map(|number| format!("x-{number}: y\r\n")).collect();
+        let head = "x: y\r\n".repeat(150);
         for text in [&format!("HTTP/1.1 200 OK\r\n{head}transfer-encoding: chunked\r\n\r\n"), "0\r\n\r\n"] {
             // Long polling, and then events: longer is as good.
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -135,7 +136,7 @@ async fn an_upstream_may_think_for_longer_than_a_call_and_send_many_headers() {
     });
     let response = exchange(server, "GET /proxy/a HTTP/1.1\r\n\r\n").await;
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("0\r\n\r\n"), "{response}");
-    assert!(response.contains("\r\nx-149: y\r\n"), "{response}");
+    assert_eq!(response.matches("\r\nx: y").count(), 150, "{response}");
 }
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -180,15 +181,12 @@ async fn a_forwarding_route_may_be_in_a_group_and_its_upstream_must_be_configure
 
 #[tokio::test]
 async fn a_handler_forwards_only_what_has_come_as_it_was_sent() {
-    async fn pass(backend: ConnectorTo<Backend>, request: Request) -> Result<Response> {
-        backend.forward(request, "/x").await
-    }
     let upstream = Raw::start(&[OK]).await;
     let routes = |route: Route<_>| Routes::new().upstream::<Backend>().route(route);
     for (route, status) in
-        [(Route::at("/x/{*path}").any(pass), 500), (Route::at("/x/{*path}").any(pass).as_sent(), 200)]
+        [(Route::at("/own/{*path}").any(pass), 500), (Route::at("/own/{*path}").any(pass).as_sent(), 200)]
     {
         let app = app_with(&upstream.url(), &[], routes(route)).await;
-        assert_eq!(app.get("/x/a").await.status, status);
+        assert_eq!(app.get("/own/a").await.status, status);
     }
 }
