@@ -103,7 +103,6 @@ impl Connector {
         if upgrade.is_some() {
             hop_by_hop::set_websocket(&mut head.headers);
         }
-        remove_twins(&mut head.headers);
         let mut bare = Request::new(());
         *bare.method_mut() = head.method;
         *bare.uri_mut() = head.uri;
@@ -195,6 +194,7 @@ impl Connector {
         if let Some((_, left)) = deadline {
             request.headers_mut().insert(TIMEOUT_HEADER, HeaderValue::from(left));
         }
+        remove_twins(request.headers_mut());
         let silent = outgoing.upload.silence(upstream.settings.forward.idle_timeout.get());
         let over = async {
             match deadline {

@@ -49,8 +49,9 @@ impl<U: Upstream> ConnectorTo<U> {
     ///
     /// # Errors
     ///
-    /// 500 for another route, where the body would be decompressed and the client could claim to be another; 400 for a path that leads upwards, 405 for TRACE, which would show the headers that are added here; 502, 503 and 504
-    /// where the upstream gives no response.
+    /// 500 for a route that does not say it, where bodies would be decompressed and the client could claim to be another; 400 for
+    /// a path that leads upwards, 405 for TRACE, which would show the headers that are added here; 502, 503 and 504 where the
+    /// upstream gives no response.
     pub async fn forward(&self, request: Request, prefix: &str) -> Result<Response> {
         let context = request.extensions().get::<Context>().cloned();
         let context = context.ok_or_else(|| Error::internal("the request did not pass the middleware"))?;

@@ -8,10 +8,13 @@ use crate::connector::remove_on_arrival;
 /// Removes the headers of the connection, and what a client claims about itself that is no trusted proxy.
 pub(crate) fn remove(headers: &mut HeaderMap, is_trusted: bool) {
     remove_on_arrival(headers);
+    if is_trusted {
+        return;
+    }
     let claims = |name: &&HeaderName| {
         // CGI takes both for one.
         let name = name.as_str().replace('_', "-");
-        !is_trusted && (name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip")
+        name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
     };
     let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
     for name in claimed {

@@ -33,13 +33,14 @@ async fn what_a_layer_of_the_app_sets_stays_and_what_looks_like_it_goes() {
     let app = app_with(&upstream.url(), &[], routes().layer(from_fn(name_user))).await;
     let server = app.listen().await.0;
     let request = "GET /proxy/a HTTP/1.1\r\nConnection: x-user, x-hop, X-Forwarded-User\r\nX-Hop: 1\r\nX_User: eve\r\n\
-                   X_Forwarded_For: 127.0.0.1\r\nX_Real_IP: 127.0.0.1\r\nX-Forwarded_Host: evil\r\nX_Other: 1\r\n\r\n";
+                   X_Forwarded_For: 127.0.0.1\r\nX_Real_IP: 127.0.0.1\r\nX-Forwarded_Host: evil\r\n\
+                   X_Request_Timeout_Ms: 1\r\nX_Other: 1\r\n\r\n";
     exchange(server, request).await;
     let got = upstream.requests().pop().unwrap();
     for line in ["x-user: ada", "x-forwarded-user: ada", "x_other: 1"] {
         assert!(got.contains(&format!("\r\n{line}\r\n")), "{line} in {got}");
     }
-    for name in ["x-hop", "x_user", "x_forwarded", "x_real", "x-forwarded_host", "eve", "evil"] {
+    for name in ["x-hop", "x_user", "x_forwarded", "x_real", "x_request", "x-forwarded_host", "eve", "evil"] {
         assert!(!got.contains(name), "{name} in {got}");
     }
 }
