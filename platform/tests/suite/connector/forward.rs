@@ -237,7 +237,7 @@ async fn a_response_comes_back_as_it_was_made() {
             &["204 No Content"],
             &["content-length", "transfer-encoding"],
         ),
-        ("GET", &hints, &["\r\n\r\nok"], &["103"]),
+        ("GET", &hints, &["\r\n\r\nok"], &["Early Hints"]),
         ("GET", &not_found, &["404 Gone Fishing", "text/html", &html], &["request_id\""]),
         (
             "GET",
