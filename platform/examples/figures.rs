@@ -63,6 +63,7 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/cached/{key}").get(cached))
         .route(Route::at("/locked/{name}").post(locked))
         .route(Route::at("/called").get(called))
+        .route(Route::forward::<Nobody>("/forwarded"))
 }
 
 /// 409 for an id that is taken.

@@ -1,4 +1,5 @@
-//! The circuit breaker of one upstream: after too many failures it lets nothing through for a while, then one probe.
+//! The circuit breaker of one upstream: after too many failures it lets nothing through for a while, then one probe at a
+//! time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,8 +30,10 @@ enum Phase {
     Open {
         until: Instant,
     },
-    /// The probe is on its way.
-    HalfOpen,
+    /// A probe is on its way; from `until` on another one may be.
+    HalfOpen {
+        until: Instant,
+    },
 }
 
 /// The outcomes of a tenth of the window.
@@ -58,16 +61,14 @@ impl Breaker {
     /// Lets an attempt through; the error is the time after which it may let one through.
     pub(super) fn pass(&self) -> Result<Pass<'_>, Duration> {
         let mut state = self.state();
+        let now = Instant::now();
+        let half_open = Phase::HalfOpen { until: now + self.settings.open_for.get() };
         match state.phase {
             Phase::Closed => {}
-            Phase::Open { until } => {
-                let now = Instant::now();
-                if now < until {
-                    return Err(until - now);
-                }
-                state.enter(Phase::HalfOpen);
-            }
-            Phase::HalfOpen => return Err(self.settings.open_for.get()),
+            Phase::Open { until } | Phase::HalfOpen { until } if now < until => return Err(until - now),
+            Phase::Open { .. } => state.enter(half_open),
+            // The probe takes long, as a slow upload does. The first outcome counts.
+            Phase::HalfOpen { .. } => state.phase = half_open,
         }
         Ok(Pass { breaker: self, generation: state.generation, settled: false })
     }
@@ -80,17 +81,17 @@ impl Breaker {
         }
         let open = Phase::Open { until: Instant::now() + self.settings.open_for.get() };
         match (state.phase, failed) {
-            (Phase::HalfOpen, Some(false)) => {
+            (Phase::HalfOpen { .. }, Some(false)) => {
                 state.enter(Phase::Closed);
                 state.parts = [Part::default(); PARTS as usize];
                 false
             }
-            (Phase::HalfOpen, Some(true)) => {
+            (Phase::HalfOpen { .. }, Some(true)) => {
                 state.enter(open);
                 true
             }
             // The probe was cut off by its caller: the next caller probes.
-            (Phase::HalfOpen, None) => {
+            (Phase::HalfOpen { .. }, None) => {
                 state.enter(Phase::Open { until: Instant::now() });
                 false
             }
@@ -207,6 +208,19 @@ mod tests {
         outcomes(&breaker, &[true; 4]);
         tokio::time::advance(5 * SECOND).await;
         drop(breaker.pass());
+        assert!(breaker.pass().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_takes_long_keeps_nobody_from_the_next_and_the_first_outcome_counts() {
+        let breaker = breaker();
+        outcomes(&breaker, &[true; 4]);
+        tokio::time::advance(5 * SECOND).await;
+        let (slow, early) = (breaker.pass(), breaker.pass());
+        assert!(slow.is_ok() && early.is_err());
+        tokio::time::advance(5 * SECOND).await;
+        breaker.pass().unwrap_or_else(|wait| panic!("{wait:?}")).succeeded();
+        assert!(!slow.unwrap_or_else(|wait| panic!("{wait:?}")).failed());
         assert!(breaker.pass().is_ok());
     }
 

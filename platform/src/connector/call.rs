@@ -11,6 +11,8 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{CallError, Cause};
+use super::framing;
+use super::path::leads_upwards;
 use super::permits::Permit;
 use super::response::{Deadline, Limit, Response, Streamed, collect};
 use super::retry_after;
@@ -80,7 +82,8 @@ impl Call {
         Self { connector, method, url, headers, body, any_status: false, limit }
     }
 
-    /// Appends a segment to the path, such as an id. Its slashes and dots are escaped: it cannot lead elsewhere.
+    /// Appends a segment to the path, such as an id. Its slashes are escaped; where some server would still read `..` in it, the
+    /// call fails.
     pub fn segment(mut self, segment: &str) -> Self {
         // The parser of URLs leaves out all of these, and white space first: `.\t.` would be `..`.
         if matches!(segment, "." | "..") || segment.contains(['\t', '\n', '\r']) {
@@ -173,6 +176,9 @@ impl Call {
     async fn run(self, whole: bool) -> Result<(Received, Deadline, Permit), CallError> {
         let url = self.url.clone()?;
         let upstream = &*self.connector.upstream;
+        if upstream.base.is_some() && leads_upwards(url.path()) {
+            return Err(self.wrong("the path, or a segment of it, leads upwards for some servers"));
+        }
         let mut recorder = self.connector.recorder();
         let Some(permit) = upstream.permits.take() else {
             let error = CallError::new(&upstream.name, Cause::Overloaded, "");
@@ -284,8 +290,10 @@ impl Call {
         let until = if own < deadline.at { Deadline { at: own, by_request: false } } else { deadline };
         let request = self.request(url.clone(), until.at.saturating_duration_since(Instant::now()));
         let exchange = async {
-            let sent = upstream.client()?.execute(request).await;
+            let sent = upstream.client().await?.execute(request).await;
             let mut response = sent.map_err(|error| CallError::of(&upstream.name, error))?;
+            let broken = |why| CallError::new(&upstream.name, Cause::Broken, why);
+            framing::check_coding(response.headers()).map_err(broken)?;
             if !self.any_status
                 && let Some(error) = self.failure_of(&response)
             {
@@ -349,20 +357,7 @@ impl Call {
         let (upstream, method, url) = (&*self.connector.upstream.name, self.method.as_str(), shown(url));
         let (request_id, ms) = (self.connector.request_id(), millis(recorder.started.elapsed()));
         let retries = recorder.retries;
-        let (name, took) = (self.connector.upstream.name.to_string(), recorder.started.elapsed());
-        let outcome = result.map_or_else(
-            |error| match error.cause() {
-                Cause::Status { status, .. } => status.to_string(),
-                cause => cause.name().to_owned(),
-            },
-            |status| status.to_string(),
-        );
-        metrics::histogram!(
-            "http_client_request_duration_seconds",
-            "upstream" => name.clone(), "http_request_method" => self.method.to_string(), "outcome" => outcome
-        )
-        .record(took);
-        metrics::counter!("http_client_retries_total", "upstream" => name).increment(retries.into());
+        recorder.measure(upstream, &self.method, result);
         match result {
             Ok(status) => {
                 tracing::debug!(target: "server.outbound", request_id, upstream, method, url, status, retries, ms, "call");

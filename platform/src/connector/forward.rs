@@ -1,26 +1,31 @@
 //! Forwards a request to an upstream as it came: bytes of the path, bodies in both directions while they arrive, WebSockets.
 //! It goes through the same breaker, budget and limit of concurrency as a call. What it must not do: change a body.
 
+use std::error::Error;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy;
 use hyper_util::rt::TokioIo;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::call::{MARGIN, TIMEOUT_HEADER};
 use super::error::{CallError, Cause};
+use super::framing;
 use super::hop_by_hop;
 use super::permits::Permit;
 use super::tunnel;
@@ -38,9 +43,9 @@ struct Outgoing {
 impl Connector {
     /// Forwards a request, and gives the response while its body still comes. `path` is appended to that of the upstream's
     /// URL as it is; that it does not lead out of it is up to the caller. The headers of the connection are taken away in
-    /// both directions, `Host` becomes that of the upstream, and the headers of the request at hand are set.
+    /// both directions, `Host` becomes that of the upstream (`forward.keep_host`), and the headers of the request at hand are set.
     ///
-    /// A silence of the upstream of `attempt_timeout` ends it, before the response and in its body. It is repeated only
+    /// A silence of the upstream of `forward.idle_timeout` ends it, before the response and in its body. It is repeated only
     /// where the method is idempotent, no response has come, and nothing of the body has been sent. Every status is a
     /// response, and no error.
     pub async fn forward(
@@ -76,15 +81,18 @@ impl Connector {
         let upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| websocket);
         head.uri = self.forwarded_uri(path)?;
         hop_by_hop::remove(&mut head.headers);
-        // The client sets it by the URL.
-        head.headers.remove(HOST);
+        if !self.upstream.settings.forward.keep_host {
+            // The client sets it by the URL.
+            head.headers.remove(HOST);
+        }
         let is_sized = body.size_hint().exact().is_some() || head.headers.contains_key(CONTENT_LENGTH);
         if !body.is_end_stream() && !is_sized {
             // Without it hyper would send no body with methods that seldom have one, such as GET.
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         if let Some(incoming) = &self.incoming {
-            // A trace of the request itself stays as it is.
+            // Of a trace that is continued, it is among them.
+            head.headers.remove("tracestate");
             for (name, value) in &incoming.headers {
                 head.headers.insert(name, value.clone());
             }
@@ -93,8 +101,7 @@ impl Connector {
             head.headers.insert(AUTHORIZATION, authorization.clone());
         }
         if upgrade.is_some() {
-            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            hop_by_hop::set_websocket(&mut head.headers);
         }
         let mut bare = Request::new(());
         *bare.method_mut() = head.method;
@@ -126,7 +133,7 @@ impl Connector {
         &self,
         outgoing: &Outgoing,
         recorder: &mut Recorder,
-    ) -> Result<Response<Incoming>, CallError> {
+    ) -> Result<Response<Begun>, CallError> {
         let upstream = &*self.upstream;
         loop {
             let number = recorder.retries + 1;
@@ -155,29 +162,30 @@ impl Connector {
     }
 
     /// One attempt, if the breaker lets it through.
-    async fn forward_guarded(
-        &self,
-        outgoing: &Outgoing,
-        number: u32,
-    ) -> Result<Response<Incoming>, CallError> {
+    async fn forward_guarded(&self, outgoing: &Outgoing, number: u32) -> Result<Response<Begun>, CallError> {
         let upstream = &*self.upstream;
         let pass = upstream.pass()?;
         let result = self.forward_once(outgoing, number).await;
         let failed = match &result {
-            Ok(response) => Some(matches!(response.status().as_u16(), 500 | 502..=504)),
+            // A 500 may be the fault of one URL, which anybody can ask for.
+            Ok(response) => Some(matches!(response.status().as_u16(), 502..=504)),
             // A client that breaks off its body says nothing about the upstream.
             Err(_) if outgoing.upload.has_failed() => None,
+            // The time of the request is over, and it was not the client's alone.
+            Err(error) if error.cause() == (Cause::TimedOut { by_request: true }) => {
+                outgoing.upload.is_silent_for(upstream.settings.attempt_timeout.get()).then_some(true)
+            }
             Err(error) => error.counts(),
         };
         upstream.settle(pass, failed);
         result
     }
 
-    async fn forward_once(&self, outgoing: &Outgoing, number: u32) -> Result<Response<Incoming>, CallError> {
+    async fn forward_once(&self, outgoing: &Outgoing, number: u32) -> Result<Response<Begun>, CallError> {
         let upstream = &*self.upstream;
         let failed = |cause, detail: String| CallError::new(&upstream.name, cause, detail);
-        let client = LazyLock::force(&upstream.forwarder).as_ref();
-        let client = client.map_err(|why| failed(Cause::InvalidCall, why.clone()))?;
+        let client = upstream.forwarder.get().await;
+        let client = client.map_err(|why| failed(Cause::InvalidCall, why.to_owned()))?;
         let mut request = Request::new(outgoing.upload.for_attempt(number));
         *request.method_mut() = outgoing.head.method().clone();
         *request.uri_mut() = outgoing.head.uri().clone();
@@ -186,19 +194,29 @@ impl Connector {
         if let Some((_, left)) = deadline {
             request.headers_mut().insert(TIMEOUT_HEADER, HeaderValue::from(left));
         }
-        let silent = outgoing.upload.silence(upstream.settings.attempt_timeout.get());
+        remove_twins(request.headers_mut());
+        let silent = outgoing.upload.silence(upstream.settings.forward.idle_timeout.get());
         let over = async {
             match deadline {
                 Some((end, _)) => sleep_until(end).await,
                 None => std::future::pending().await,
             }
         };
+        let exchange = async {
+            let response = client.request(request).await;
+            let response = response.map_err(|error| failed(cause_of(&error), chain(&error)))?;
+            outgoing.upload.touch();
+            let (mut head, mut rest) = response.into_parts();
+            framing::settle(&mut head).map_err(|why| failed(Cause::Broken, why.to_owned()))?;
+            // Of a length that is known the begin is waited for: an upstream that breaks before it has not responded.
+            let is_sized = rest.size_hint().exact().is_some_and(|length| length > 0);
+            let first = if is_sized { rest.frame().await.transpose() } else { Ok(None) };
+            let first = first.map_err(|error| failed(Cause::Broken, chain(&error)))?;
+            Ok(Response::from_parts(head, Begun { first, rest }))
+        };
         tokio::select! {
             biased;
-            response = client.request(request) => response.map_err(|error| {
-                let cause = if error.is_connect() { Cause::Refused } else { Cause::Broken };
-                failed(cause, chain(&error))
-            }),
+            response = exchange => response,
             () = silent => Err(failed(Cause::TimedOut { by_request: false }, String::new())),
             () = over => Err(failed(Cause::TimedOut { by_request: true }, String::new())),
         }
@@ -215,16 +233,12 @@ impl Connector {
     /// Makes the response of the upstream one of this server.
     fn relay(
         &self,
-        response: Response<Incoming>,
+        response: Response<Begun>,
         upgrade: Option<OnUpgrade>,
         permit: Permit,
     ) -> Result<Response<Body>, CallError> {
         let (mut head, body) = response.into_parts();
         let websocket = hop_by_hop::asks_for_websocket(&head.headers);
-        if head.headers.contains_key(TRANSFER_ENCODING) {
-            // RFC 9112, section 6.3: it counts for nothing then, and would not be true.
-            head.headers.remove(CONTENT_LENGTH);
-        }
         hop_by_hop::remove(&mut head.headers);
         let mut relayed = Response::new(Body::empty());
         *relayed.status_mut() = head.status;
@@ -233,9 +247,10 @@ impl Connector {
             relayed.extensions_mut().insert(reason);
         }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            let limit = self.upstream.settings.attempt_timeout.get();
+            let limit = self.upstream.settings.forward.idle_timeout.get();
             self.upstream.permits.watch(&permit);
-            *relayed.body_mut() = Body::new(Relayed { body, limit, silent: None, permit });
+            let relay = Relayed { body, limit, silent: None, permit, is_polled: false, failed: None };
+            *relayed.body_mut() = Body::new(relay);
             return Ok(relayed);
         }
         let (Some(client), true, Some(server)) = (upgrade, websocket, head.extensions.remove::<OnUpgrade>())
@@ -243,8 +258,7 @@ impl Connector {
             let error = "it switches to a protocol that it was not asked for";
             return Err(CallError::new(&self.upstream.name, Cause::Broken, error));
         };
-        relayed.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        relayed.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        hop_by_hop::set_websocket(relayed.headers_mut());
         let bounds = self.incoming.as_ref().map(|incoming| incoming.tunnel.clone());
         tokio::spawn(async move {
             let (Ok(client), Ok(server)) = tokio::join!(client, server) else { return };
@@ -262,6 +276,7 @@ impl Connector {
         result: Result<u16, &CallError>,
     ) {
         let (request_id, upstream) = (self.request_id(), &*self.upstream.name);
+        recorder.measure(upstream, method, result);
         // The query may hold secrets.
         let (method, path, retries) = (method.as_str(), path.path(), recorder.retries);
         let ms = u64::try_from(recorder.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -277,25 +292,53 @@ impl Connector {
     }
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
+/// Removes each header with `_` in its name beside one with `-` in its place: CGI takes both for one (`HTTP_X_FORWARDED_FOR`).
+fn remove_twins(headers: &mut HeaderMap) {
+    let twin = |name: &&HeaderName| {
+        name.as_str().contains('_') && headers.contains_key(name.as_str().replace('_', "-"))
+    };
+    let twins: Vec<HeaderName> = headers.keys().filter(twin).cloned().collect();
+    for name in twins {
+        headers.remove(name);
     }
-    text
+}
+
+/// Why there is no response.
+fn cause_of(error: &legacy::Error) -> Cause {
+    match () {
+        () if causes(error).any(<dyn Error>::is::<Elapsed>) => Cause::TimedOut { by_request: false },
+        () if error.is_connect() => Cause::Refused,
+        () => Cause::Broken,
+    }
+}
+
+/// What has caused an error.
+fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |error| (*error).source())
+}
+
+/// An error with its causes.
+fn chain(error: &dyn Error) -> String {
+    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// The body of a response that has begun: its first piece, where that was waited for, and the rest.
+struct Begun {
+    first: Option<Frame<Bytes>>,
+    rest: Incoming,
 }
 
 /// The body of a response that is passed on. An upstream that is silent for too long breaks it off. Its size is not told:
 /// the framing goes by `Content-Length`, and a response to HEAD has one without a body.
 struct Relayed {
-    body: Incoming,
+    body: Begun,
     limit: Duration,
     /// Runs while the upstream is waited for.
     silent: Option<Pin<Box<Sleep>>>,
     permit: Permit,
+    is_polled: bool,
+    /// An error that is kept back for one turn.
+    failed: Option<hyper::Error>,
 }
 
 impl HttpBody for Relayed {
@@ -306,10 +349,26 @@ impl HttpBody for Relayed {
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
+        let is_first_turn = !std::mem::replace(&mut self.is_polled, true);
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(axum::Error::new(error))));
+        }
+        let begin = self.body.first.take().map(|frame| Poll::Ready(Some(Ok(frame))));
+        if let Poll::Ready(frame) = begin.unwrap_or_else(|| Pin::new(&mut self.body.rest).poll_frame(task)) {
             self.silent = None;
             self.permit.note(true);
-            return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
+            return match frame {
+                // In its first turn hyper would drop the head too: the client would get nothing.
+                Some(Err(error)) if is_first_turn => {
+                    self.failed = Some(error);
+                    task.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Some(Err(error)) => Poll::Ready(Some(Err(axum::Error::new(error)))),
+                frame => Poll::Ready(
+                    frame.and_then(Result::ok).map(hop_by_hop::without_forbidden_trailers).map(Ok),
+                ),
+            };
         }
         self.permit.note(false);
         let limit = self.limit;
@@ -322,7 +381,7 @@ impl HttpBody for Relayed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.first.is_none() && self.failed.is_none() && self.body.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

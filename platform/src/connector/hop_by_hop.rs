@@ -1,10 +1,13 @@
 //! The headers that hold for one connection only, and are not passed on (RFC 9110, section 7.6.1).
 
 use axum::http::header::{
-    CONNECTION, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    EXPECT, FORWARDED, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http_body::Frame;
 
 /// Of one connection whether `Connection` names them or not. `Expect` is here because this server has answered it itself
 /// (100 Continue), the two of a proxy because they are between the client and this server.
@@ -21,6 +24,44 @@ const OF_THE_CONNECTION: [HeaderName; 11] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// No trailers: who merges them into the headers would frame, route or read the message anew (RFC 9110, section 6.5.1).
+/// hyper drops them from HTTP/1.1 only.
+const NO_TRAILERS: [HeaderName; 10] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HOST,
+    MAX_FORWARDS,
+    SET_COOKIE,
+    TRAILER,
+];
+
+/// A piece of a body. What must not be in trailers is taken out of them; HTTP/2 would break off the stream.
+pub(super) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            for name in OF_THE_CONNECTION.iter().chain(&NO_TRAILERS) {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
+    }
+}
+
+/// Takes them away where a request arrives, before a layer of the app sets what a client might have named in `Connection`. A
+/// WebSocket stays one.
+pub(crate) fn remove_on_arrival(headers: &mut HeaderMap) {
+    let websocket = asks_for_websocket(headers);
+    remove(headers);
+    if websocket {
+        set_websocket(headers);
+    }
+}
 
 /// Removes them, with those that `Connection` names. What says who the client is stays: this server has set it, and it is not
 /// up to the client.
@@ -44,6 +85,12 @@ pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
         && options(headers).any(|name| name.eq_ignore_ascii_case("upgrade"))
 }
 
+/// Asks for a WebSocket, or switches to it.
+pub(super) fn set_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
 /// The names in all lines of `Connection`.
 fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
@@ -52,8 +99,6 @@ fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {

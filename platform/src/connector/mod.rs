@@ -9,7 +9,10 @@ mod call;
 mod error;
 mod forward;
 mod forwarder;
+mod framing;
 mod hop_by_hop;
+mod lazy;
+mod path;
 mod permits;
 mod public_addresses;
 mod response;
@@ -20,7 +23,7 @@ mod upload;
 mod upstream;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use reqwest::redirect;
 
@@ -28,9 +31,12 @@ use crate::error::StartError;
 
 pub use call::{Call, TIMEOUT_HEADER};
 pub use error::{CallError, Cause};
+pub(crate) use hop_by_hop::remove_on_arrival;
+pub(crate) use path::leads_upwards;
 pub use response::{Response, Streamed};
-pub use settings::{BaseUrl, Breaker, Settings, UpstreamSettings};
+pub use settings::{BaseUrl, Breaker, Forward, Settings, UpstreamSettings};
 pub use tunnel::TunnelBounds;
+pub(crate) use upstream::method_name;
 pub use upstream::{Connector, IncomingRequest, Tally};
 
 /// A service that this one calls, as a type: so that a handler can say which one it takes.
@@ -55,7 +61,9 @@ impl Connectors {
         upstreams: &BTreeMap<String, UpstreamSettings>,
         name: &str,
     ) -> Result<Self, StartError> {
-        let (client, forwarder) = (client(name, None), forwarder::forwarder());
+        let tls = lazy::Tls::new(tls);
+        let client = |public| Arc::new(client(name, public, &tls));
+        let own = client(None);
         let mut opened = BTreeMap::new();
         for (name, UpstreamSettings { url, health, settings }) in upstreams {
             // What the environment can name too.
@@ -63,12 +71,13 @@ impl Connectors {
                 let message = format!("upstreams.{name}: a name has lower-case letters, digits and '_'");
                 return Err(StartError::config(message));
             }
-            let (url, clients) = (Some(url.url().clone()), (client.clone(), forwarder.clone()));
+            let clients = (Arc::clone(&own), forwarder::forwarder(settings, &tls));
+            let url = Some(url.url().clone());
             let connector = Connector::new(name, url, health.as_deref(), *settings, clients);
             opened.insert(name.clone(), connector);
         }
-        let public = self::client(name, Some(public_addresses::system()));
-        let public = Connector::new(PUBLIC, None, None, *all, (public, forwarder));
+        let clients = (client(Some(public_addresses::system())), forwarder::forwarder(all, &tls));
+        let public = Connector::new(PUBLIC, None, None, *all, clients);
         Ok(Self { upstreams: opened, public })
     }
 
@@ -95,14 +104,23 @@ impl Connectors {
 }
 
 /// A client whose connections go to public addresses only, where a look-up is given.
-fn client(name: &str, public: Option<public_addresses::Lookup>) -> upstream::Client {
+fn client(
+    name: &str,
+    public: Option<public_addresses::Lookup>,
+    tls: &Arc<lazy::Tls>,
+) -> lazy::Lazy<reqwest::Client> {
     let name = name.replace(|c: char| !c.is_ascii_graphic(), "-");
-    Arc::new(LazyLock::new(Box::new(move || make_client(name, public))))
+    lazy::Lazy::new(tls, move |config| make_client(&name, public.clone(), config))
 }
 
-fn make_client(name: String, public: Option<public_addresses::Lookup>) -> Result<reqwest::Client, String> {
+fn make_client(
+    name: &str,
+    public: Option<public_addresses::Lookup>,
+    mut tls: rustls::ClientConfig,
+) -> Result<reqwest::Client, String> {
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(&[b"h2", b"http/1.1"])?)
+        .tls_backend_preconfigured(tls)
         // A redirect would lead past the limits of the upstream, and past the guard.
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -125,8 +143,8 @@ pub(crate) fn install_tls_provider() {
 }
 
 /// TLS 1.2 and 1.3 by ring, and the roots of the operating system. Without any, no certificate is trusted, and a call by
-/// HTTPS says so. `protocols` are the versions of HTTP that it offers.
-fn tls(protocols: &[&[u8]]) -> Result<rustls::ClientConfig, String> {
+/// HTTPS says so.
+fn tls() -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -136,9 +154,7 @@ fn tls(protocols: &[&[u8]]) -> Result<rustls::ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS: {error}"))?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(config)
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]

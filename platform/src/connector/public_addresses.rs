@@ -65,24 +65,26 @@ pub(super) fn refuses(url: &Url) -> Option<&'static str> {
     literal.is_ok_and(|address| !is_public(address)).then_some("the address is not public")
 }
 
-/// What is not reachable from everywhere: the special-purpose registry of IANA (RFC 6890) and multicast.
-const NOT_PUBLIC_V4: [([u8; 4], u32); 16] = [
-    ([0, 0, 0, 0], 8),       // this network
-    ([10, 0, 0, 0], 8),      // private
-    ([100, 64, 0, 0], 10),   // CGNAT
-    ([127, 0, 0, 0], 8),     // loopback
-    ([169, 254, 0, 0], 16),  // link-local, and the metadata of clouds
-    ([172, 16, 0, 0], 12),   // private
-    ([192, 0, 0, 0], 24),    // protocols of the IETF
-    ([192, 0, 2, 0], 24),    // documentation
-    ([192, 31, 196, 0], 24), // AS112
-    ([192, 88, 99, 0], 24),  // relays of 6to4
-    ([192, 168, 0, 0], 16),  // private
-    ([198, 18, 0, 0], 15),   // benchmarks
-    ([198, 51, 100, 0], 24), // documentation
-    ([203, 0, 113, 0], 24),  // documentation
-    ([224, 0, 0, 0], 4),     // multicast
-    ([240, 0, 0, 0], 4),     // reserved, broadcast
+/// What is not reachable from everywhere: the special-purpose registry of IANA (RFC 6890), multicast, and the one address of a
+/// cloud that is in none of these: Azure's for what a machine asks about itself.
+const NOT_PUBLIC_V4: [([u8; 4], u32); 17] = [
+    ([0, 0, 0, 0], 8),        // this network
+    ([10, 0, 0, 0], 8),       // private
+    ([100, 64, 0, 0], 10),    // CGNAT
+    ([127, 0, 0, 0], 8),      // loopback
+    ([169, 254, 0, 0], 16),   // link-local, and the metadata of clouds
+    ([168, 63, 129, 16], 32), // Azure
+    ([172, 16, 0, 0], 12),    // private
+    ([192, 0, 0, 0], 24),     // protocols of the IETF
+    ([192, 0, 2, 0], 24),     // documentation
+    ([192, 31, 196, 0], 24),  // AS112
+    ([192, 88, 99, 0], 24),   // relays of 6to4
+    ([192, 168, 0, 0], 16),   // private
+    ([198, 18, 0, 0], 15),    // benchmarks
+    ([198, 51, 100, 0], 24),  // documentation
+    ([203, 0, 113, 0], 24),   // documentation
+    ([224, 0, 0, 0], 4),      // multicast
+    ([240, 0, 0, 0], 4),      // reserved, broadcast
 ];
 
 /// Of the addresses that are routed in IPv6, `2000::/3`, those that are not public or that carry another address. All outside
@@ -141,6 +143,7 @@ mod tests {
             "100.127.255.255",
             "169.254.169.254",
             "0xa9fea9fe",
+            "168.63.129.16",
             "172.16.0.1",
             "172.31.255.255",
             "192.168.0.1",
@@ -176,6 +179,8 @@ mod tests {
         for host in [
             "8.8.8.8",
             "134744072",
+            "168.63.129.15",
+            "168.63.129.17",
             "172.15.255.255",
             "172.32.0.1",
             "100.63.255.255",

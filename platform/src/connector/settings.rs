@@ -43,6 +43,20 @@ pub struct Settings {
     pub response_limit: Bytes,
     /// When calls are not even tried.
     pub breaker: Breaker,
+    /// What holds for requests that are forwarded.
+    pub forward: Forward,
+}
+
+/// The section `connector.forward`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// The longest silence of the upstream.
+    pub idle_timeout: Span<1, 86_400_000>,
+    /// The most headers in a response.
+    pub max_headers: Count<100, 10_000>,
+    /// Whether the upstream gets the `Host` of the client, and not its own.
+    pub keep_host: bool,
 }
 
 /// The section `connector.breaker`.

@@ -12,6 +12,7 @@ fn settings() -> Settings {
         "timeout": "2s", "attempt_timeout": "200ms", "attempts": 1, "backoff": "0s", "max_backoff": "0s", "jitter": true,
         "retry_percent": 20, "retry_reserve": 10, "concurrency": 10, "response_limit": "1MiB",
         "breaker": {"window": "10s", "min_calls": 20, "failure_percent": 50, "open_for": "5s"},
+        "forward": {"idle_timeout": "60s", "max_headers": 1000, "keep_host": false},
     });
     serde_json::from_value(settings).unwrap()
 }
@@ -31,14 +32,10 @@ async fn a_name_of_a_private_address_is_not_connected_to_also_when_it_is_rebound
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let url = format!("http://rebound.example:{port}/");
+    let tls = lazy::Tls::new(tls);
     let public = |addresses: &[&str]| {
-        Connector::new(
-            PUBLIC,
-            None,
-            None,
-            settings(),
-            (client("test", Some(answers(addresses))), forwarder::forwarder()),
-        )
+        let client = Arc::new(client("test", Some(answers(addresses)), &tls));
+        Connector::new(PUBLIC, None, None, settings(), (client, forwarder::forwarder(&settings(), &tls)))
     };
     for private in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "169.254.169.254", "64:ff9b::7f00:1"]
     {

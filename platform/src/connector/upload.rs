@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::hop_by_hop;
+
 /// While the client is waited for, the upstream cannot be too slow.
 const WAITS_FOR_CLIENT: u64 = u64::MAX;
 
@@ -62,19 +64,23 @@ impl Upload {
 
     /// Ends when the upstream has taken nothing, and sent nothing, for this time.
     pub(super) async fn silence(&self, limit: Duration) {
-        loop {
+        while !self.is_silent_for(limit) {
             let last = match self.progress.load(Ordering::Acquire) {
                 WAITS_FOR_CLIENT => Instant::now(),
                 millis => self.began + Duration::from_millis(millis),
             };
-            if last.elapsed() >= limit {
-                return;
-            }
             tokio::time::sleep_until(last + limit).await;
         }
     }
 
-    fn touch(&self) {
+    /// Whether the upstream has taken nothing, and sent nothing, for this time.
+    pub(super) fn is_silent_for(&self, time: Duration) -> bool {
+        let last = self.progress.load(Ordering::Acquire);
+        last != WAITS_FOR_CLIENT && self.began.elapsed() >= Duration::from_millis(last) + time
+    }
+
+    /// The upstream has taken or sent something.
+    pub(super) fn touch(&self) {
         let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or_default();
         self.progress.store(millis, Ordering::Release);
     }
@@ -116,7 +122,7 @@ impl HttpBody for Sent {
         if matches!(frame, Some(Err(_))) {
             this.upload.failed.store(true, Ordering::Release);
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map(hop_by_hop::without_forbidden_trailers)))
     }
 
     fn is_end_stream(&self) -> bool {

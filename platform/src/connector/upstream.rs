@@ -1,11 +1,11 @@
 //! The way to one upstream: its limits, and what it shares between all calls.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
@@ -15,16 +15,26 @@ use super::breaker::{Breaker, Pass};
 use super::budget::Budget;
 use super::error::{CallError, Cause};
 use super::forwarder::Forwarder;
+use super::lazy::Lazy;
 use super::permits::Permits;
 use super::public_addresses;
 use super::settings::Settings;
 use super::tunnel::TunnelBounds;
 use crate::retry::Policy;
 
-/// A client, or why there is none. It is made when it is first needed, because that reads the roots of the operating system.
-pub(super) type Client = Arc<LazyLock<Result<reqwest::Client, String>, Make>>;
+/// What calls; all upstreams share one.
+pub(super) type Client = Arc<Lazy<reqwest::Client>>;
 
-type Make = Box<dyn FnOnce() -> Result<reqwest::Client, String> + Send>;
+/// The methods that have a name in the figures; any other one would let a caller add series without end.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+
+/// OpenTelemetry's name for all other methods.
+const OTHER: &str = "_OTHER";
+
+/// The name of a method in the figures; one of few.
+pub(crate) fn method_name(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|name| *name == method.as_str()).unwrap_or(OTHER)
+}
 
 /// Calls one upstream; cheap to clone. A handler takes it as [`ConnectorTo`](crate::http::ConnectorTo), which adds the
 /// request at hand.
@@ -73,6 +83,26 @@ pub(super) struct Recorder {
     tally: Option<Arc<Tally>>,
 }
 
+impl Recorder {
+    /// Counts the call for `/metrics`, with its method and its outcome: a status, or why there is none.
+    pub(super) fn measure(&self, upstream: &str, method: &Method, result: Result<u16, &CallError>) {
+        let outcome = result.map_or_else(
+            |error| match error.cause() {
+                Cause::Status { status, .. } => status.to_string(),
+                cause => cause.name().to_owned(),
+            },
+            |status| status.to_string(),
+        );
+        metrics::histogram!(
+            "http_client_request_duration_seconds",
+            "upstream" => upstream.to_owned(), "http_request_method" => method_name(method), "outcome" => outcome
+        )
+        .record(self.started.elapsed());
+        metrics::counter!("http_client_retries_total", "upstream" => upstream.to_owned())
+            .increment(self.retries.into());
+    }
+}
+
 impl Drop for Recorder {
     fn drop(&mut self) {
         let Some(tally) = &self.tally else { return };
@@ -102,9 +132,9 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn client(&self) -> Result<&reqwest::Client, CallError> {
-        let failed = |why: &String| CallError::new(&self.name, Cause::InvalidCall, why);
-        LazyLock::force(&self.client).as_ref().map_err(failed)
+    pub(super) async fn client(&self) -> Result<&reqwest::Client, CallError> {
+        let failed = |why| CallError::new(&self.name, Cause::InvalidCall, why);
+        self.client.get().await.map_err(failed)
     }
 
     /// Asks the breaker for one attempt. `None` where there is no breaker.
@@ -164,7 +194,7 @@ impl Connector {
     pub async fn check(&self, time: Duration) -> Result<(), CallError> {
         let name = &self.upstream.name;
         let url = self.url(&self.upstream.health)?;
-        let client = self.upstream.client()?;
+        let client = self.upstream.client().await?;
         let mut request = client.get(url);
         if let Some(authorization) = &self.upstream.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());

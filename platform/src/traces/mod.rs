@@ -30,6 +30,8 @@ pub struct Settings {
     pub headers: Secret,
     /// How many of 100 traces that begin here are recorded.
     pub sample_percent: Count<0, 100>,
+    /// Whether the caller decides for the traces that it has begun.
+    pub caller_decides: bool,
     /// The most spans that wait to be sent.
     pub queue: Count<1, 1_000_000>,
     /// How long spans wait for others.
@@ -99,6 +101,7 @@ pub struct Ended<'a> {
 /// Where spans are recorded.
 pub struct Traces {
     sample_percent: u64,
+    caller_decides: bool,
     exporter: otlp::Exporter,
 }
 
@@ -110,17 +113,18 @@ impl Traces {
         }
         settings.check().map_err(StartError::config)?;
         let exporter = otlp::Exporter::open(settings, service)?;
-        Ok(Some(Self { sample_percent: settings.sample_percent.get(), exporter }))
+        let (sample_percent, caller_decides) = (settings.sample_percent.get(), settings.caller_decides);
+        Ok(Some(Self { sample_percent, caller_decides, exporter }))
     }
 
     /// The context of a request whose caller has this one: trace, span, and whether it is recorded.
     pub fn begin(&self, caller: Option<(u128, u64, bool)>) -> SpanContext {
-        let span = fastrand::u64(1..);
-        if let Some((trace, parent, is_sampled)) = caller {
-            return SpanContext { trace, span, parent, is_sampled };
-        }
-        let is_sampled = fastrand::u64(..100) < self.sample_percent;
-        SpanContext { trace: fastrand::u128(1..), span, parent: 0, is_sampled }
+        let is_sampled = match caller {
+            Some((.., is_sampled)) if self.caller_decides => is_sampled,
+            _ => fastrand::u64(..100) < self.sample_percent,
+        };
+        let (trace, parent, _) = caller.unwrap_or_else(|| (fastrand::u128(1..), 0, false));
+        SpanContext { trace, span: fastrand::u64(1..), parent, is_sampled }
     }
 
     /// Records a request, if it is sampled. It never waits: where the queue is full the span is lost, and the log says so.

@@ -94,11 +94,12 @@ fn the_store_the_locks_the_cache_the_jobs_and_the_calls_out_are_counted() {
             ("GET /cached/a", 200),
             ("POST /locked/a", 204),
             ("GET /called", 502),
+            ("INVENTED /forwarded", 502),
         ] {
             send(&server, request, status);
         }
         let (hits, runs) = if processes == "1" { (1.0, 1.0) } else { (0.0, 2.0) };
-        let expected: [Expected; 11] = [
+        let expected: [Expected; 12] = [
             ("http_server_request_duration_seconds_count", &["\"PUT\"", "/entries/{id}", "\"204\""], 1.0),
             ("http_server_request_duration_seconds_count", &["\"PUT\"", "/entries/{id}", "\"409\""], 1.0),
             (
@@ -110,6 +111,7 @@ fn the_store_the_locks_the_cache_the_jobs_and_the_calls_out_are_counted() {
             ("lock_acquisitions_total", &["\"acquired\""], 1.0),
             ("lock_acquisitions_total", &["\"held by another\""], 1.0),
             ("http_client_request_duration_seconds_count", &["\"nobody\"", "\"GET\"", "\"refused\""], 1.0),
+            ("http_client_request_duration_seconds_count", &["\"nobody\"", "\"_OTHER\"", "\"refused\""], 1.0),
             ("http_client_retries_total", &["\"nobody\""], 1.0),
             ("job_runs_total", &["\"fails once\"", "\"failed\""], runs),
             ("job_run_duration_seconds_count", &["\"fails once\""], runs),

@@ -179,6 +179,24 @@ async fn what_its_caller_does_not_record_is_not_recorded_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_decides_only_where_the_settings_let_it() {
+    let collector = Collector::start().await;
+    let settings = [("SERVER__TRACES__SAMPLE_PERCENT", "0"), ("SERVER__TRACES__CALLER_DECIDES", "false")];
+    let forced = app(collector.port, &settings).await;
+    get_in(&forced, "/relay", &traceparent("01")).await;
+    // It stays in the trace of its caller.
+    let passed = collector.called.lock().unwrap().clone();
+    assert!(passed.starts_with(&traceparent("")[..36]) && passed.ends_with("-00"), "{passed}");
+    forced.close().await;
+    assert!(collector.is_empty());
+    let settings = [("SERVER__TRACES__CALLER_DECIDES", "false")];
+    let all = app(collector.port, &settings).await;
+    get_in(&all, "/things/7", &traceparent("00")).await;
+    all.close().await;
+    assert!(collector.has(&field(1, &TRACE)) && collector.has(&field(4, &CALLER)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_sent_at_the_end() {
     let collector = Collector::start().await;
     let app = app(collector.port, &[("SERVER__TRACES__DELAY", "60s")]).await;

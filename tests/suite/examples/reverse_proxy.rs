@@ -24,5 +24,8 @@ async fn a_request_of_any_method_reaches_the_upstream_with_its_body() {
         let expected = format!("{method} /base/a/b?c=%20d body");
         assert_eq!((response.status.as_u16(), &*response.body), (200, expected.as_bytes()));
     }
+    for root in ["/proxy", "/proxy/"] {
+        assert_eq!(app.get(root).await.text(), "GET /base/ ");
+    }
     assert_eq!(app.get("/proxy/a/../b").await.status, 400);
 }

@@ -58,7 +58,9 @@ fn incoming(parts: &Parts) -> Result<IncomingRequest> {
     if let Some(parent) = &context.info().trace {
         headers.insert(TRACEPARENT, parent.header().clone());
         // A list, which may be in several lines.
-        if let Some(state) = joined(parts.headers.get_all(TRACESTATE).iter(), ", ") {
+        if context.info().continues_a_trace()
+            && let Some(state) = joined(parts.headers.get_all(TRACESTATE).iter(), ", ")
+        {
             headers.insert(TRACESTATE, state);
         }
     } else if let Some(begun) = TraceParent::begin(context.request_id()) {

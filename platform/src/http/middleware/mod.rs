@@ -47,6 +47,7 @@ use self::fixed_headers::FixedHeaders;
 use self::gate::Gate;
 use crate::error::{Error, Kind, StartError};
 use crate::http::request::arrival::Arrival;
+use crate::http::request::claims;
 use crate::http::request::context::{Context, Core};
 use crate::http::request::info::{Client, RequestInfo};
 use crate::http::request::measures::Measures;
@@ -216,6 +217,10 @@ impl Stack {
     async fn finalize(&self, exchange: &mut Exchange, response: &mut Response) {
         self.complete(exchange, response);
         if response.extensions().get::<Relayed>().is_some() {
+            if exchange.request().method == Method::HEAD {
+                // A handler of GET has asked the upstream for one.
+                *response.body_mut() = Body::empty();
+            }
             return;
         }
         // The handler of any method, or a mounted router, has already dropped the body of a response to HEAD.
@@ -312,6 +317,9 @@ impl Stack {
                     .into_response());
             }
             Verdict::Pass | Verdict::Refuse => {}
+        }
+        if route.as_sent {
+            claims::remove(request.headers_mut(), exchange.context.peer_is_trusted());
         }
         if *method == Method::HEAD && !handler.is_any() {
             // A handler responds to HEAD as to GET; the body is dropped at the end, when its length is known.

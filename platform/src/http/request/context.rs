@@ -9,9 +9,9 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::info::{Client, RequestInfo};
-use super::measures::{self, Measures};
+use super::measures::Measures;
 use super::trace::TraceParent;
-use crate::connector::Tally;
+use crate::connector::{Tally, method_name};
 use crate::error::{Error, Kind};
 use crate::http::routing::route::{MethodInfo, RouteInfo};
 use crate::http::routing::routes::RouteTable;
@@ -222,7 +222,7 @@ impl Context {
         traces.record(Ended {
             context,
             took: info.started.elapsed(),
-            method: measures::method_name(&info.method),
+            method: method_name(&info.method),
             route: self.route().map(|route| route.template.as_str()),
             path: info.path(),
             scheme: if self.is_secure() { "https" } else { "http" },

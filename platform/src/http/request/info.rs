@@ -66,7 +66,7 @@ impl RequestInfo {
         route: Option<usize>,
         traces: Option<&Traces>,
     ) -> Self {
-        let received = headers.trace_parent.first().and_then(TraceParent::read);
+        let received = TraceParent::read(headers.trace_parent.iter());
         let caller = received.as_ref().and_then(TraceParent::caller);
         let span_context = traces.map(|traces| traces.begin(caller));
         Self {
@@ -98,6 +98,11 @@ impl RequestInfo {
     /// The method whose handler is called: GET for HEAD.
     pub(crate) fn handler_method(&self) -> &Method {
         if self.method == Method::HEAD { &Method::GET } else { &self.method }
+    }
+
+    /// Whether its trace has begun before it.
+    pub(crate) fn continues_a_trace(&self) -> bool {
+        self.span_context.map_or(self.trace.is_some(), |context| context.parent != 0)
     }
 
     /// Whether it names a host, or need not.

@@ -7,21 +7,11 @@ use std::time::Duration;
 use axum::http::Method;
 use metrics::{Gauge, Histogram};
 
+use crate::connector::method_name;
 use crate::http::routing::routes::RouteTable;
-
-/// The methods that have a name in the figures; any other one would let a caller add series without end.
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
-
-/// OpenTelemetry's name for all other methods.
-const OTHER: &str = "_OTHER";
 
 /// The route of a request that has none.
 const UNMATCHED: &str = "unmatched";
-
-/// The name of a method; one of few.
-pub(crate) fn method_name(method: &Method) -> &'static str {
-    METHODS.into_iter().find(|name| *name == method.as_str()).unwrap_or(OTHER)
-}
 
 /// The figures of all requests.
 pub(crate) struct Measures {

@@ -1,6 +1,7 @@
 //! What is known of one request: its id, its client, its headers, where it arrived, what it measures.
 
 pub(super) mod arrival;
+pub(super) mod claims;
 pub(super) mod context;
 pub(super) mod info;
 pub(super) mod measures;

@@ -18,9 +18,10 @@ pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(crate) struct TraceParent(HeaderValue);
 
 impl TraceParent {
-    /// The value of the header, if it is well formed; otherwise the request has no trace.
-    pub(crate) fn read(value: &HeaderValue) -> Option<Self> {
-        is_well_formed(value).then(|| Self(value.clone()))
+    /// The one value of the header, if it is well formed; otherwise the request has no trace.
+    pub(crate) fn read<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Self> {
+        let value = lines.next().filter(|value| is_well_formed(value))?;
+        lines.next().is_none().then(|| Self(value.clone()))
     }
 
     /// The begin of a trace, which nobody records, with this id: 32 hexadecimal digits.
@@ -56,7 +57,7 @@ impl TraceParent {
     }
 }
 
-/// In lower-case hexadecimal digits; neither id is all zeros; later versions may append fields.
+/// In lower-case hexadecimal digits; neither id is all zeros; versions after `00` may append fields (section 3.2).
 fn is_well_formed(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     let shaped = |(index, byte): (usize, &u8)| match index {
@@ -66,7 +67,7 @@ fn is_well_formed(value: &HeaderValue) -> bool {
     let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == b'0');
     (55..=512).contains(&bytes.len())
         && bytes[..55].iter().enumerate().all(shaped)
-        && bytes.get(55).is_none_or(|byte| *byte == b'-')
+        && bytes.get(55).is_none_or(|byte| *byte == b'-' && !bytes.starts_with(b"00"))
         && !bytes.starts_with(b"ff")
         && !is_zero(&bytes[3..35])
         && !is_zero(&bytes[36..52])
@@ -81,7 +82,9 @@ mod tests {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         for (text, expected) in [
             (good.to_owned(), true),
-            (format!("{good}-more"), true),
+            (format!("{good}-more"), false),
+            // A later version may append fields.
+            (format!("{}-more", good.replacen("00", "01", 1)), true),
             (format!("{good}more"), false),
             (good.to_uppercase(), false),
             (good[1..].to_owned(), false),
@@ -90,7 +93,9 @@ mod tests {
             (good.replace("b7ad6b7169203331", &"0".repeat(16)), false),
             (String::new(), false),
         ] {
-            let read = TraceParent::read(&HeaderValue::try_from(&text).unwrap());
+            let value = HeaderValue::try_from(&text).unwrap();
+            let read = TraceParent::read([&value].into_iter());
+            assert!(TraceParent::read([&value, &value].into_iter()).is_none());
             assert_eq!(read.is_some(), expected, "{text}");
             assert!(read.is_none_or(|parent| parent.id() == "0af7651916cd43dd8448eb211c80319c"));
         }
@@ -99,7 +104,8 @@ mod tests {
     #[test]
     fn the_place_of_a_caller_is_read_and_that_of_a_request_is_passed_on() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let caller = TraceParent::read(&HeaderValue::from_static(good)).unwrap().caller().unwrap();
+        let good = HeaderValue::from_static(good);
+        let caller = TraceParent::read([&good].into_iter()).unwrap().caller().unwrap();
         assert_eq!(caller, (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3331, true));
         let context = SpanContext { trace: caller.0, span: 7, parent: caller.1, is_sampled: false };
         let passed = TraceParent::at(context).unwrap();
@@ -110,7 +116,7 @@ mod tests {
     fn a_request_without_a_trace_begins_one_with_its_id() {
         let id = "0af7651916cd43dd8448eb211c80319c";
         let begun = TraceParent::begin(id).unwrap();
-        assert_eq!(TraceParent::read(&begun).unwrap().id(), id);
+        assert_eq!(TraceParent::read([&begun].into_iter()).unwrap().id(), id);
         assert!(TraceParent::begin("of-a-client").is_none());
     }
 }

@@ -135,6 +135,8 @@ pub struct Route<S> {
     fallback: bool,
     connect_info: bool,
     rate: Option<Rate>,
+    /// The upstream that it forwards to.
+    upstream: Option<&'static str>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Route<S> {
@@ -155,6 +157,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             fallback: false,
             connect_info: false,
             rate: None,
+            upstream: None,
         }
     }
 
@@ -170,6 +173,28 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         route.handlers.push((None, nest));
         (route.mounted, route.connect_info) = (true, true);
         route
+    }
+
+    /// A route of this path and everything below it that forwards to an upstream, by an endpoint that is made of its paths, the
+    /// state and its layers.
+    pub(crate) fn forwarding(
+        path: &str,
+        upstream: &'static str,
+        endpoint: impl FnOnce(Vec<String>, S, &[SharedLayer]) -> Endpoint + Send + 'static,
+    ) -> Self {
+        let mut route = Self { upstream: Some(upstream), ..Self::at(path).as_sent() };
+        route.handlers.push((None, Box::new(endpoint)));
+        route
+    }
+
+    /// The upstream that it forwards to, if it does.
+    pub(crate) fn upstream(&self) -> Option<&'static str> {
+        self.upstream
+    }
+
+    /// Whether it is found below its path too.
+    fn is_tree(&self) -> bool {
+        self.mounted || self.fallback || self.upstream.is_some()
     }
 
     /// A handler of what no other route matches at this path and below it.
@@ -268,7 +293,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     /// Leaves the body of a request as it was sent: its handlers get a compressed one compressed, in any encoding. For what
-    /// passes it on, such as [`ConnectorTo::forward`](crate::http::ConnectorTo::forward).
+    /// passes it on, such as [`ConnectorTo::forward`](crate::http::ConnectorTo::forward): the headers of the connection are gone,
+    /// and what the client claims about itself (`X-Forwarded-*`).
     pub fn as_sent(mut self) -> Self {
         self.as_sent = true;
         self
@@ -329,7 +355,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
     /// All paths at which the route is found, its own first. A fallback gives way where they are taken.
     pub(crate) fn paths(&self) -> Vec<String> {
-        if !self.mounted && !self.fallback {
+        if !self.is_tree() {
             return spellings(&self.path);
         }
         let prefix = self.path.trim_end_matches('/');
@@ -346,10 +372,9 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         if self.path.contains("/:") || self.path.contains("/*") {
             return Err(self.wrong("a parameter is written {name}, the rest of a path {*name}"));
         }
-        if self.mounted && (self.path.contains('{') || (self.path.len() > 1 && self.path.ends_with('/'))) {
-            return Err(
-                self.wrong("a router is mounted at a path without parameters and without a slash at its end")
-            );
+        let is_tree = self.is_tree() && !self.fallback;
+        if is_tree && (self.path.contains('{') || (self.path.len() > 1 && self.path.ends_with('/'))) {
+            return Err(self.wrong("a path with all below it has no parameters, and no slash at its end"));
         }
         if self.rate.is_some_and(|rate| rate.per_minute == 0 || rate.burst == 0) {
             return Err(self.wrong("a rate limit allows at least one request a minute, and one at once"));
@@ -418,8 +443,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     fn template(&self) -> String {
-        let is_tree = self.mounted || self.fallback;
-        if is_tree { format!("{}/*", self.path.trim_end_matches('/')) } else { self.path.clone() }
+        if self.is_tree() { format!("{}/*", self.path.trim_end_matches('/')) } else { self.path.clone() }
     }
 
     fn allow(&self) -> Result<HeaderValue, axum::http::header::InvalidHeaderValue> {

@@ -36,6 +36,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// Adds one route.
     pub fn route(mut self, route: Route<S>) -> Self {
+        self.upstreams.extend(route.upstream());
         self.routes.push(route);
         self
     }
@@ -226,7 +227,7 @@ mod tests {
         assert_eq!(limits, "route /lists: has limits for POST and no handler for it");
         for path in ["/docs/", "/{docs}"] {
             let refused = refused_all(Routes::new().mount(path, Router::new()));
-            assert!(refused.contains("a router is mounted at a path without parameters"), "{refused}");
+            assert!(refused.contains("a path with all below it has no parameters"), "{refused}");
         }
         assert!(refused_all(Routes::new().mount("/tasks", Router::new())).starts_with("route /tasks: "));
     }

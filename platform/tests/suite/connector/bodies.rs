@@ -118,3 +118,12 @@ async fn a_stream_is_bounded_in_size_and_time_and_counts_as_a_call_until_its_end
     };
     assert_eq!(error.cause(), Cause::TimedOut { by_request: false });
 }
+
+/// hyper decodes `chunked`, and gives away what it is coded with besides.
+#[tokio::test]
+async fn a_response_in_another_transfer_coding_is_broken() {
+    let coded =
+        Act::Send(b"HTTP/1.1 200 X\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n".to_vec());
+    let (_upstream, connector) = start(&[coded], LIMIT).await;
+    assert_eq!(connector.get("/x").send().await.unwrap_err().cause(), Cause::Broken);
+}

@@ -3,6 +3,7 @@
 mod bodies;
 mod forward;
 mod forward_failures;
+mod forward_rules;
 mod log;
 mod requests;
 mod retries;
