@@ -296,6 +296,7 @@ where
 async fn open_services<A>(config: &Config<A>) -> Result<Services, StartError> {
     Services::open(services::Settings {
         name: &config.server.name,
+        env: &config.server.env,
         debug: config.server.debug.is_on(),
         counts: config.metrics.is_on(),
         processes: config.server.process_count(),

@@ -25,6 +25,7 @@ pub struct Services(Arc<Inner>);
 
 struct Inner {
     name: String,
+    env: String,
     debug: bool,
     store: Arc<dyn DocumentStore>,
     cache: Cache,
@@ -138,6 +139,8 @@ pub struct Checked {
 pub struct Settings<'a> {
     /// The name of the server.
     pub name: &'a str,
+    /// `server.env`.
+    pub env: &'a str,
     /// `--debug`.
     pub debug: bool,
     /// Whether the calls of the store are counted for `/metrics`.
@@ -171,17 +174,33 @@ impl Services {
         }
         let cache = cache::open(settings.cache, settings.name)?;
         let locks = lock::open(settings.lock, settings.name)?;
-        let name = settings.name.to_owned();
+        let (name, env) = (settings.name.to_owned(), settings.env.to_owned());
         let components: Vec<Arc<dyn Component>> =
             vec![Arc::new(Store(Arc::clone(&store))), Arc::new(cache.clone()), Arc::new(locks.clone())];
         settings.health.check(&components)?;
         let (debug, health) = (settings.debug, settings.health.clone());
-        Ok(Self(Arc::new(Inner { name, debug, store, cache, locks, connectors, assets, components, health })))
+        Ok(Self(Arc::new(Inner {
+            name,
+            env,
+            debug,
+            store,
+            cache,
+            locks,
+            connectors,
+            assets,
+            components,
+            health,
+        })))
     }
 
     /// The name of the server, `server.name`.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The name of the environment, `server.env`.
+    pub fn env(&self) -> &str {
+        &self.0.env
     }
 
     /// Whether error responses contain the trace (`--debug`).

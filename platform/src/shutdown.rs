@@ -62,7 +62,8 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
-    hangup: Signal,
+    /// None where it is ignored.
+    hangup: Option<Signal>,
     user2: Signal,
     at_terminal: bool,
 }
@@ -74,7 +75,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
             user2: signal(SignalKind::user_defined2())?,
             at_terminal: at_terminal(),
         })
@@ -98,7 +99,7 @@ impl Signals {
             _ = self.quit.recv() => Notice::Quit,
             _ = self.user2.recv() => Notice::User2,
             // A terminal that was closed is none any more.
-            _ = self.hangup.recv() => {
+            Some(()) = async { self.hangup.as_mut()?.recv().await } => {
                 if self.at_terminal && !at_terminal() { Notice::TerminalClosed } else { Notice::Hangup }
             }
         }
@@ -110,6 +111,14 @@ impl Signals {
 pub(crate) fn survive_large_files() -> io::Result<()> {
     // There is a handler from now on. That nobody waits for it changes nothing.
     signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
+
+/// Whether this process was started to ignore SIGHUP, as `nohup` does. Told by Linux only.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is that of signal 1, SIGHUP.
+    ignored.is_some_and(|mask| mask.trim_end().ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f']))
 }
 
 /// Whether a person sees what this process writes.

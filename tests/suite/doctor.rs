@@ -125,6 +125,17 @@ fn a_port_that_another_program_has_is_named_with_that_program() {
     let own_name = fs::read_to_string("/proc/self/comm").unwrap();
     let owner = format!("in use by '{}' (process {})", own_name.trim_end(), std::process::id());
     said.has_failed_with("port", &[&port, &owner]);
+    // The port of the metrics, and that of the redirect to HTTPS.
+    let address = format!("127.0.0.1:{port}");
+    let said = doctor_with(folder.path(), &["--db_url", "memory:"], &[("SERVER__METRICS__LISTEN", &address)]);
+    said.has_failed_with("metrics port", &[&port, &owner]);
+    assert!(said.finding("metrics port").1.contains("in metrics.listen"), "{}", said.out);
+    TestPair::for_this_machine().write(folder.path());
+    let redirect =
+        [("SERVER__SERVER__TLS__REDIRECT__ENABLED", "true"), ("SERVER__SERVER__TLS__REDIRECT__PORT", &port)];
+    let said = doctor_with(folder.path(), &["--db_url", "memory:", "--ssl"], &redirect);
+    said.has_failed_with("redirect port", &[&port, &owner]);
+    assert!(said.finding("redirect port").1.contains("in server.tls.redirect.port"), "{}", said.out);
 }
 
 /// A file in the place of a folder: root may write to any folder.

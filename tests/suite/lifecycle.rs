@@ -260,6 +260,27 @@ async fn two_servers_in_one_folder_write_complete_lines_into_one_log() {
 }
 
 #[test]
+fn a_hangup_that_is_ignored_at_the_start_stays_ignored() {
+    for processes in ["1", "2"] {
+        let ignored = |script: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let program = PROGRAM.command(folder.path());
+            let mut command = std::process::Command::new("/bin/sh");
+            command.args(["-c", script, "sh"]).arg(program.get_program()).current_dir(folder.path());
+            command.args(["--proc", processes, "--host", "127.0.0.1", "--port", "0"]).env_clear();
+            command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let server = TestServer::spawn(&mut command, folder.path());
+            let status = fs::read_to_string(format!("/proc/{}/status", server.process_id())).unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+        };
+        assert!(ignored("trap '' HUP; exec \"$@\""), "{processes}");
+        // The control.
+        assert!(!ignored("exec \"$@\""), "{processes}");
+    }
+}
+
+#[test]
 fn a_hangup_gives_one_process_the_new_levels_of_its_log_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");

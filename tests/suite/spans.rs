@@ -8,7 +8,7 @@ use platform::testing::{Connection, PATIENCE, TestServer};
 
 use crate::support::PROGRAM;
 
-/// Responds to one request with 200, and returns its path.
+/// Responds to one request with 200, and returns its head in lower case.
 fn take(stream: TcpStream) -> String {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -21,7 +21,7 @@ fn take(stream: TcpStream) -> String {
     reader.read_exact(&mut body).unwrap();
     let response = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     reader.get_mut().write_all(response).unwrap();
-    head.split(' ').nth(1).unwrap().to_owned()
+    head
 }
 
 fn told(server: &TestServer, what: &str) -> usize {
@@ -66,7 +66,7 @@ fn a_collector_that_is_down_costs_no_request_and_is_told_once() {
         path
     });
     request_until(&server, || told(&server, "takes spans again") == 1);
-    assert_eq!(collecting.join().unwrap(), "/v1/traces");
+    assert!(collecting.join().unwrap().starts_with("post /v1/traces "));
     assert_eq!(told(&server, "spans are lost"), 1, "{}", server.log_file());
 }
 
@@ -81,4 +81,24 @@ fn an_endpoint_that_is_none_is_refused_at_the_start() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains("traces.endpoint") && text.contains("SERVER__TRACES__ENDPOINT"), "{text}");
     }
+}
+
+#[test]
+fn a_collector_gets_the_headers_of_the_configuration_and_none_of_the_environment() {
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = PROGRAM.command(folder.path());
+    let endpoint = format!("http://{}/v1/traces", collector.local_addr().unwrap());
+    command.env("SERVER__TRACES__ENDPOINT", endpoint).env("SERVER__TRACES__DELAY", "5ms");
+    command.env("SERVER__TRACES__HEADERS", "x-tenant=ada");
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=hunter2").env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    command.args(["--host", "127.0.0.1", "--port", "0", "--db_url", "memory:"]);
+    let server = TestServer::spawn(&mut command, folder.path());
+    request(&server);
+    let head = take(collector.accept().unwrap().0);
+    assert!(
+        head.contains("x-tenant: ada") && head.contains("content-type: application/x-protobuf"),
+        "{head}"
+    );
+    assert!(!head.contains("hunter2"), "{head}");
 }

@@ -1,11 +1,15 @@
 //! The cache in Redis, shared by all processes. It connects when it is first used, and again after an outage.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::AsyncCommands as _;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands as _, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::Engine;
 use super::settings::Settings;
@@ -28,7 +32,13 @@ impl RedisCache {
             .set_number_of_retries(0)
             .set_connection_timeout(timeout)
             .set_response_timeout(timeout);
-        let client = redis::Client::open(url).map_err(wrong)?;
+        let client = if settings.redis.ca.as_os_str().is_empty() {
+            redis::Client::open(url)
+        } else {
+            let tls = TlsCertificates { client_tls: None, root_cert: Some(authority(&settings.redis.ca)?) };
+            redis::Client::build_with_tls(url, tls)
+        };
+        let client = client.map_err(wrong)?;
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(wrong)?;
         let prefix = match settings.redis.prefix.as_str() {
             "" => format!("{name}:"),
@@ -40,6 +50,16 @@ impl RedisCache {
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
+}
+
+/// The PEM file of an authority.
+fn authority(path: &Path) -> Result<Vec<u8>, StartError> {
+    let wrong = |why: &dyn Display| StartError::config(format!("cache.redis.ca {}: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    if CertificateDer::from_pem_slice(&pem).is_err() {
+        return Err(wrong(&"expected a PEM file with BEGIN CERTIFICATE"));
+    }
+    Ok(pem)
 }
 
 fn failed(error: redis::RedisError) -> Error {

@@ -1,6 +1,7 @@
 //! The settings of the cache, and how its URL names an engine. It connects to nothing.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -41,6 +42,8 @@ pub struct MemorySettings {
 pub struct RedisSettings {
     /// What every key begins with.
     pub prefix: String,
+    /// The authority that has signed the certificate of the server, a PEM file. Empty: those of the operating system.
+    pub ca: PathBuf,
 }
 
 /// A URL whose password is never shown.
@@ -74,6 +77,10 @@ impl CacheUrl {
         match self.0.split_once(':').unwrap_or((&self.0, "")) {
             ("memory", "") => Ok(Engine::Memory),
             ("memory", _) => refused("memory: takes no path"),
+            #[cfg(feature = "redis")]
+            ("redis" | "rediss", rest) if rest.contains('#') => refused(
+                "takes nothing after a #: certificates are always checked, cache.redis.ca names the authority of your own",
+            ),
             #[cfg(feature = "redis")]
             ("redis" | "rediss", _) => Ok(Engine::Redis(self.0.clone())),
             #[cfg(not(feature = "redis"))]

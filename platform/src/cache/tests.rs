@@ -8,7 +8,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 fn memory() -> Cache {
     let settings = serde_json::json!({
-        "url": "memory:", "timeout": "100ms", "redis": {"prefix": ""},
+        "url": "memory:", "timeout": "100ms", "redis": {"prefix": "", "ca": ""},
         "memory": {"max_entries": 1_000, "max_bytes": "1MiB"},
     });
     open(&serde_json::from_value(settings).unwrap(), "test").unwrap()

@@ -1,6 +1,7 @@
 //! Checks keys against the known ones, and finds the known key that was probably meant.
 //!
-//! The known keys are those of the defaults: a key without a default cannot be set. An empty map in the defaults
+//! The known keys are those of the defaults: a key that is not there cannot be set. One without a value has no default, and
+//! has to be set. An empty map in the defaults
 //! (`levels: {}`) is a free map, below which any key is allowed.
 
 use axum::http::HeaderName;
@@ -132,11 +133,11 @@ pub(super) fn split(key: &str) -> Vec<String> {
     key.split('.').map(str::to_owned).collect()
 }
 
-/// A tree that sets this key to a word of the command line or of the environment. If the default is a string, the word
-/// is taken literally (a password may look like a number), else it is read as YAML.
+/// A tree that sets this key to a word of the command line or of the environment. If the default is a string or there is
+/// none, the word is taken literally (a password may look like a number), else it is read as YAML.
 pub(super) fn set(known: &Node, path: &[String], word: &str, origin: Origin) -> Result<Node, StartError> {
     let leaf = match known.find(path).map(|node| &node.value) {
-        Some(Value::Scalar(Json::String(_))) => Node::text(word, origin),
+        Some(Value::Scalar(Json::String(_) | Json::Null)) => Node::text(word, origin),
         _ => yaml::parse_value(word, &origin)?,
     };
     let tree = Node::nested(path, leaf);

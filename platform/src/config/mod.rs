@@ -206,6 +206,15 @@ fn typed<C: DeserializeOwned>(tree: &Node) -> Result<C, StartError> {
         }
         let node = tree.nearest(&path);
         let value = node.to_json();
+        if tree.find(&path).is_some_and(Node::is_null)
+            && let Some(expected) =
+                wording::message(&error.inner().to_string(), None).strip_prefix("invalid type: null, ")
+        {
+            let (key, variable) = (dotted(&path), keys::variable(&path));
+            return node
+                .origin
+                .wrong(format_args!("{key}: has no value, {expected}; the variable {variable} sets it"));
+        }
         let message = wording::message(&error.inner().to_string(), may_hold_secret(&path).then_some(&value));
         node.origin.wrong(format_args!("{}: {message}", dotted(&path)))
     })

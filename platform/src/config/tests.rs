@@ -1,5 +1,6 @@
 //! The loader as a whole: five levels, each kind of error, secrets.
 
+mod required;
 mod upstreams;
 
 use std::ffi::OsString;
@@ -275,7 +276,10 @@ fn a_wrong_value_names_its_origin_its_key_and_what_is_right() {
             "server: {port: 1.5}",
             "my.yaml:1: server.port: invalid type: floating point `1.5`, expected a whole number",
         ),
-        ("server: {port: }", "my.yaml:1: server.port: invalid type: null, expected a whole number"),
+        (
+            "server: {port: }",
+            "my.yaml:1: server.port: has no value, expected a whole number; the variable SERVER__SERVER__PORT sets it",
+        ),
         ("server: {port: [1]}", "my.yaml:1: server.port: invalid type: array, expected a whole number"),
         ("server: {port: {a: 1}}", "my.yaml:1: server.port: invalid type: object, expected a whole number"),
         ("server: {ssl: no}", "my.yaml:1: server.ssl: invalid type: string \"no\", expected a boolean"),

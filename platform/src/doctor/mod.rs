@@ -61,7 +61,7 @@ impl Finding {
 /// Examines everything, in the order in which a start would need it.
 pub async fn examine<A>(config: &Config<A>) -> Vec<Finding> {
     let watch = clock::Watch::start();
-    let mut findings = vec![port::examine(&config.server.host, config.server.port.get()).await];
+    let mut findings = port::all(config).await;
     findings.push(certificate(config.server.ssl, &config.server.tls));
     let (store, store_time) = parts::store(&config.store).await;
     findings.push(store);
@@ -82,12 +82,11 @@ fn certificate(ssl: bool, settings: &tls::Settings) -> Finding {
         return match tls::Tls::load(settings) {
             Err(error) => Finding::failed("certificate", error.to_string(), "see docs/HTTPS.md"),
             Ok(tls) => {
-                let (days, enough) = (tls.days_left(), settings.warn_days.get());
-                let text = format!("{file} is valid for {days} more days");
-                if u64::try_from(days).is_ok_and(|days| days >= enough) {
-                    Finding::ok("certificate", text)
-                } else {
+                let text = format!("{file} is valid for {} more days", tls.days_left());
+                if tls.expires_soon() {
                     Finding::note("certificate", text, "replace it; the server takes the new files by itself")
+                } else {
+                    Finding::ok("certificate", text)
                 }
             }
         };

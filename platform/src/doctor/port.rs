@@ -5,57 +5,73 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
+use crate::config::Config;
 use crate::http;
 use crate::setting::Host;
 
-const SUBJECT: &str = "port";
+/// Every port that the configuration has.
+pub(super) async fn all<A>(config: &Config<A>) -> Vec<Finding> {
+    let server = &config.server;
+    let mut findings = vec![examine("port", "server.port", &server.host, server.port.get()).await];
+    if let Some(address) = config.metrics.listen.0
+        && let Ok(host) = Host::parse(&address.ip().to_string())
+    {
+        findings.push(examine("metrics port", "metrics.listen", &host, u64::from(address.port())).await);
+    }
+    let redirect = &server.tls.redirect;
+    if server.ssl && redirect.enabled {
+        let key = "server.tls.redirect.port";
+        findings.push(examine("redirect port", key, &server.host, redirect.port.get()).await);
+    }
+    findings
+}
 
-/// Listens on the port for a moment.
-pub(super) async fn examine(host: &Host, port: u64) -> Finding {
+/// Listens on the port for a moment. `key` is its setting.
+async fn examine(subject: &'static str, key: &str, host: &Host, port: u64) -> Finding {
     let address = format!("{}:{port}", host.in_url());
     let port = u16::try_from(port).unwrap_or_default();
     let error = match http::server::bind(host.as_str(), port, 1, false).await {
         Ok(_) if port == 0 => {
             return Finding::note(
-                SUBJECT,
+                subject,
                 format!("{address}: any free one is taken, another one at each start"),
-                "set server.port, so that others know where the server is",
+                format!("set {key}, so that others know where the server is"),
             );
         }
-        Ok(_) => return Finding::ok(SUBJECT, format!("{address} is free")),
+        Ok(_) => return Finding::ok(subject, format!("{address} is free")),
         Err(error) => error,
     };
     match error.kind() {
-        ErrorKind::AddrInUse => in_use(&address, port),
+        ErrorKind::AddrInUse => in_use(subject, key, &address, port),
         ErrorKind::PermissionDenied => Finding::failed(
-            SUBJECT,
+            subject,
             format!("{address}: {error}"),
-            "choose a port from 1024 with --port, or give the program CAP_NET_BIND_SERVICE",
+            format!("choose a port from 1024 in {key}, or give the program CAP_NET_BIND_SERVICE"),
         ),
         _ => Finding::failed(
-            SUBJECT,
+            subject,
             format!("cannot listen on {address}: {error}"),
-            "set server.host to an address of this machine, or to 0.0.0.0 for all of them",
+            "set server.host or metrics.listen to an address of this machine, or to 0.0.0.0 for all of them",
         ),
     }
 }
 
-fn in_use(address: &str, port: u16) -> Finding {
+fn in_use(subject: &'static str, key: &str, address: &str, port: u16) -> Finding {
     match owner(Path::new("/proc"), port) {
         Owner::Itself(id) => Finding::note(
-            SUBJECT,
+            subject,
             format!("{address} is in use by this server itself (process {id})"),
             "nothing, if it is meant to run; `server healthcheck` asks it whether it is ready",
         ),
         Owner::Process(id, name) => Finding::failed(
-            SUBJECT,
+            subject,
             format!("{address} is in use by '{name}' (process {id})"),
-            "end that process, or choose another port with --port",
+            format!("end that process, or choose another port in {key}"),
         ),
         Owner::Hidden => Finding::failed(
-            SUBJECT,
+            subject,
             format!("{address} is in use by a process that this user cannot see"),
-            "ask again as root for its name, or choose another port with --port",
+            format!("ask again as root for its name, or choose another port in {key}"),
         ),
     }
 }
@@ -130,12 +146,12 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let host = Host::parse("127.0.0.1").unwrap();
-        let finding = examine(&host, u64::from(port)).await;
+        let finding = examine("port", "server.port", &host, u64::from(port)).await;
         let own = format!("by this server itself (process {})", std::process::id());
         assert!(finding.text.ends_with(&own) && !finding.has_failed(), "{finding:?}");
         drop(taken);
         // The control.
-        let finding = examine(&host, u64::from(port)).await;
+        let finding = examine("port", "server.port", &host, u64::from(port)).await;
         assert_eq!(
             (finding.level, finding.text),
             (super::super::Level::Ok, format!("127.0.0.1:{port} is free"))
@@ -145,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_this_machine_does_not_have_is_named() {
         // 192.0.2.0/24 is reserved for documentation (RFC 5737).
-        let finding = examine(&Host::parse("192.0.2.1").unwrap(), 5000).await;
+        let finding = examine("port", "server.port", &Host::parse("192.0.2.1").unwrap(), 5000).await;
         assert!(finding.has_failed() && finding.text.contains("192.0.2.1:5000"), "{finding:?}");
     }
 }

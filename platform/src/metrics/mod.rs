@@ -54,7 +54,7 @@ impl Settings {
 
 /// An address and a port, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen(Option<SocketAddr>);
+pub struct Listen(pub(crate) Option<SocketAddr>);
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,5 +1,6 @@
 //! The listener of `/metrics`: its own, so that it is reached when the port of the clients is full, and not by them.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Page, Settings};
 use crate::error::StartError;
 use crate::secret::Secret;
 
-/// Scrapers come one at a time; more connections than this wait.
+/// Scrapers come one at a time, and take milliseconds; with more connections than this, the oldest is closed.
 const CONNECTIONS: usize = 16;
 
 /// How long a scraper may need for its request head.
@@ -39,33 +40,38 @@ pub async fn serve(settings: &Settings, page: Page) -> Result<(), StartError> {
     })?;
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(target: "server", url = %format_args!("http://{address}/metrics"), "metrics");
-    let token = settings.token.clone();
-    tokio::spawn(async move {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-            let Ok((stream, _)) = listener.accept().await else {
-                // Out of descriptors, most often.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (token, page) = (token.clone(), Arc::clone(&page));
-            tokio::spawn(async move {
-                let respond = service_fn(|request: Request<hyper::body::Incoming>| {
-                    let response = respond(&request, &token, &page);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), respond);
-                // A scraper that goes away is nothing to report.
-                let _ = tokio::time::timeout(TIME, connection).await;
-                drop(permit);
-            });
-        }
-    });
+    tokio::spawn(accept(listener, settings.token.clone(), page, (HEAD_TIMEOUT, TIME)));
     Ok(())
+}
+
+/// `times` are the longest that a request head and a connection may take.
+async fn accept(listener: TcpListener, token: Secret, page: Page, times: (Duration, Duration)) {
+    let mut connections = VecDeque::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most often.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (token, page) = (token.clone(), Arc::clone(&page));
+        let connection = tokio::spawn(async move {
+            let respond = service_fn(|request: Request<hyper::body::Incoming>| {
+                let response = respond(&request, &token, &page);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(times.0)
+                .serve_connection(TokioIo::new(stream), respond);
+            // A scraper that goes away is nothing to report.
+            let _ = tokio::time::timeout(times.1, connection).await;
+        });
+        connections.retain(|open: &AbortOnDropHandle<()>| !open.is_finished());
+        connections.push_back(AbortOnDropHandle::new(connection));
+        if connections.len() > CONNECTIONS {
+            connections.pop_front();
+        }
+    }
 }
 
 fn respond<B>(request: &Request<B>, token: &Secret, page: &Page) -> Response<Body> {
@@ -91,4 +97,34 @@ fn respond<B>(request: &Request<B>, token: &Secret, page: &Page) -> Response<Bod
     let mut response = Response::new(Body::from(page()));
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn idle_connections_delay_no_scrape() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // Idle connections stay for longer than this test may take.
+        let hour = Duration::from_hours(1);
+        let serving =
+            tokio::spawn(accept(listener, Secret::default(), Arc::new(|| "page".to_owned()), (hour, hour)));
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS * 4 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut scraper = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        scraper.write_all(request).await.unwrap();
+        let mut response = String::new();
+        let read = tokio::time::timeout(Duration::from_mins(1), scraper.read_to_string(&mut response));
+        read.await.expect("the scraper waits for the idle connections").unwrap();
+        assert!(response.ends_with("page"), "{response}");
+        serving.abort();
+    }
 }

@@ -2,6 +2,7 @@
 //! socket over (`LISTEN_FDS`, `sd_listen_fds(3)`), and may want to know when the server is ready (`NOTIFY_SOCKET`,
 //! `sd_notify(3)`) and that it is alive (`WATCHDOG_USEC`). Without these variables nothing here does anything.
 
+use std::io;
 use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, SyncSender};
@@ -92,18 +93,38 @@ fn deliver(notice: &Notice) {
         Notice::Told(told) => told,
         Notice::Alive => {
             // The next one may arrive; if none does, the manager acts.
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            let _ = notify(&[NotifyState::Watchdog]);
             return;
         }
     };
     let sent = match told {
-        Told::Ready => sd_notify::notify(&[NotifyState::Ready]),
-        Told::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+        Told::Ready => notify(&[NotifyState::Ready]),
+        Told::Stopping => notify(&[NotifyState::Stopping]),
         // A manager that waits for the end of a reload compares the time with that of its signal.
-        Told::Reloading => NotifyState::monotonic_usec_now()
-            .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
+        Told::Reloading => {
+            NotifyState::monotonic_usec_now().and_then(|now| notify(&[NotifyState::Reloading, now]))
+        }
     };
     if let Err(error) = sent {
         tracing::warn!(target: "server", %error, ?told, "NOTIFY_SOCKET: cannot tell the service manager");
     }
+}
+
+/// As `sd_notify::notify`, also to a socket with an abstract name (`@NAME`), which that takes for a path.
+fn notify(states: &[NotifyState<'_>]) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+        let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+        if let Some(name) = name.as_bytes().strip_prefix(b"@") {
+            let lines = states.iter().flat_map(|state| [state.to_string(), "\n".to_owned()]);
+            let text: String = lines.collect();
+            let address = SocketAddr::from_abstract_name(name)?;
+            return UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address).map(drop);
+        }
+    }
+    sd_notify::notify(states)
 }

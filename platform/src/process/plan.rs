@@ -38,6 +38,10 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
+    /// The path by which the first one was started.
+    started_by: PathBuf,
+    /// The file, for people.
+    pub(super) file: PathBuf,
     /// Keeps the file of `path`, where that is a descriptor.
     _file: Option<Arc<File>>,
 }
@@ -47,23 +51,21 @@ impl Program {
     pub fn running() -> io::Result<Self> {
         // In the process that becomes the worker it still is the program of the supervisor.
         let own = Path::new("/proc/self/exe");
-        let path = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
-        Ok(Self { path, _file: None })
+        let file = std::env::current_exe()?;
+        let path = if own.exists() { own.to_owned() } else { file.clone() };
+        Ok(Self { path, started_by: started_by(&file), file, _file: None })
     }
 
-    /// The program that is on the disk now, where the one of this process was. Later workers get the same one, also when
-    /// the file is replaced once more.
-    pub(super) fn on_disk() -> io::Result<Self> {
-        let path = std::env::current_exe()?;
-        // Linux marks the path of a file that was deleted or replaced.
-        let name = path.to_string_lossy();
-        let path = name.strip_suffix(" (deleted)").map_or(path.clone(), PathBuf::from);
-        let file = File::open(&path)?;
-        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    /// The program that is on the disk now, at the path by which the one of this process was started: behind a link that
+    /// was moved, another one. Later workers get the same one, also when the file is replaced once more.
+    pub(super) fn on_disk(&self) -> io::Result<Self> {
+        let started_by = self.started_by.clone();
+        let (path, opened) = (started_by.canonicalize()?, File::open(&started_by)?);
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
         Ok(if descriptor.exists() {
-            Self { path: descriptor, _file: Some(Arc::new(file)) }
+            Self { path: descriptor, started_by, file: path, _file: Some(Arc::new(opened)) }
         } else {
-            Self { path, _file: None }
+            Self { path: path.clone(), started_by, file: path, _file: None }
         })
     }
 
@@ -84,4 +86,18 @@ impl Program {
         // The supervisor waits for all children at once, so the handle is of no use.
         Ok((Pid::from_child(&child), ours, reports))
     }
+}
+
+/// The path by which this process was started, `current/server` or a name in `PATH`, if the program `own` is there.
+fn started_by(own: &Path) -> PathBuf {
+    // Linux marks the path of a file that was deleted or replaced.
+    let name = own.to_string_lossy();
+    let own = name.strip_suffix(" (deleted)").map_or(own.to_owned(), PathBuf::from);
+    let given = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let folders = match given.components().count() {
+        1 => std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect(),
+        _ => vec![std::env::current_dir().unwrap_or_default()],
+    };
+    let mut paths = folders.iter().map(|folder| folder.join(&given));
+    paths.find(|path| path.canonicalize().is_ok_and(|file| file == own)).unwrap_or(own)
 }

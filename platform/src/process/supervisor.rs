@@ -312,7 +312,7 @@ where
         }
         manager::tell(Told::Reloading);
         let program = if notice == Notice::User2 {
-            Program::on_disk().map_err(|error| format!("cannot read the program: {error}"))
+            self.slots[0].program.on_disk().map_err(|error| format!("cannot read the program: {error}"))
         } else {
             Ok(self.slots[0].program.clone())
         };
@@ -327,7 +327,8 @@ where
                 manager::tell(Told::Ready);
             }
             Ok((plan, program)) => {
-                tracing::info!(target: "server", signal, workers = plan.workers, "reloading");
+                let file = program.file.display();
+                tracing::info!(target: "server", signal, workers = plan.workers, program = %file, "reloading");
                 self.start_successor(Arc::new(plan), program, 0);
             }
         }

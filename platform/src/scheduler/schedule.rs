@@ -1,11 +1,11 @@
 //! When a job runs. It reads no clock.
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use croner::Cron;
-use jiff::civil::Time;
-use jiff::tz::TimeZone;
+use croner::parser::{CronParser, Year};
+use jiff::civil::{DateTime, Time};
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 /// The times at which a job runs.
@@ -16,7 +16,6 @@ pub struct Schedule(Result<Kind, String>);
 enum Kind {
     Every(i128),
     After(SignedDuration),
-    Daily(Time, TimeZone),
     Cron(Box<Cron>, TimeZone),
 }
 
@@ -40,22 +39,31 @@ pub fn after(delay: Duration) -> Schedule {
 }
 
 /// Each day at a time such as `02:30` or `02:30:15`, in a time zone of IANA such as `Europe/Berlin` or `UTC`. Where the
-/// clocks skip that time, it is as much later; where they show it twice, it is the first one.
+/// clocks skip that time, it is when they have done so; where they show it twice, it is the first one.
 pub fn daily_at(time: &str, zone: &str) -> Schedule {
-    let kind = || {
-        let parsed = time.parse().map_err(|_| format!("'{time}' is no time of the day such as 02:30"))?;
-        Ok(Kind::Daily(parsed, time_zone(zone)?))
-    };
-    Schedule(kind())
+    // A time with a date could be parsed too.
+    let is_time = time.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    match time.parse::<Time>() {
+        Ok(at) if is_time => cron(&format!("{} {} {} * * *", at.second(), at.minute(), at.hour()), zone),
+        _ => Schedule(Err(format!("'{time}' is no time of the day such as 02:30"))),
+    }
 }
 
 /// At the times of a cron expression such as `*/15 8-18 * * MON-FRI`, in a time zone. A sixth field, in front, is seconds.
-/// What is skipped or shown twice when clocks change is as for [`daily_at`], where the expression names a time; with
-/// `*` or `*/` in the hours or minutes it follows the clock.
+/// What is skipped or shown twice when clocks change is as for [`daily_at`]: all that is skipped is one run. Where each of the 24
+/// hours is meant, nothing is made up for and each hour that is shown counts: it is once in every hour that passes.
 pub fn cron(expression: &str, zone: &str) -> Schedule {
     let kind = || {
-        let cron = Cron::from_str(expression)
+        let cron = CronParser::builder()
+            .year(Year::Disallowed)
+            .build()
+            .parse(expression)
             .map_err(|error| format!("'{expression}' is no cron expression: {error}"))?;
+        let is_never =
+            cron.find_next_occurrence(&Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC), true).is_err();
+        if is_never {
+            return Err(format!("'{expression}' names a day that no year has"));
+        }
         Ok(Kind::Cron(Box::new(cron), time_zone(zone)?))
     };
     Schedule(kind())
@@ -84,22 +92,33 @@ impl Schedule {
                 Timestamp::from_nanosecond(next).ok()
             }
             Kind::After(delay) => start.checked_add(*delay).ok().filter(|time| *time > after),
-            Kind::Daily(time, zone) => {
-                let mut date = after.to_zoned(zone.clone()).date();
-                loop {
-                    let next = date.to_datetime(*time).to_zoned(zone.clone()).ok()?.timestamp();
-                    if next > after {
-                        return Some(next);
-                    }
-                    date = date.tomorrow().ok()?;
-                }
-            }
-            Kind::Cron(cron, zone) => {
+            Kind::Cron(cron, zone) if cron.pattern.hours.values().len() == 24 => {
                 let next = cron.find_next_occurrence(&after.to_zoned(zone.clone()), false).ok()?;
                 Some(next.timestamp())
             }
+            Kind::Cron(cron, zone) => {
+                // UTC changes no clocks: these are the times that a clock on the wall shows.
+                let mut shown = after.to_zoned(zone.clone()).datetime().to_zoned(TimeZone::UTC).ok()?;
+                loop {
+                    shown = cron.find_next_occurrence(&shown, false).ok()?;
+                    let next = first(shown.datetime(), zone)?;
+                    if next > after {
+                        return Some(next);
+                    }
+                }
+            }
         }
     }
+}
+
+/// When the clocks show this time first; where they skip it, when they have done so.
+fn first(shown: DateTime, zone: &TimeZone) -> Option<Timestamp> {
+    let ambiguous = zone.to_ambiguous_timestamp(shown);
+    if let AmbiguousOffset::Gap { .. } = ambiguous.offset() {
+        let before = ambiguous.earlier().ok()?;
+        return zone.following(before).next().map(|change| change.timestamp());
+    }
+    ambiguous.compatible().ok()
 }
 
 #[cfg(test)]
@@ -146,16 +165,47 @@ mod tests {
                 panic!("{spring}")
             };
             assert_eq!((before, next), ("2026-03-28T01:30:00Z", "2026-03-30T00:30:00Z"));
-            // 03:00 or 03:30 of summer time.
-            assert!(["2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"].contains(&skipped), "{skipped}");
+            assert_eq!(skipped, "2026-03-29T01:00:00Z", "03:00 of summer time");
             let autumn = times(&schedule, "2026-10-24T12:00:00Z", 2);
             assert_eq!(autumn, "2026-10-25T00:30:00Z 2026-10-26T01:30:00Z");
         }
-        let hourly = cron("0 * * * *", "Europe/Berlin");
-        assert_eq!(
-            times(&hourly, "2026-10-24T23:30:00Z", 4),
-            "2026-10-25T00:00:00Z 2026-10-25T01:00:00Z 2026-10-25T02:00:00Z 2026-10-25T03:00:00Z"
-        );
+        for hourly in ["0 * * * *", "0 0-23 * * *", "0 */1 * * *"].map(|hourly| cron(hourly, "Europe/Berlin"))
+        {
+            assert_eq!(
+                times(&hourly, "2026-10-24T23:30:00Z", 4),
+                "2026-10-25T00:00:00Z 2026-10-25T01:00:00Z 2026-10-25T02:00:00Z 2026-10-25T03:00:00Z"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_ranges_and_steps_have_the_same_rule_when_the_clocks_change() {
+        for (expression, spring, autumn) in [
+            ("0 2,14 * * *", "01:00 12:00", "00:00 13:00"),
+            ("30 2,14 * * *", "01:00 12:30", "00:30 13:30"),
+            ("0 2-3 * * *", "01:00", "00:00 02:00"),
+            ("0,30 2 * * *", "01:00", "00:00 00:30"),
+            ("*/30 2 * * *", "01:00", "00:00 00:30"),
+            ("*/40 0 1-23/13 * * *", "00:00 00:00:40 12:00 12:00:40", "23:00 23:00:40 13:00 13:00:40"),
+            // The control: what is not in the hour that changes.
+            ("0 4,14 * * *", "02:00 12:00", "03:00 13:00"),
+        ] {
+            let schedule = cron(expression, "Europe/Berlin");
+            let of = |after: &str, expected: &str| {
+                let times = times(&schedule, after, expected.split(' ').count());
+                let clock = |time: &str| time[11..19].trim_end_matches('Z').to_owned();
+                let times: Vec<_> = times.split(' ').map(clock).collect();
+                let expected: Vec<_> =
+                    expected.split(' ').map(|time| format!("{time}:00")[..8].to_owned()).collect();
+                assert_eq!(times, expected, "{expression} after {after}");
+            };
+            // From midnight on, without it.
+            of("2026-03-28T23:00:00Z", spring);
+            of("2026-10-24T22:00:00Z", autumn);
+        }
+        // Between 02:00 and 03:00 that are shown the second time.
+        let schedule = cron("30 2,14 * * *", "Europe/Berlin");
+        assert_eq!(times(&schedule, "2026-10-25T01:10:00Z", 1), "2026-10-25T13:30:00Z");
     }
 
     #[test]
@@ -170,6 +220,10 @@ mod tests {
     fn what_is_no_schedule_says_what_it_should_be() {
         for (schedule, why) in [
             (daily_at("25:00", "UTC"), "'25:00' is no time of the day such as 02:30"),
+            (daily_at("2026-01-01T02:30", "UTC"), "is no time of the day such as 02:30"),
+            (daily_at("02:30:00.5", "UTC"), "is no time of the day such as 02:30"),
+            (cron("0 0 30 2 *", "UTC"), "'0 0 30 2 *' names a day that no year has"),
+            (cron("0 0 0 1 1 * 2020", "UTC"), "is no cron expression"),
             (daily_at("02:30", "Berlin"), "'Berlin' is no time zone such as Europe/Berlin or UTC"),
             (cron("* * *", "UTC"), "'* * *' is no cron expression"),
         ] {

@@ -35,6 +35,8 @@ mod settings;
 mod sqlite;
 pub mod step;
 mod unique;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod url_query;
 pub mod write;
 
 use std::sync::Arc;
@@ -246,9 +248,24 @@ pub async fn open(settings: &Settings, processes: u64) -> Result<Arc<dyn Documen
         #[cfg(feature = "sqlite")]
         settings::Engine::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
         #[cfg(feature = "mongodb")]
-        settings::Engine::Mongodb(url) => Ok(Arc::new(mongodb::MongodbStore::open(*url, settings))),
+        settings::Engine::Mongodb(url, ignored) => {
+            warn_of(&ignored);
+            Ok(Arc::new(mongodb::MongodbStore::open(*url, settings)))
+        }
         #[cfg(feature = "postgres")]
-        settings::Engine::Postgres(server) => Ok(Arc::new(postgres::PostgresStore::open(*server, settings))),
+        settings::Engine::Postgres(server, ignored) => {
+            warn_of(&ignored);
+            Ok(Arc::new(postgres::PostgresStore::open(*server, settings)))
+        }
+    }
+}
+
+/// Names what a URL says to no effect.
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+fn warn_of(ignored: &[String]) {
+    if !ignored.is_empty() {
+        let parameters = ignored.join(" ");
+        tracing::warn!(target: "server", parameters, "store.url: the driver does not have these parameters: they are ignored");
     }
 }
 

@@ -1,6 +1,8 @@
 //! The URL of a PostgreSQL database, as the driver reads it. It connects to nothing.
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use super::url_query::without;
 
 /// The parameters that the driver reads from a URL (`sqlx::postgres::PgConnectOptions`), and `options[NAME]`.
 const PARAMETERS: [&str; 18] = [
@@ -24,10 +26,38 @@ const PARAMETERS: [&str; 18] = [
     "user",
 ];
 
-/// Reads a URL. The error has no secret.
-pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, String> {
+/// Parameters of libpq that the driver does not have, and without which a connection is as safe.
+const IGNORED: [&str; 15] = [
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "fallback_application_name",
+    "gssencmode",
+    "gsslib",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+];
+
+/// Reads a URL, and names the parameters that change nothing. The error has no secret.
+pub(super) fn connect_options(url: &str) -> Result<(PgConnectOptions, Vec<String>), String> {
+    let (url, ignored) = without(url, |name, value| IGNORED.contains(&name) && value != "require");
+    // The driver would look for a file of this name. It trusts the roots of the operating system anyway.
+    let (url, system) = without(&url, |name, value| (name, value) == ("sslrootcert", "system"));
     let query = url.split_once('?').map_or("", |(_, query)| query);
     for (key, _) in form_urlencoded::parse(query.as_bytes()) {
+        if IGNORED.contains(&&*key) {
+            return Err(format!(
+                "{key}=require: the driver cannot do that; write sslmode=verify-full instead, with which nobody can be \
+                 in between either"
+            ));
+        }
         // The driver would log the value, and a slip in the key may make that a password.
         if !PARAMETERS.contains(&&*key) && !key.starts_with("options[") {
             // With an `@`, this is what a password has after a `?`.
@@ -35,5 +65,11 @@ pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, String> {
             return Err(format!("unknown parameter{key}, expected one of {}", PARAMETERS.join(", ")));
         }
     }
-    url.parse().map_err(|error: sqlx::Error| error.to_string())
+    let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| error.to_string())?;
+    match options.get_ssl_mode() {
+        _ if system.is_empty() => Ok((options, ignored)),
+        // As libpq has it: everybody has a certificate of these authorities, for a name of his own.
+        PgSslMode::Prefer | PgSslMode::VerifyFull => Ok((options.ssl_mode(PgSslMode::VerifyFull), ignored)),
+        _ => Err("sslrootcert=system needs sslmode=verify-full".to_owned()),
+    }
 }

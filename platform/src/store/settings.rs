@@ -162,9 +162,11 @@ pub(super) enum Engine {
     #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
     #[cfg(feature = "mongodb")]
-    Mongodb(Box<mongodb::options::ConnectionString>),
+    /// With the options that change nothing.
+    Mongodb(Box<mongodb::options::ConnectionString>, Vec<String>),
     #[cfg(feature = "postgres")]
-    Postgres(Box<sqlx::postgres::PgConnectOptions>),
+    /// With the parameters that change nothing.
+    Postgres(Box<sqlx::postgres::PgConnectOptions>, Vec<String>),
 }
 
 impl Engine {
@@ -176,9 +178,9 @@ impl Engine {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => "sqlite",
             #[cfg(feature = "mongodb")]
-            Self::Mongodb(_) => "mongodb",
+            Self::Mongodb(..) => "mongodb",
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => "postgresql",
+            Self::Postgres(..) => "postgresql",
         }
     }
 
@@ -192,12 +194,15 @@ impl Engine {
             #[cfg(feature = "sqlite")]
             "sqlite" => Ok(Self::Sqlite(local_path(scheme, rest).map_err(|why| refused(url, &why))?)),
             #[cfg(feature = "mongodb")]
-            "mongodb" | "mongodb+srv" => Ok(Self::Mongodb(Box::new(mongodb(url)?))),
+            "mongodb" | "mongodb+srv" => {
+                let (parsed, ignored) = mongodb(url)?;
+                Ok(Self::Mongodb(Box::new(parsed), ignored))
+            }
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
-                let options =
+                let (options, ignored) =
                     super::postgres_url::connect_options(&url.0).map_err(|why| refused(url, &why))?;
-                Ok(Self::Postgres(Box::new(options)))
+                Ok(Self::Postgres(Box::new(options), ignored))
             }
             _ => Err(refused(url, &unavailable(scheme))),
         }
@@ -208,21 +213,47 @@ fn refused(url: &StoreUrl, why: &str) -> StartError {
     StartError::config(format!("store.url '{url}': {why}"))
 }
 
-/// The URL as the driver reads it. Its error may quote a part of the URL that looks like an option, so it is shown only
+/// The URL as the driver reads it, and the names of the options that it does not know. Its error may quote a part of the URL that looks like an option, so it is shown only
 /// when the URL has no password.
 #[cfg(feature = "mongodb")]
-fn mongodb(url: &StoreUrl) -> Result<mongodb::options::ConnectionString, StartError> {
-    mongodb::options::ConnectionString::parse(&url.0).map_err(|error| {
+fn mongodb(url: &StoreUrl) -> Result<(mongodb::options::ConnectionString, Vec<String>), StartError> {
+    use mongodb::error::ErrorKind;
+
+    let (mut text, mut ignored) = (url.0.clone(), Vec::new());
+    loop {
+        let kind = match mongodb::options::ConnectionString::parse(&text) {
+            Ok(parsed) => {
+                #[expect(deprecated, reason = "the driver reads it, and refuses it when it connects")]
+                if parsed.socket_timeout.is_some() {
+                    let why =
+                        "the driver has no socketTimeoutMS; leave it out, store.timeout bounds each call";
+                    return Err(refused(url, why));
+                }
+                return Ok((parsed, ignored));
+            }
+            Err(error) => *error.kind,
+        };
+        // What follows an `@` in an option may be the rest of a password.
+        if let ErrorKind::InvalidArgument { message, .. } = &kind
+            && let Some((option, _)) = message.split_once(" is an invalid option")
+            && text.split_once('?').is_some_and(|(_, query)| !query.contains('@'))
+        {
+            let (rest, names) = super::url_query::without(&text, |name, _| name.eq_ignore_ascii_case(option));
+            if !names.is_empty() {
+                (text, ignored) = (rest, [ignored, names].concat());
+                continue;
+            }
+        }
         let hides_something = mask_url(&url.0) != url.0;
-        if hides_something {
+        return Err(if hides_something {
             refused(
                 url,
                 "it is not a MongoDB URL; are user and password percent-encoded, and its options right?",
             )
         } else {
-            refused(url, &error.kind.to_string())
-        }
-    })
+            refused(url, &kind.to_string())
+        });
+    }
 }
 
 /// Why this build has no engine of this scheme.
@@ -273,7 +304,7 @@ mod tests {
         for url in
             ["mongodb://h:1,i:2/db?replicaSet=r", "mongodb://ada:p%40w@h", "mongodb+srv://cluster.example/db"]
         {
-            assert!(matches!(of(url), Engine::Mongodb(_)), "{url}");
+            assert!(matches!(of(url), Engine::Mongodb(_, ignored) if ignored.is_empty()), "{url}");
         }
     }
 
@@ -300,10 +331,23 @@ mod tests {
             "mongodb://ada:hunter/2@h/db",
             "mongodb://ada:hunter@2@h/db",
             "mongodb://ada:hunter2@h/db?directConnection=perhaps",
-            "mongodb://h/db?password=hunter2",
+            "mongodb://ada:hunter?2@h/db",
         ] {
             assert!(!refused(url).contains("hunter"), "{}", refused(url));
         }
+    }
+
+    #[cfg(feature = "mongodb")]
+    #[test]
+    fn an_option_that_mongodb_does_not_know_is_ignored_and_one_that_the_driver_cannot_do_is_refused() {
+        let url =
+            StoreUrl::new("mongodb://ada:p@h/db?gssapiServiceName=x&retryWrites=false&Passwrod=hunter2");
+        let Ok(Engine::Mongodb(parsed, ignored)) = Engine::of(&url) else { panic!("it is refused") };
+        assert_eq!(ignored, ["gssapiServiceName", "Passwrod"]);
+        assert_eq!(parsed.retry_writes, Some(false));
+        let url = StoreUrl::new("mongodb+srv://ada:p@h.example.com/db?sockettimeoutms=300");
+        let error = Engine::of(&url).err().unwrap();
+        assert!(error.to_string().contains("socketTimeoutMS") && error.exit_code == 2, "{error}");
     }
 
     #[cfg(not(feature = "sqlite"))]
@@ -350,8 +394,46 @@ mod tests {
         for url in
             ["postgres://h/db", "postgresql://ada:p%40@h:5433/db?sslmode=require&options[search_path]=x"]
         {
-            assert!(matches!(Engine::of(&StoreUrl::new(url)), Ok(Engine::Postgres(_))));
+            let engine = Engine::of(&StoreUrl::new(url));
+            assert!(matches!(engine, Ok(Engine::Postgres(_, ignored)) if ignored.is_empty()));
         }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_url_of_libpq_is_taken_unless_it_asks_for_a_safety_that_the_driver_does_not_have() {
+        use sqlx::postgres::PgSslMode;
+
+        let query = "connect_timeout=10&sslmode=require&channel_binding=prefer&target_session_attrs=read-write\
+                     &gssencmode=disable&keepalives=1&keepalives_idle=30";
+        let url = StoreUrl::new(format!("postgres://ada:p@h/db?{query}"));
+        let Ok(Engine::Postgres(options, ignored)) = Engine::of(&url) else { panic!("it is refused") };
+        assert!(matches!(options.get_ssl_mode(), PgSslMode::Require));
+        let expected = [
+            "connect_timeout",
+            "channel_binding",
+            "target_session_attrs",
+            "gssencmode",
+            "keepalives",
+            "keepalives_idle",
+        ];
+        assert_eq!(ignored, expected);
+        for parameter in ["channel_binding", "gssencmode"] {
+            let message = refused(&format!("postgres://h/db?sslmode=require&{parameter}=require"));
+            assert!(
+                message.contains("=require: the driver cannot") && message.contains("sslmode=verify-full")
+            );
+        }
+        for sslmode in ["", "&sslmode=verify-full"] {
+            let url = StoreUrl::new(format!("postgres://h/db?sslrootcert=system{sslmode}"));
+            let Ok(Engine::Postgres(options, _)) = Engine::of(&url) else { panic!("it is refused") };
+            assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
+            assert!(!format!("{options:?}").contains("system"), "{options:?}");
+        }
+        assert!(
+            refused("postgres://h/db?sslrootcert=system&sslmode=require")
+                .contains("needs sslmode=verify-full")
+        );
     }
 
     #[test]

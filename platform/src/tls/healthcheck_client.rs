@@ -18,14 +18,15 @@ use crate::error::StartError;
 /// The configuration of that client.
 pub fn client_of_itself(settings: &Settings) -> Result<ClientConfig, StartError> {
     let files = Files::read(settings).map_err(StartError::config)?;
-    let own = CertificateDer::from_pem_slice(&files.certificate)
-        .map_err(|error| StartError::config(format!("server.tls.certificate: {error}")))?;
+    let own = files::certificates(&files.certificate)
+        .map_err(|error| StartError::config(format!("server.tls.certificate: {error}")))?
+        .swap_remove(0);
     let provider = Arc::new(profile::provider());
     let failed = |error: Error| StartError::failed(error.to_string());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(failed)?;
-    let verifier = Arc::new(Pinned { own: own.into_owned(), provider });
+    let verifier = Arc::new(Pinned { own, provider });
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let clients = &settings.clients;
     if clients.healthcheck_certificate.as_os_str().is_empty() {
@@ -37,8 +38,7 @@ pub fn client_of_itself(settings: &Settings) -> Result<ClientConfig, StartError>
         return Ok(builder.with_no_client_auth());
     }
     let (certificate, key) = ("clients.healthcheck_certificate", "clients.healthcheck_key");
-    let chain = read(certificate, &clients.healthcheck_certificate)?;
-    let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<_, _>>();
+    let chain = files::certificates(&read(certificate, &clients.healthcheck_certificate)?);
     let chain = chain.map_err(|error| StartError::config(format!("server.tls.{certificate}: {error}")))?;
     let wrong = |error: &dyn std::fmt::Display| StartError::config(format!("server.tls.{key}: {error}"));
     let key = PrivateKeyDer::from_pem_slice(&read(key, &clients.healthcheck_key)?)

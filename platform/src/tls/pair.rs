@@ -14,43 +14,28 @@ use super::settings::Settings;
 /// A pair that can be served with.
 pub(super) struct Pair {
     pub(super) key: CertifiedKey,
+    /// The first second in which the certificate is valid.
+    pub(super) from: Timestamp,
     /// The last second in which the certificate is valid.
     pub(super) expires: Timestamp,
 }
 
 impl Pair {
-    /// Checks what was read, without the times of the certificate where `now` is none. The error names the file that is
-    /// wrong.
+    /// Checks what was read, without the times of the certificate. The error names the file that is wrong.
     pub(super) fn check(
         files: &Files,
         settings: &Settings,
         provider: &CryptoProvider,
-        now: Option<Timestamp>,
     ) -> Result<Self, String> {
-        Self::of(files, settings, provider, now).map_err(files::with_advice)
+        Self::of(files, settings, provider).map_err(files::with_advice)
     }
 
-    fn of(
-        files: &Files,
-        settings: &Settings,
-        provider: &CryptoProvider,
-        now: Option<Timestamp>,
-    ) -> Result<Self, String> {
+    fn of(files: &Files, settings: &Settings, provider: &CryptoProvider) -> Result<Self, String> {
         let of_certificate = named("certificate", &settings.certificate);
         let of_key = named("key", &settings.key);
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&files.certificate)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("{of_certificate}: {error}"))?;
-        let Some(own) = chain.first() else {
-            return Err(format!("{of_certificate}: there is no BEGIN CERTIFICATE in it"));
-        };
-        let (from, expires) = validity(own).map_err(|error| format!("{of_certificate}: {error}"))?;
-        if now.is_some_and(|now| expires < now) {
-            return Err(format!("{of_certificate}: the certificate has expired at {expires}"));
-        }
-        if now.is_some_and(|now| from > now) {
-            return Err(format!("{of_certificate}: the certificate is not valid before {from}"));
-        }
+        let chain = files::certificates(&files.certificate);
+        let chain = chain.map_err(|error| format!("{of_certificate}: {error}"))?;
+        let (from, expires) = validity(&chain[0]).map_err(|error| format!("{of_certificate}: {error}"))?;
         if is_encrypted(&files.key) {
             return Err(format!(
                 "{of_key}: the key is encrypted, and nobody is asked for its password; `openssl pkey -in OLD -out NEW` \
@@ -60,11 +45,13 @@ impl Pair {
         let private = PrivateKeyDer::from_pem_slice(&files.key)
             .map_err(|_| format!("{of_key}: there is no private key as PEM in it"))?;
         let private = provider.key_provider.load_private_key(private);
-        let private = private.map_err(|error| format!("{of_key}: {error}"))?;
+        let private = private.map_err(|_| {
+            format!("{of_key}: expected a key of RSA from 2048 bits, ECDSA P-256, ECDSA P-384 or Ed25519")
+        })?;
         let key = CertifiedKey::new(chain, private);
         match key.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-                Ok(Self { key, expires })
+                Ok(Self { key, from, expires })
             }
             Err(rustls::Error::InconsistentKeys(_)) => {
                 let certificate = settings.certificate.display();

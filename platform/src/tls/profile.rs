@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{self, cipher_suite as suite};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 
-use super::files::named;
+use super::files::{self, named};
 use super::settings::{ClientCertificates, Settings};
 
 /// Listed, so that no later version of rustls adds one. The profile has one more, DHE for TLS 1.2 without elliptic
@@ -70,9 +68,8 @@ pub(super) fn server_config(
 
 fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
+    for certificate in files::certificates(pem)? {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    if roots.is_empty() { Err("there is no BEGIN CERTIFICATE in it".to_owned()) } else { Ok(roots) }
+    Ok(roots)
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -32,15 +32,21 @@ struct Current {
     config: Arc<ServerConfig>,
     certificate: CertificateDer<'static>,
     files: Files,
+    from: Timestamp,
     expires: Timestamp,
     days_left: i64,
 }
 
 impl Tls {
-    /// Reads and checks the files. The error names the file that is wrong.
+    /// Reads and checks the files. The error names the file that is wrong. A certificate that is not valid yet may be by the
+    /// next start: it is no error of the configuration.
     pub fn load(settings: &Settings) -> Result<Self, StartError> {
         let files = Files::read(settings).map_err(StartError::config)?;
-        let current = Current::new(files, settings).map_err(StartError::config)?;
+        let current = Current::of(files, settings).map_err(StartError::config)?;
+        let now = Timestamp::now();
+        current.check_time(settings, now).map_err(|error| {
+            if current.from > now { StartError::failed(error) } else { StartError::config(error) }
+        })?;
         Ok(Self { settings: settings.clone(), current: RwLock::new(Arc::new(current)) })
     }
 
@@ -49,7 +55,7 @@ impl Tls {
     pub fn take_over(settings: &Settings, handed_over: &[u8]) -> Result<Self, StartError> {
         let files = serde_json::from_slice(handed_over);
         let files = files.map_err(|error| StartError::failed(format!("TLS of the supervisor: {error}")))?;
-        let current = Current::at(files, settings, None).map_err(StartError::config)?;
+        let current = Current::of(files, settings).map_err(StartError::config)?;
         Ok(Self { settings: settings.clone(), current: RwLock::new(Arc::new(current)) })
     }
 
@@ -88,21 +94,30 @@ impl Tls {
         self.current().days_left
     }
 
+    /// Whether fewer days than `warn_days` are left, or less than a third of a life that is short.
+    pub fn expires_soon(&self) -> bool {
+        let current = self.current();
+        let left = current.expires.duration_since(Timestamp::now());
+        let warn_hours = i64::try_from(self.settings.warn_days.get()).unwrap_or(i64::MAX).saturating_mul(24);
+        left < SignedDuration::from_hours(warn_hours).min(current.expires.duration_since(current.from) / 3)
+    }
+
     /// Writes into the log until when the certificate is valid, and warns of a key that others may read.
     pub fn log(&self) {
         let current = self.current();
         let (file, expires, days_left) =
             (self.settings.certificate.display(), current.expires, current.days_left);
         tracing::info!(target: "server", %file, %expires, days_left, "certificate");
-        self.warn_of_days(days_left);
+        self.warn_of_days();
         if files::is_readable_by_others(&self.settings.key) {
             let file = self.settings.key.display();
             tracing::warn!(target: "server", %file, "every user of this machine may read the private key: chmod 600");
         }
     }
 
-    fn warn_of_days(&self, days_left: i64) {
-        if days_left < i64::try_from(self.settings.warn_days.get()).unwrap_or(i64::MAX) {
+    fn warn_of_days(&self) {
+        if self.expires_soon() {
+            let days_left = days_until(self.current().expires, Timestamp::now());
             let file = self.settings.certificate.display();
             tracing::warn!(target: "server", %file, days_left, "the certificate expires soon: replace it");
         }
@@ -117,7 +132,7 @@ impl Tls {
             tokio::time::sleep(READ_EVERY).await;
             if Instant::now() >= days_at {
                 days_at += CHECK_DAYS_EVERY;
-                self.warn_of_days(days_until(self.current().expires, Timestamp::now()));
+                self.warn_of_days();
             }
             let settings = self.settings.clone();
             let Ok(read) = tokio::task::spawn_blocking(move || Files::read(&settings)).await else {
@@ -127,9 +142,7 @@ impl Tls {
                 (refused, suspect) = (None, None);
                 continue;
             }
-            if refused.as_ref() == Some(&read) {
-                continue;
-            }
+            // Also what was refused: its time may have come.
             let error = match self.replace(&read) {
                 Ok(()) => {
                     (refused, suspect) = (None, None);
@@ -137,6 +150,9 @@ impl Tls {
                 }
                 Err(error) => error,
             };
+            if refused.as_ref() == Some(&read) {
+                continue;
+            }
             // Two files cannot be replaced at one moment. What is wrong and the same a second later is wrong.
             if suspect.as_ref() != Some(&read) {
                 suspect = Some(read);
@@ -152,12 +168,13 @@ impl Tls {
 
     fn replace(&self, read: &Result<Files, String>) -> Result<(), String> {
         let files = read.as_ref().map_err(Clone::clone)?;
-        let current = Current::new(files.clone(), &self.settings)?;
+        let current = Current::of(files.clone(), &self.settings)?;
+        current.check_time(&self.settings, Timestamp::now())?;
         let (expires, days_left) = (current.expires, current.days_left);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         let file = self.settings.certificate.display();
         tracing::info!(target: "server", %file, %expires, days_left, "certificate replaced");
-        self.warn_of_days(days_left);
+        self.warn_of_days();
         Ok(())
     }
 
@@ -167,18 +184,26 @@ impl Tls {
 }
 
 impl Current {
-    fn new(files: Files, settings: &Settings) -> Result<Self, String> {
-        Self::at(files, settings, Some(Timestamp::now()))
-    }
-
-    /// `valid_at` is when the certificate has to be valid, if it has to be.
-    fn at(files: Files, settings: &Settings, valid_at: Option<Timestamp>) -> Result<Self, String> {
+    fn of(files: Files, settings: &Settings) -> Result<Self, String> {
         let provider = profile::provider();
-        let Pair { key, expires } = Pair::check(&files, settings, &provider, valid_at)?;
+        let Pair { key, from, expires } = Pair::check(&files, settings, &provider)?;
         let certificate = key.cert.first().cloned().ok_or("no certificate")?;
         let config = profile::server_config(provider, key, settings, files.ca.as_deref())?;
         let days_left = days_until(expires, Timestamp::now());
-        Ok(Self { config: Arc::new(config), certificate, files, expires, days_left })
+        Ok(Self { config: Arc::new(config), certificate, files, from, expires, days_left })
+    }
+
+    /// Refuses a certificate that is not valid now. The last check: what it refuses is good but for the time.
+    fn check_time(&self, settings: &Settings, now: Timestamp) -> Result<(), String> {
+        let why = if self.expires < now {
+            format!("has expired at {}", self.expires)
+        } else if self.from > now {
+            format!("is not valid before {}", self.from)
+        } else {
+            return Ok(());
+        };
+        let file = files::named("certificate", &settings.certificate);
+        Err(files::with_advice(format!("{file}: the certificate {why}")))
     }
 }
 
@@ -189,22 +214,30 @@ fn days_until(expires: Timestamp, now: Timestamp) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::time::{Duration, SystemTime};
 
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
 
-    #[test]
-    fn a_pair_that_is_handed_over_may_have_expired_but_has_to_be_one() {
-        let settings: Settings = serde_json::from_value(serde_json::json!({
-            "certificate": "a.pem", "key": "b.pem", "handshake_timeout": "10s", "warn_days": 14,
+    fn settings(folder: &Path) -> Settings {
+        serde_json::from_value(serde_json::json!({
+            "certificate": folder.join("keys/public-key.pem"), "key": folder.join("keys/private-key.pem"),
+            "handshake_timeout": "10s", "warn_days": 14,
             "clients": {
                 "certificates": "none", "ca": "", "healthcheck_certificate": "", "healthcheck_key": "",
             },
             "redirect": {"enabled": false, "port": 80, "to_port": 0},
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pair_that_is_handed_over_may_have_expired_but_has_to_be_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_after = (SystemTime::now() - Duration::from_hours(1)).into();
@@ -214,7 +247,11 @@ mod tests {
         assert!(taken.days_left() < 0);
         assert!(taken.hand_over() == serde_json::to_vec(&expired).unwrap());
         // The controls: what is read from files must not have expired, and what is handed over must be a pair.
-        assert!(Current::new(expired.clone(), &settings).is_err_and(|error| error.contains("has expired")));
+        fs::create_dir(folder.path().join("keys")).unwrap();
+        fs::write(&settings.certificate, &expired.certificate).unwrap();
+        fs::write(&settings.key, &expired.key).unwrap();
+        let error = Tls::load(&settings).err().unwrap();
+        assert!(error.to_string().contains("has expired") && error.exit_code == 2, "{error}");
         let other = KeyPair::generate().unwrap().serialize_pem().into_bytes();
         let mixed = Files { key: other, ..expired };
         assert!(Tls::take_over(&settings, &serde_json::to_vec(&mixed).unwrap()).is_err());

@@ -1,13 +1,18 @@
 //! Spans in batches to a collector: the SDK of OpenTelemetry, of which only the batches and the sending are used. A span is made
 //! when its request has ended, so a request costs nothing before.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use bytes::Bytes;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{Protocol, SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
@@ -36,12 +41,13 @@ impl Exporter {
             builder.no_proxy().timeout(timeout).build().map_err(|error| error.to_string())
         });
         let client = client.join().map_err(|_| failed("no HTTP client".to_owned()))?.map_err(failed)?;
+        let client = Configured { client, headers: headers(settings.headers.expose())? };
         let otlp = Otlp::builder()
             .with_http()
             .with_http_client(client)
+            .with_protocol(Protocol::HttpBinary)
             .with_endpoint(&settings.endpoint)
             .with_timeout(timeout)
-            .with_headers(headers(settings.headers.expose())?)
             .build()
             .map_err(|error| failed(error.to_string()))?;
         let queue = settings.queue.as_usize();
@@ -111,19 +117,41 @@ impl Exporter {
 }
 
 /// `NAME=VALUE,NAME=VALUE`, as `OTEL_EXPORTER_OTLP_HEADERS` has it.
-fn headers(text: &str) -> Result<HashMap<String, String>, StartError> {
+fn headers(text: &str) -> Result<HeaderMap, StartError> {
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (name.trim(), value.trim());
-        let is_header = axum::http::HeaderName::try_from(name).is_ok();
-        if !is_header || axum::http::HeaderValue::try_from(value).is_err() || value.is_empty() {
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(header)) if !value.is_empty() => Ok((name, header)),
             // The values are secrets.
-            return Err(StartError::config("traces.headers: expected NAME=VALUE,NAME=VALUE"));
+            _ => Err(StartError::config("traces.headers: expected NAME=VALUE,NAME=VALUE")),
         }
-        Ok((name.to_owned(), value.to_owned()))
     });
     pairs.collect()
+}
+
+/// Sends the headers of the configuration. The exporter adds those of `OTEL_EXPORTER_OTLP_HEADERS`, which may be the
+/// credentials of another collector.
+struct Configured {
+    client: reqwest::blocking::Client,
+    headers: HeaderMap,
+}
+
+impl fmt::Debug for Configured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Configured")
+    }
+}
+
+#[async_trait]
+impl HttpClient for Configured {
+    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let kind = request.headers_mut().remove(CONTENT_TYPE);
+        request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().extend(kind.map(|kind| (CONTENT_TYPE, kind)));
+        self.client.send_bytes(request).await
+    }
 }
 
 /// Tells the log when the collector begins to fail, and when it responds again; not of each batch that is lost.
@@ -164,7 +192,10 @@ mod tests {
     fn headers_are_pairs_and_an_error_does_not_quote_them() {
         assert!(headers("").unwrap().is_empty());
         let read = headers("x-api-key=hunter2, authorization=Basic YTpi==").unwrap();
-        assert_eq!((read["x-api-key"].as_str(), read["authorization"].as_str()), ("hunter2", "Basic YTpi=="));
+        assert_eq!(
+            (&read["x-api-key"], &read["authorization"]),
+            (&"hunter2".try_into().unwrap(), &"Basic YTpi==".try_into().unwrap())
+        );
         for wrong in ["hunter2", "x-api-key=", "x api=hunter2", "x=hun\nter2"] {
             let error = headers(wrong).unwrap_err().to_string();
             assert!(!error.contains("hun"), "{error}");

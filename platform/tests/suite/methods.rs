@@ -226,7 +226,7 @@ async fn every_method_reaches_its_own_handler() {
 #[tokio::test]
 async fn a_handler_gets_the_state_and_the_parameters_of_its_path() {
     async fn state_only(State(services): State<Services>) -> String {
-        services.name().to_owned()
+        format!("{} in {}", services.name(), services.env())
     }
     async fn state_and_path(State(services): State<Services>, Path((a, b)): Path<(String, u8)>) -> String {
         format!("{} {a} {b}", services.name())
@@ -241,10 +241,12 @@ async fn a_handler_gets_the_state_and_the_parameters_of_its_path() {
         .route(Route::at("/files/{a}/{*b}").post(state_and_path))
         .route(Route::at("/optional").post(optional))
         .route(Route::at("/optional/{id}").post(optional));
-    let app = TestApp::with_routes(routes, &[("SERVER__SERVER__NAME", "here")]).await;
+    let app =
+        TestApp::with_routes(routes, &[("SERVER__SERVER__NAME", "here"), ("SERVER__SERVER__ENV", "tests")])
+            .await;
     for (path, expected) in [
-        ("/tasks", "here"),
-        ("/tasks/", "here"),
+        ("/tasks", "here in tests"),
+        ("/tasks/", "here in tests"),
         ("/tasks/x%20y/7", "here x y 7"),
         ("/tasks/x/7/", "here x 7"),
         ("/files/x/7", "here x 7"),

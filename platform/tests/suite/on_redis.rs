@@ -3,12 +3,16 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use platform::cache::{self, Cache};
-use platform::testing::{PATIENCE, until};
+use platform::testing::{PATIENCE, TestPair, until};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::tcp_proxy::TcpProxy;
 
@@ -23,10 +27,87 @@ fn server() -> String {
 /// A cache with keys of its own.
 fn open(server: &str, prefix: &str) -> Cache {
     let settings = json!({
-        "url": format!("redis://{server}/0"), "timeout": "100ms", "redis": {"prefix": prefix},
+        "url": format!("redis://{server}/0"), "timeout": "100ms", "redis": {"prefix": prefix, "ca": ""},
         "memory": {"max_entries": 1, "max_bytes": "64KiB"},
     });
     cache::open(&serde_json::from_value(settings).unwrap(), "test").unwrap()
+}
+
+/// A server with this certificate, which says PONG to everything.
+async fn with_tls(pair: &TestPair) -> u16 {
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth().with_single_cert(vec![pair.der()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let Ok(mut stream) = acceptor.accept(listener.accept().await.unwrap().0).await else { continue };
+            let mut bytes = [0; 1024];
+            while let Ok(length @ 1..) = stream.read(&mut bytes).await {
+                let commands = bytes[..length].split(|byte| *byte == b'*').count() - 1;
+                stream.write_all("+PONG\r\n".repeat(commands).as_bytes()).await.unwrap();
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn over_tls_the_authority_of_the_settings_is_trusted_and_a_fragment_is_refused() {
+    let (folder, pair) = (tempfile::tempdir().unwrap(), TestPair::for_this_machine());
+    pair.write(folder.path());
+    let port = with_tls(&pair).await;
+    let open = |url: &str, ca: &str| {
+        let settings = json!({
+            "url": url, "timeout": "10s", "memory": {"max_entries": 1, "max_bytes": "64KiB"},
+            "redis": {"prefix": "", "ca": folder.path().join(ca)},
+        });
+        cache::open(&serde_json::from_value(settings).unwrap(), "test")
+    };
+    let url = format!("rediss://localhost:{port}");
+    open(&url, "keys/public-key.pem").unwrap().ping().await.unwrap();
+    // The controls.
+    let system = json!({
+        "url": url, "timeout": "10s", "memory": {"max_entries": 1, "max_bytes": "64KiB"},
+        "redis": {"prefix": "", "ca": ""},
+    });
+    let system = cache::open(&serde_json::from_value(system).unwrap(), "test").unwrap();
+    assert!(system.ping().await.is_err());
+    for (url, ca, why) in [
+        (url.as_str(), "keys/private-key.pem", "cache.redis.ca"),
+        (&url, "no.pem", "cache.redis.ca"),
+        (&format!("{url}/#insecure"), "keys/public-key.pem", "certificates are always checked"),
+    ] {
+        let error = open(url, ca).err().unwrap();
+        assert!(error.to_string().contains(why) && error.exit_code == 2, "{error}");
+    }
+}
+
+/// Its environment names the authority of a server, and the port of that.
+#[tokio::test]
+#[ignore = "another test starts it"]
+async fn one_process_that_trusts_the_operating_system() {
+    let Ok(port) = std::env::var("TEST_REDISS_PORT") else { return };
+    let settings = json!({
+        "url": format!("rediss://localhost:{port}"), "timeout": "10s",
+        "memory": {"max_entries": 1, "max_bytes": "64KiB"}, "redis": {"prefix": "", "ca": ""},
+    });
+    cache::open(&serde_json::from_value(settings).unwrap(), "test").unwrap().ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn over_tls_the_authorities_of_the_operating_system_are_trusted() {
+    let (folder, pair) = (tempfile::tempdir().unwrap(), TestPair::for_this_machine());
+    pair.write(folder.path());
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", "on_redis::one_process_that_trusts_the_operating_system"]);
+    child.env("SSL_CERT_FILE", folder.path().join("keys/public-key.pem"));
+    child.env("TEST_REDISS_PORT", with_tls(&pair).await.to_string());
+    let output = child.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 fn prefix() -> String {

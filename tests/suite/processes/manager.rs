@@ -2,7 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -102,8 +103,14 @@ fn next(socket: &UnixDatagram) -> String {
 fn the_manager_is_told_of_the_start_reloads_and_the_end() {
     for processes in ["1", "2"] {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
+        let path = folder.path().join("notify").to_str().unwrap().to_owned();
+        // With several, as a manager in a namespace of its own has it: a name that is no path.
+        let (socket, path) = if processes == "1" {
+            (UnixDatagram::bind(&path).unwrap(), path)
+        } else {
+            let address = UnixAddress::from_abstract_name(&path).unwrap();
+            (UnixDatagram::bind_addr(&address).unwrap(), format!("@{path}"))
+        };
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         std::fs::write(folder.path().join("a.yaml"), "").unwrap();
         let mut command = PROGRAM.command(folder.path());

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -152,6 +152,32 @@ fn usr2_takes_the_program_that_is_on_the_disk_and_hup_keeps_the_one_that_runs() 
     server.signal("USR2");
     server.wait_for_line("the reload has ended");
     assert!(workers(&server) == old && old.values().all(|worker| is_alive(*worker)));
+}
+
+#[test]
+fn usr2_follows_the_link_by_which_the_program_was_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let inodes = ["first", "second"].map(|release| {
+        fs::create_dir(folder.path().join(release)).unwrap();
+        replace(&folder.path().join(release).join("program"))
+    });
+    let link = |release: &str| {
+        symlink(release, folder.path().join("new")).unwrap();
+        fs::rename(folder.path().join("new"), folder.path().join("current")).unwrap();
+    };
+    link("first");
+    // As a person starts it, relative to the folder.
+    let program = Program::new("current/program");
+    let mut server = program.start_in(folder.path(), &["--proc", "2"]);
+    until(|| workers(&server).len() == 2);
+    assert_eq!(running(server.process_id()), inodes[0]);
+
+    link("second");
+    server.signal("USR2");
+    let line = server.wait_for_line("reloading");
+    assert!(line.contains("second/program"), "{line}");
+    server.wait_for_line(" reloaded ");
+    until(|| workers(&server).values().all(|worker| running(*worker) == inodes[1]));
 }
 
 /// How many of 50 clients that have connected get no response when the first of two listeners is closed.

@@ -39,11 +39,11 @@ impl TestSchema {
     }
 
     fn open(&self, timeout: &str) -> PostgresStore {
-        PostgresStore::open(connect_options(&self.url).unwrap(), &self.settings(timeout))
+        PostgresStore::open(connect_options(&self.url).unwrap().0, &self.settings(timeout))
     }
 
     async fn by_hand(&self) -> PgConnection {
-        connect_options(&self.url).unwrap().connect().await.unwrap()
+        connect_options(&self.url).unwrap().0.connect().await.unwrap()
     }
 
     async fn execute(&self, statement: &str) {

@@ -2,6 +2,7 @@
 
 mod client_certificates;
 mod deadlines;
+mod files;
 mod handshakes;
 
 use std::net::SocketAddr;
