@@ -296,7 +296,7 @@ where
         }
     };
     if let Some(recorder) = recorder {
-        report(service, &config, recorder, &logging, trigger.worker.as_mut()).await?;
+        report(service, &config, recorder, &logging, trigger.worker.as_mut())?;
     }
     let (linger, deadline) = (config.server.shutdown.linger.get(), config.server.shutdown.deadline.get());
     let after_drain = app.time_to_close() + END_GRACE;
@@ -368,7 +368,7 @@ fn take_signals() -> Result<Signals, StartError> {
 }
 
 /// Serves what is counted, or hands it to the supervisor.
-async fn report<A>(
+fn report<A>(
     service: &Service,
     config: &Config<A>,
     recorder: Recorder,
@@ -390,7 +390,8 @@ async fn report<A>(
         return Ok(());
     }
     let once = metrics::once(&config.server.name, service.version, SystemTime::now());
-    metrics::serve(&config.metrics, Arc::new(move || page() + &once)).await
+    let bind = |address| http::server::bind_to(address, config.http.backlog(), false);
+    metrics::serve(&config.metrics, bind, Arc::new(move || page() + &once))
 }
 
 /// A listening socket of another process, for this runtime.

@@ -86,7 +86,7 @@ pub(super) async fn run<A: Clone + DeserializeOwned>(
     let port = listener.local_addr().map_or(0, |address| address.port());
     let totals = Arc::new(Mutex::new(Totals::default()));
     if config.metrics.is_on() {
-        report(service, &config, Arc::clone(&totals)).await?;
+        report(service, &config, Arc::clone(&totals))?;
     }
     let supervisor = Supervisor {
         listener,
@@ -127,11 +127,7 @@ fn allowed(forced_exit: &ForcedExit, plan: Plan) -> Plan {
 }
 
 /// Serves what all workers and this process have counted.
-async fn report<A>(
-    service: &Service,
-    config: &Config<A>,
-    totals: Arc<Mutex<Totals>>,
-) -> Result<(), StartError> {
+fn report<A>(service: &Service, config: &Config<A>, totals: Arc<Mutex<Totals>>) -> Result<(), StartError> {
     let recorder = Recorder::install(&config.metrics)?;
     metrics::begin_supervisor();
     let once = metrics::once(&config.server.name, service.version, SystemTime::now());
@@ -140,7 +136,8 @@ async fn report<A>(
         totals.update(std::process::id(), &recorder.page());
         totals.page() + &once
     };
-    metrics::serve(&config.metrics, Arc::new(page)).await
+    let bind = |address| http::server::bind_to(address, config.http.backlog(), false);
+    metrics::serve(&config.metrics, bind, Arc::new(page))
 }
 
 async fn listen<A>(config: &Config<A>) -> Result<TcpListener, StartError> {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +32,14 @@ const TIME: Duration = Duration::from_secs(30);
 /// The version of the text format.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Listens, and serves until the process ends. Nothing when the section is off.
-pub async fn serve(settings: &Settings, page: Page) -> Result<(), StartError> {
+/// Listens, and serves until the process ends. Nothing when the section is off. `bind` opens the port.
+pub fn serve(
+    settings: &Settings,
+    bind: impl FnOnce(SocketAddr) -> io::Result<TcpListener>,
+    page: Page,
+) -> Result<(), StartError> {
     let Some(address) = settings.listen.0 else { return Ok(()) };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let listener = bind(address).map_err(|error| {
         StartError::failed(format!(
             "metrics.listen: cannot listen on {address}: {error}; choose another port"
         ))
