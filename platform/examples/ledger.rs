@@ -169,7 +169,7 @@ async fn add(services: Services, arguments: ArgMatches) -> Result<(), StartError
     match counters.insert_with_id(counter, &Counter { n: 0 }).await {
         // Another process was first.
         Err(error) if error.kind() == Kind::Conflict => {}
-        created => created?,
+        created => drop(created?),
     }
     let missing = || StartError::failed("the counter is gone");
     let together = arguments.get_one::<u64>("together").copied().unwrap_or(1);
@@ -208,7 +208,7 @@ async fn meet(counters: &Dao<Counter>, counter: &str, together: u64) -> Result<(
     let id = format!("here for {counter}");
     match counters.insert_with_id(&id, &Counter { n: 0 }).await {
         Err(error) if error.kind() == Kind::Conflict => {}
-        created => created?,
+        created => drop(created?),
     }
     counters.update(&id, Expected::Any, Patch::new().add("n", 1)).await?;
     while counters.get(&id).await?.is_some_and(|here| here.value.n < together) {
