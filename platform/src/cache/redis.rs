@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::AsyncCommands as _;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Cmd, FromRedisValue};
 
 use super::Engine;
 use super::settings::Settings;
@@ -40,30 +40,36 @@ impl RedisCache {
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
-}
 
-fn failed(error: redis::RedisError) -> Error {
-    Error::unavailable(error)
+    async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T> {
+        let mut connection = self.connection.clone();
+        let answer = match command.query_async(&mut connection).await {
+            // A server closes connections that are idle, which is noticed here. Each command can be repeated.
+            Err(error) if error.is_connection_dropped() => command.query_async(&mut connection).await,
+            answer => answer,
+        };
+        answer.map_err(Error::unavailable)
+    }
 }
 
 #[async_trait]
 impl Engine for RedisCache {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        let value: Option<Vec<u8>> = self.connection.clone().get(self.key(key)).await.map_err(failed)?;
+        let value: Option<Vec<u8>> = self.ask(Cmd::get(self.key(key))).await?;
         Ok(value.map(Bytes::from))
     }
 
     async fn set(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<()> {
         // Redis refuses an expiry of 0.
         let millis = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX / 2).max(1);
-        self.connection.clone().pset_ex(self.key(key), value.as_ref(), millis).await.map_err(failed)
+        self.ask(Cmd::pset_ex(self.key(key), value.as_ref(), millis)).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.connection.clone().del(self.key(key)).await.map_err(failed)
+        self.ask(Cmd::del(self.key(key))).await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.connection.clone().ping().await.map_err(failed)
+        self.ask(Cmd::ping()).await
     }
 }
