@@ -26,6 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
+use tokio::sync::Semaphore;
 
 use super::calls::Calls;
 use super::collections::of_collections;
@@ -54,6 +55,12 @@ struct Inner {
     calls: Calls,
     options: PgConnectOptions,
     pool: PgPool,
+    /// For [`Services::postgres`](crate::services::Services::postgres): what is slow there takes no connection away from the DAO.
+    way_out: PgPool,
+    /// One connection, so that connections that are all in use are no outage.
+    health: PgPool,
+    /// Three quarters of the connections: writes may all wait for one lock, and reads still find a connection.
+    writes: Semaphore,
     /// The collections whose table and indexes are known to exist.
     prepared: RwLock<HashSet<&'static Collection>>,
     /// For each collection that is not: who holds the lock, prepares it.
@@ -75,8 +82,9 @@ impl PostgresStore {
             .disable_statement_logging();
         // Less than the caller waits, so that there is time for another connection.
         let patience = calls.timeout() / 4;
-        let pool = PgPoolOptions::new()
-            .max_connections(u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX))
+        let connections = u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX);
+        let pool_of = PgPoolOptions::new()
+            .max_connections(connections)
             .acquire_timeout(calls.timeout())
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
@@ -86,10 +94,13 @@ impl PostgresStore {
                     // If not, the pool opens another one.
                     Ok(works)
                 })
-            })
-            .connect_lazy_with(options.clone());
+            });
+        let [pool, way_out] = [(); 2].map(|()| pool_of.clone().connect_lazy_with(options.clone()));
+        let health = pool_of.max_connections(1).connect_lazy_with(options.clone());
+        let connections = settings.postgres.connections.as_usize();
+        let writes = Semaphore::new((connections - connections.div_ceil(4)).max(1));
         let (prepared, preparing) = (RwLock::default(), Mutex::default());
-        let inner = Arc::new(Inner { calls, options, pool, prepared, preparing });
+        let inner = Arc::new(Inner { calls, options, pool, way_out, health, writes, prepared, preparing });
         tokio::spawn(wait_until_it_responds(Arc::downgrade(&inner)));
         Self(inner)
     }
@@ -111,7 +122,11 @@ async fn wait_until_it_responds(store: Weak<Inner>) {
 
 impl Inner {
     async fn checkout(&self) -> Result<Checkout> {
-        Checkout::acquire(&self.pool).await.map_err(|error| match error {
+        Self::checkout_of(&self.pool).await
+    }
+
+    async fn checkout_of(pool: &PgPool) -> Result<Checkout> {
+        Checkout::acquire(pool).await.map_err(|error| match error {
             sqlx::Error::PoolTimedOut => Error::unavailable(
                 "no connection in time: it does not respond, or all of store.postgres.connections are in use",
             ),
@@ -263,7 +278,7 @@ impl Inner {
     }
 
     async fn ping(&self) -> Result<()> {
-        let mut checkout = self.checkout().await?;
+        let mut checkout = Self::checkout_of(&self.health).await?;
         let pong = sqlx::query("SELECT 1").fetch_one(&mut *checkout).await;
         checkout.ended(pong).map(drop).map_err(store_error)
     }
@@ -392,7 +407,7 @@ impl DocumentStore for PostgresStore {
     }
 
     fn postgres(&self) -> Option<PgPool> {
-        Some(self.0.pool.clone())
+        Some(self.0.way_out.clone())
     }
 
     async fn ping(&self) -> Result<()> {
@@ -401,7 +416,9 @@ impl DocumentStore for PostgresStore {
 
     async fn close(&self) {
         // It sends a message on each connection, for which a frozen server has no room.
-        let _ = tokio::time::timeout(self.0.calls.timeout(), self.0.pool.close()).await;
+        let Inner { calls, pool, way_out, health, .. } = &*self.0;
+        let closed = async { tokio::join!(pool.close(), way_out.close(), health.close()) };
+        let _ = tokio::time::timeout(calls.timeout(), closed).await;
     }
 }
 
