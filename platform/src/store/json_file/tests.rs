@@ -356,3 +356,21 @@ async fn a_read_that_takes_too_long_is_unavailable_and_its_thread_ends() {
     let store = open(root.path(), Duration::from_mins(1)).await;
     assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 5_001);
 }
+
+#[tokio::test]
+async fn a_write_that_a_slow_disk_holds_up_is_unavailable_at_its_time_and_says_that_it_may_be_carried_out() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), Duration::from_millis(100)).await;
+    let (disk_responds, disk) = std::sync::mpsc::channel();
+    let held_up = store.change(move |_, _| disk.recv().map_err(Error::internal));
+    let error =
+        tokio::time::timeout(Duration::from_secs(30), held_up).await.expect("no deadline").unwrap_err();
+    assert_eq!((error.status(), error.message()), (503, "It is not known whether this was carried out."));
+    assert!(error.headers().is_empty(), "{:?}", error.headers());
+    // It still keeps the others out, who know that they have written nothing.
+    let error = store.write(ITEMS, insert("ada")).await.unwrap_err();
+    assert_eq!((error.status(), error.headers()), (503, &[("retry-after", "1".to_owned())][..]));
+    disk_responds.send(()).unwrap();
+    drop(store.writers.lock().await);
+    assert!(store.get(ITEMS, "ada").await.unwrap().is_none());
+}

@@ -26,9 +26,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::calls::Calls;
+use super::calls::{Calls, Unanswered};
 use super::collections::of_collections;
 use super::query::{Filter, Groups, Query, Scalar};
 use super::settings::Settings;
@@ -85,7 +85,8 @@ impl PostgresStore {
         let connections = u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX);
         let pool_of = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(calls.timeout())
+            // A bit less than the caller waits: then it knows that nothing was sent.
+            .acquire_timeout(calls.timeout().mul_f32(0.9))
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
                 Box::pin(async move {
@@ -121,6 +122,14 @@ async fn wait_until_it_responds(store: Weak<Inner>) {
 }
 
 impl Inner {
+    /// Lets a write begin.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>> {
+        let permit = tokio::time::timeout(self.calls.timeout().mul_f32(0.9), self.writes.acquire()).await;
+        let permit =
+            permit.map_err(|_| Error::unavailable("as many writes as may are waiting for each other"))?;
+        permit.map_err(Error::internal)
+    }
+
     async fn checkout(&self) -> Result<Checkout> {
         Self::checkout_of(&self.pool).await
     }
@@ -303,13 +312,14 @@ fn code(error: &sqlx::Error) -> Option<String> {
 
 /// An error of the driver as an error of the store.
 pub(super) fn store_error(error: sqlx::Error) -> Error {
+    if let sqlx::Error::Io(_) | sqlx::Error::Protocol(_) = &error {
+        return Error::unavailable(Unanswered(error.to_string()));
+    }
     let kind = match (&error, code(&error).as_deref()) {
         (_, Some(READ_ONLY | IDLE_IN_TRANSACTION | LOCK_NOT_AVAILABLE)) => Kind::Unavailable,
         (_, Some(code)) if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
         (
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
+            sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
@@ -391,11 +401,11 @@ impl DocumentStore for PostgresStore {
         write: Write,
         token: Token,
     ) -> Result<WriteOutcome> {
-        self.0.calls.call(self.0.write(collection, &write, token)).await
+        self.0.calls.write(self.0.write(collection, &write, token)).await
     }
 
     async fn batch(&self, steps: Vec<Step>) -> Result<BatchOutcome> {
-        self.0.calls.call(self.0.batch(&steps)).await
+        self.0.calls.write(self.0.batch(&steps)).await
     }
 
     async fn collections(&self) -> Result<Vec<String>> {
