@@ -41,6 +41,9 @@ use sql::{Columns, Sql, Texts};
 /// A connection that was idle for longer is tested before it is used: the server may have been restarted meanwhile.
 const TESTED_AFTER: Duration = Duration::from_secs(1);
 
+/// A statement whose connection was closed, since its caller has gone away, ends so soon: also one that waits for a lock.
+const END_ABANDONED: &str = "SELECT set_config(name, '500ms', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+
 /// How often a server that has not responded yet is tried, beside the calls.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -88,6 +91,13 @@ impl PostgresStore {
             // A bit less than the caller waits: then it knows that nothing was sent.
             .acquire_timeout(calls.timeout().mul_f32(0.9))
             .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // PostgreSQL before 14 does not have it, and some systems cannot do it.
+                    let _ = sqlx::query(END_ABANDONED).execute(connection).await;
+                    Ok(())
+                })
+            })
             .before_acquire(move |connection, meta| {
                 Box::pin(async move {
                     let works = meta.idle_for < TESTED_AFTER
