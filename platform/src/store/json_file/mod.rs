@@ -95,15 +95,16 @@ impl JsonFileStore {
         &self,
         change: impl FnOnce(Root, Instant) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let deadline = Instant::now() + self.timeout;
+        let begun = Instant::now();
+        let (deadline, for_locks) = (begun + self.timeout, begun + self.timeout.mul_f32(0.9));
         let permit = tokio::time::timeout(self.timeout, Arc::clone(&self.writers).lock_owned())
             .await
             .map_err(|_| Error::unavailable(format!("no permit to write files within {:?}", self.timeout)))?;
-        let (root, timeout) = (self.root.clone(), self.timeout);
+        let root = self.root.clone();
         let changed = spawn_blocking(move || {
             // Held until the write has ended, also when its caller has been dropped.
             let _permit = permit;
-            change(root, deadline - timeout / 10)
+            change(root, for_locks)
         });
         let changed = tokio::time::timeout_at(deadline.into(), changed).await;
         self.root.report_damaged();

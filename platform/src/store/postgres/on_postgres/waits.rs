@@ -19,7 +19,7 @@ async fn writes_that_wait_for_a_lock_leave_connections_to_reads_and_to_the_healt
             let step = Step {
                 collection: ITEMS,
                 id: "a".into(),
-                action: super::super::Action::Change(Expected::Any, change.clone()),
+                action: super::super::super::Action::Change(Expected::Any, change.clone()),
                 token: None,
             };
             let write = Write::Change { filter, expected: Expected::Any, change };
