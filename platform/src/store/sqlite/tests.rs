@@ -250,7 +250,9 @@ async fn a_write_whose_caller_has_gone_before_its_transaction_began_is_left_out(
     // The writer has taken them from the queue, and waits for the lock.
     let queue = &store.writer.queue;
     tokio::task::yield_now().await;
+    let begun = Instant::now();
     while queue.capacity() < queue.max_capacity() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it takes nothing from the queue");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     gone.abort();

@@ -32,7 +32,10 @@ async fn writes_that_wait_for_a_lock_leave_connections_to_reads_and_to_the_healt
             })
         })
         .collect();
-    while store.0.pool.size() < 6 || store.0.pool.num_idle() > 0 {
+    let in_use = || (store.0.pool.size() as usize).saturating_sub(store.0.pool.num_idle());
+    let begun = Instant::now();
+    while in_use() < 6 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{} wait", in_use());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for _ in 0..10 {
