@@ -259,18 +259,21 @@ impl Services {
         Dao::new(Arc::clone(&self.0.store))
     }
 
-    /// The connections with which the DAO reads, if the store is SQLite; `None` if it is another engine.
+    /// Connections to the file of the DAO, if the store is SQLite; `None` if it is another engine. They are not the DAO's own: a
+    /// report that is slow takes none away from it.
     ///
     /// They cannot write (`PRAGMA query_only`), because all writes of a process go through one connection, which shares
-    /// their commits: write with the DAO. A report holds one of `store.sqlite.connections` as long as it runs, and nothing
-    /// ends it but its caller.
+    /// their commits: write with the DAO. `store.timeout` after a connection was taken, SQLite interrupts what runs on it, also
+    /// when its caller has gone away. What needs longer takes that off its connection:
+    /// `connection.lock_handle().await?.remove_progress_handler()`.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(&self) -> Option<store::drivers::sqlx::SqlitePool> {
         self.0.store.sqlite()
     }
 
-    /// The connections of the DAO, if the store is PostgreSQL; `None` if it is another engine. PostgreSQL ends a statement
-    /// after `store.timeout`.
+    /// Connections to the database of the DAO, if the store is PostgreSQL; `None` if it is another engine. They are not the
+    /// DAO's own: a report that is slow takes none away from it. PostgreSQL ends a statement after `store.timeout`, also when
+    /// its caller has gone away.
     #[cfg(feature = "postgres")]
     pub fn postgres(&self) -> Option<store::drivers::sqlx::PgPool> {
         self.0.store.postgres()

@@ -1,7 +1,7 @@
 //! A cache in front of what is slow: values with a time to live, and one computation of a value at a time.
 //!
-//! It never fails a request. Where the engine is down, slow or full, the cache is empty, and what is stored is forgotten;
-//! the log says so once for each outage.
+//! No look-up fails a request: where the engine is down, slow or full, the cache is empty, and the log says so once for each
+//! outage. Who sets or deletes a key learns when that was not carried out, since the old value may be there still.
 
 mod memory;
 #[cfg(feature = "redis")]
@@ -24,7 +24,7 @@ use crate::error::{Error, Result, StartError};
 
 pub use settings::{CacheUrl, MemorySettings, RedisSettings, Settings};
 
-/// How long the engine is left alone after a failure.
+/// How long no value is looked up after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest time to live, 10 years. Redis refuses an end that its 64 bits do not hold, which would be taken for an outage.
@@ -46,14 +46,19 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     engine: Box<dyn Engine>,
     timeout: Duration,
-    /// From when on the engine is asked again after a failure.
+    /// From when on values are looked up again after a failure.
     retry_at: Mutex<Option<Instant>>,
     /// The values that are being computed.
-    computing: Mutex<HashMap<String, Computed>>,
+    computing: Mutex<HashMap<String, Arc<Computed>>>,
 }
 
 /// A value that one caller computes, as JSON, and others wait for.
-type Computed = Arc<OnceCell<Bytes>>;
+#[derive(Default)]
+struct Computed {
+    value: OnceCell<Bytes>,
+    /// Locked while the engine is given the value: who writes or deletes the key meanwhile comes after that.
+    keeping: tokio::sync::Mutex<()>,
+}
 
 /// Opens the cache that the settings name. Nothing is connected to yet, so an engine that is down stops no start. `name` is
 /// that of the server.
@@ -80,10 +85,13 @@ impl Cache {
     }
 
     /// Keeps a value for this time at most, and for 10 years at most.
-    pub async fn set<T: Serialize + Sync>(&self, key: &str, value: &T, time_to_live: Duration) {
-        if let Ok(json) = serde_json::to_vec(value) {
-            self.set_bytes(key, json.into(), time_to_live).await;
-        }
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::set_bytes`], and 500 when the value is none of JSON.
+    pub async fn set<T: Serialize + Sync>(&self, key: &str, value: &T, time_to_live: Duration) -> Result<()> {
+        let json = serde_json::to_vec(value).map_err(Error::internal)?;
+        self.set_bytes(key, json.into(), time_to_live).await
     }
 
     /// The bytes of a key, as [`Cache::set_bytes`] has kept them.
@@ -93,7 +101,8 @@ impl Cache {
 
     /// What the engine has of a key; `None` when it fails.
     async fn look_up(&self, key: &str) -> Option<Option<Bytes>> {
-        let found = self.within_time(self.0.engine.get(key)).await;
+        let is_left_alone = self.retry_at().is_some_and(|retry_at| Instant::now() < retry_at);
+        let found = if is_left_alone { None } else { self.within_time(self.0.engine.get(key)).await.ok() };
         let outcome = match &found {
             Some(Some(_)) => "hit",
             Some(None) => "miss",
@@ -105,21 +114,38 @@ impl Cache {
 
     /// Keeps bytes for this time at most, and for 10 years at most. A computation of the key that is in progress in this
     /// process keeps nothing.
-    pub async fn set_bytes(&self, key: &str, value: Bytes, time_to_live: Duration) {
-        self.computing().remove(key);
-        self.keep(key, value, time_to_live).await;
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::delete`].
+    pub async fn set_bytes(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<()> {
+        self.forget_computation(key).await;
+        self.keep(key, value, time_to_live).await
     }
 
-    async fn keep(&self, key: &str, value: Bytes, time_to_live: Duration) {
-        self.within_time(self.0.engine.set(key, value, time_to_live.min(LONGEST))).await;
+    async fn keep(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<()> {
+        self.within_time(self.0.engine.set(key, value, time_to_live.min(LONGEST))).await
     }
 
     /// Forgets a key. A computation of the key that is in progress in this process may have read what is old now: who asked
     /// before gets its value, but it is not kept, and who asks from now on computes again. One in another process keeps what
     /// it has read, for the time to live.
-    pub async fn delete(&self, key: &str) {
-        self.computing().remove(key);
-        self.within_time(self.0.engine.delete(key)).await;
+    ///
+    /// # Errors
+    ///
+    /// 503 when Redis does not respond, or fails: the old value may be there for the rest of its time to live. It can be
+    /// repeated. In memory it does not fail.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        self.forget_computation(key).await;
+        self.within_time(self.0.engine.delete(key)).await
+    }
+
+    /// From here on, what is being computed for the key is not kept.
+    async fn forget_computation(&self, key: &str) {
+        let computed = self.computing().remove(key);
+        if let Some(computed) = computed {
+            drop(computed.keeping.lock().await);
+        }
     }
 
     /// The value of a key, or what `compute` gives, which is then kept. Of all callers in this process that ask for the key
@@ -137,14 +163,12 @@ impl Cache {
             return Ok(value);
         }
         let computation = Computation::join(self, key);
-        let json = computation.value.get_or_try_init(async || {
+        let json = computation.computed.value.get_or_try_init(async || {
             let json = Bytes::from(serde_json::to_vec(&compute().await?).map_err(Error::internal)?);
+            let _keeping = computation.computed.keeping.lock().await;
             if works && computation.counts() {
-                self.keep(key, json.clone(), time_to_live).await;
-                if !computation.counts() {
-                    // The key was written or deleted in between: nobody knows which came last.
-                    self.within_time(self.0.engine.delete(key)).await;
-                }
+                // There was no old value: one that is not kept is computed again.
+                let _ = self.keep(key, json.clone(), time_to_live).await;
             }
             Ok::<_, Error>(json)
         });
@@ -159,34 +183,36 @@ impl Cache {
         }
     }
 
-    /// What the engine does, unless it takes too long, fails, or has failed just now.
-    async fn within_time<T>(&self, call: impl Future<Output = Result<T>>) -> Option<T> {
-        let retry_at = *self.retry_at();
-        if retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
-            return None;
-        }
+    /// What the engine does, unless it takes too long or fails.
+    async fn within_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let result = tokio::time::timeout(self.0.timeout, call).await;
-        let error = match result {
-            Ok(Ok(value)) => {
-                if retry_at.is_some() && self.retry_at().take().is_some() {
+        let result = result
+            .unwrap_or_else(|_| Err(Error::unavailable(format!("no response within {:?}", self.0.timeout))));
+        match &result {
+            Ok(_) => {
+                if self.retry_at().take().is_some() {
                     tracing::info!("the cache works again");
                 }
-                return Some(value);
             }
-            Ok(Err(error)) => error.cause(),
-            Err(_) => format!("no response within {:?}", self.0.timeout),
-        };
-        if self.retry_at().replace(Instant::now() + RETRY_AFTER).is_none() {
-            tracing::error!(error, "the cache fails: requests go on without it");
+            Err(error) => {
+                let (mut retry_at, now) = (self.retry_at(), Instant::now());
+                if retry_at.is_none() {
+                    tracing::error!(error = error.cause(), "the cache fails: requests go on without it");
+                }
+                // Writes that fail put off no look-up.
+                if retry_at.is_none_or(|retry_at| retry_at <= now) {
+                    *retry_at = Some(now + RETRY_AFTER);
+                }
+            }
         }
-        None
+        result
     }
 
     fn retry_at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.retry_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn computing(&self) -> MutexGuard<'_, HashMap<String, Computed>> {
+    fn computing(&self) -> MutexGuard<'_, HashMap<String, Arc<Computed>>> {
         self.0.computing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -195,13 +221,13 @@ impl Cache {
 struct Computation<'a> {
     cache: &'a Cache,
     key: &'a str,
-    value: Computed,
+    computed: Arc<Computed>,
 }
 
 impl<'a> Computation<'a> {
     fn join(cache: &'a Cache, key: &'a str) -> Self {
-        let value = Arc::clone(cache.computing().entry(key.to_owned()).or_default());
-        Self { cache, key, value }
+        let computed = Arc::clone(cache.computing().entry(key.to_owned()).or_default());
+        Self { cache, key, computed }
     }
 
     /// Whether the key has not been written or deleted since this computation began.
@@ -209,8 +235,8 @@ impl<'a> Computation<'a> {
         self.is_in(&self.cache.computing())
     }
 
-    fn is_in(&self, all: &HashMap<String, Computed>) -> bool {
-        all.get(self.key).is_some_and(|value| Arc::ptr_eq(value, &self.value))
+    fn is_in(&self, all: &HashMap<String, Arc<Computed>>) -> bool {
+        all.get(self.key).is_some_and(|computed| Arc::ptr_eq(computed, &self.computed))
     }
 }
 
@@ -218,8 +244,8 @@ impl Drop for Computation<'_> {
     /// A finished computation, and one whose last caller has gone away, is forgotten: the value is in the cache.
     fn drop(&mut self) {
         let mut all = self.cache.computing();
-        let is_last = Arc::strong_count(&self.value) == 2;
-        if self.is_in(&all) && (is_last || self.value.initialized()) {
+        let is_last = Arc::strong_count(&self.computed) == 2;
+        if self.is_in(&all) && (is_last || self.computed.value.initialized()) {
             all.remove(self.key);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands as _, TlsCertificates};
+use redis::{Cmd, FromRedisValue, TlsCertificates};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -50,6 +50,16 @@ impl RedisCache {
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
+
+    async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T> {
+        let mut connection = self.connection.clone();
+        let answer = match command.query_async(&mut connection).await {
+            // A server closes connections that are idle, which is noticed here. Each command can be repeated.
+            Err(error) if error.is_connection_dropped() => command.query_async(&mut connection).await,
+            answer => answer,
+        };
+        answer.map_err(Error::unavailable)
+    }
 }
 
 /// The PEM file of an authority.
@@ -62,28 +72,24 @@ fn authority(path: &Path) -> Result<Vec<u8>, StartError> {
     Ok(pem)
 }
 
-fn failed(error: redis::RedisError) -> Error {
-    Error::unavailable(error)
-}
-
 #[async_trait]
 impl Engine for RedisCache {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        let value: Option<Vec<u8>> = self.connection.clone().get(self.key(key)).await.map_err(failed)?;
+        let value: Option<Vec<u8>> = self.ask(Cmd::get(self.key(key))).await?;
         Ok(value.map(Bytes::from))
     }
 
     async fn set(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<()> {
         // Redis refuses an expiry of 0.
         let millis = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX / 2).max(1);
-        self.connection.clone().pset_ex(self.key(key), value.as_ref(), millis).await.map_err(failed)
+        self.ask(Cmd::pset_ex(self.key(key), value.as_ref(), millis)).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.connection.clone().del(self.key(key)).await.map_err(failed)
+        self.ask(Cmd::del(self.key(key))).await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.connection.clone().ping().await.map_err(failed)
+        self.ask(Cmd::ping()).await
     }
 }

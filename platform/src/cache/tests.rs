@@ -18,17 +18,17 @@ fn memory() -> Cache {
 async fn a_value_is_kept_for_its_time_and_can_be_forgotten_before() {
     let cache = memory();
     assert_eq!(cache.get::<String>("a").await, None);
-    cache.set("a", &"one", Duration::from_secs(10)).await;
-    cache.set("b", &"two", MINUTE).await;
+    cache.set("a", &"one", Duration::from_secs(10)).await.unwrap();
+    cache.set("b", &"two", MINUTE).await.unwrap();
     assert_eq!(cache.get::<String>("a").await.as_deref(), Some("one"));
     tokio::time::advance(Duration::from_secs(9)).await;
     assert_eq!(cache.get::<String>("a").await.as_deref(), Some("one"));
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(cache.get::<String>("a").await, None);
-    cache.delete("b").await;
+    cache.delete("b").await.unwrap();
     assert_eq!(cache.get::<String>("b").await, None);
     // What is of another type is not there.
-    cache.set("c", &"text", MINUTE).await;
+    cache.set("c", &"text", MINUTE).await.unwrap();
     assert_eq!(cache.get::<u64>("c").await, None);
 }
 
@@ -124,8 +124,31 @@ async fn a_call_whose_look_has_failed_does_not_wait_for_a_write_too() {
     assert_eq!(start.elapsed(), Duration::from_millis(100) + RETRY_AFTER);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     // The control: a write of its own does ask it.
-    cache.set("a", &7, MINUTE).await;
+    cache.set("a", &7, MINUTE).await.unwrap_err();
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_not_carried_out_is_an_error_and_each_one_is_tried() {
+    for hangs in [false, true] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let broken = Broken { calls: Arc::clone(&calls), hangs };
+        let cache = Cache::new(Box::new(broken), Duration::from_millis(100));
+        assert_eq!(cache.get::<u64>("a").await, None);
+        for error in [cache.delete("a").await, cache.set("a", &1, MINUTE).await] {
+            assert_eq!(error.unwrap_err().kind(), crate::error::Kind::Unavailable);
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+        // The control: a look-up is not tried.
+        assert_eq!(cache.get::<u64>("a").await, None);
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+        // Writes do not put it off.
+        tokio::time::advance(RETRY_AFTER / 2).await;
+        cache.delete("a").await.unwrap_err();
+        tokio::time::advance(RETRY_AFTER / 2).await;
+        assert_eq!(cache.get::<u64>("a").await, None);
+        assert_eq!(calls.load(Ordering::SeqCst), 5);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,8 +183,8 @@ async fn what_was_read_before_a_write_is_not_kept_after_it() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             stored.store(2, Ordering::SeqCst);
             match written {
-                "deleted" => cache.delete("a").await,
-                "set" => cache.set("a", &2, MINUTE).await,
+                "deleted" => cache.delete("a").await.unwrap(),
+                "set" => cache.set("a", &2, MINUTE).await.unwrap(),
                 _ => {}
             }
             // It begins while the first one is in progress.
@@ -205,7 +228,7 @@ async fn a_key_that_is_deleted_while_its_value_is_being_kept_is_forgotten() {
     let cache = Cache::new(Box::new(Slow(engine)), Duration::from_secs(2));
     let delete = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        cache.delete("a").await;
+        cache.delete("a").await.unwrap();
     };
     let (computed, ()) = tokio::join!(cache.get_or_compute("a", MINUTE, async || Ok(1)), delete);
     assert_eq!((computed.unwrap(), cache.get::<i32>("a").await), (1, None));
@@ -217,6 +240,6 @@ async fn a_key_that_is_deleted_while_its_value_is_being_kept_is_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn a_value_that_is_to_be_kept_for_ever_is_kept() {
     let cache = memory();
-    cache.set("a", &1, Duration::MAX).await;
+    cache.set("a", &1, Duration::MAX).await.unwrap();
     assert_eq!(cache.get("a").await, Some(1));
 }

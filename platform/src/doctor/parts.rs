@@ -173,9 +173,9 @@ pub(super) async fn cache(settings: &cache::Settings, name: &str) -> Finding {
         let cache = cache::open(settings, name).map_err(|error| error.to_string())?;
         cache.ping().await.map_err(cause)?;
         let (key, value) = (format!("doctor-{}", super::unique()), Bytes::from_static(b"doctor"));
-        cache.set_bytes(&key, value.clone(), TIME_TO_LIVE).await;
+        cache.set_bytes(&key, value.clone(), TIME_TO_LIVE).await.map_err(cause)?;
         let read = cache.get_bytes(&key).await;
-        cache.delete(&key).await;
+        cache.delete(&key).await.map_err(cause)?;
         if read.as_ref() == Some(&value) { Ok(()) } else { Err("it keeps no value".to_owned()) }
     };
     match within(settings.timeout.get(), round_trip).await {

@@ -12,13 +12,16 @@ use jiff::{SignedDuration, Timestamp};
 use super::clock::{Clock, STEP_BACK, Woken};
 use super::run::{Line, Outcome, Run};
 use super::schedule::Schedule;
-use super::single_run::{self, Claim, SingleRun};
+use super::single_run::{Claim, SingleRun};
 use crate::error::{Result, StartError};
 use crate::lock::{Lease, LockManager, Wait};
 use crate::shutdown::Shutdown;
 
 /// A run that begins so much after its time is late: more than a busy machine needs to wake.
 const LATE: SignedDuration = SignedDuration::from_mins(1);
+
+/// A time that was run so much before it comes: another clock is ahead of this one, or was.
+const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The most late runs that are made up for, the oldest ones: a day of a job that runs each minute.
 const MOST_LATE: usize = 1_440;
@@ -179,8 +182,8 @@ impl OpenJob {
             return start;
         };
         match single_run.ran_last().await {
-            Ok(Some(last)) if !single_run::is_wrong(last, self.clock.now()) => last.min(self.clock.now()),
-            Ok(_) => start,
+            Ok(Some(last)) => last.min(self.clock.now()),
+            Ok(None) => start,
             Err(error) => {
                 let (job, cause) = (self.name, error.cause());
                 tracing::error!(target: "server.job", job, cause, "nobody knows when the job ran last: it begins now");
@@ -225,8 +228,7 @@ impl OpenJob {
             },
         };
         let claimed = match locked {
-            // The wait may have been long: the time is that of now.
-            Ok(Some(lease)) => single_run.claim(lease, tick, self.clock.now()).await,
+            Ok(Some(lease)) => single_run.claim(lease, tick).await,
             Ok(None) => return,
             Err(error) => Err(error),
         };
@@ -239,7 +241,11 @@ impl OpenJob {
                 // A release that fails means nothing: the lock ends by itself.
                 let _ = lease.release().await;
             }
-            Ok(Claim::OfAnother) => {}
+            Ok(Claim::OfAnother(mark)) if mark > self.clock.now() + AHEAD => {
+                let job = self.name;
+                tracing::warn!(target: "server.job", job, %tick, %mark, "a clock that is ahead has run the job: here it runs after that time");
+            }
+            Ok(Claim::OfAnother(_)) => {}
             Err(error) => {
                 let (job, cause) = (self.name, error.cause());
                 metrics::counter!("job_runs_total", "job" => job, "outcome" => "not run").increment(1);

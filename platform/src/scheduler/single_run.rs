@@ -2,18 +2,16 @@
 //!
 //! A lock keeps two processes from running the job at the same time. It does not keep them from running it one after the
 //! other for the same time: a short run is over before another process wakes. So the mark of the lock says which time was
-//! run last. It is set before the run: a process that is killed in the middle of it leaves a run that is not repeated.
+//! run last. It is set before the run: a process that is killed in the middle of it leaves a run that is not repeated. It is
+//! never lowered, whatever a clock shows: where clocks differ, the one that is ahead decides.
 //!
 //! Where late runs are skipped, a lock that is held says enough: somebody runs the job. Where they are made up for, the holder
 //! may be at an older time, and only the mark says whose a time is.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::error::Result;
 use crate::lock::{Lease, LockManager, Wait};
-
-/// A mark that is so much in the future was set by a clock that was wrong.
-const FUTURE: SignedDuration = SignedDuration::from_mins(1);
 
 /// Lets one process run a job.
 pub(super) struct SingleRun {
@@ -28,8 +26,8 @@ pub(super) struct SingleRun {
 pub(super) enum Claim {
     /// This process, with the time that was run before.
     Given(Lease, Option<Timestamp>),
-    /// Another one has run it.
-    OfAnother,
+    /// Another one has run it, or this later time.
+    OfAnother(Timestamp),
 }
 
 impl SingleRun {
@@ -56,23 +54,18 @@ impl SingleRun {
     }
 
     /// Claims the run of a time, with the lock of the job.
-    pub(super) async fn claim(&self, lease: Lease, tick: Timestamp, now: Timestamp) -> Result<Claim> {
+    pub(super) async fn claim(&self, lease: Lease, tick: Timestamp) -> Result<Claim> {
         let before = mark_of(&lease).await?;
-        if before.is_some_and(|before| before >= tick && !is_wrong(before, now)) {
+        if let Some(mark) = before.filter(|mark| *mark >= tick) {
             lease.release().await?;
-            return Ok(Claim::OfAnother);
+            return Ok(Claim::OfAnother(mark));
         }
         lease.set_mark(tick.as_millisecond()).await?;
-        Ok(Claim::Given(lease, before.filter(|before| *before < tick)))
+        Ok(Claim::Given(lease, before))
     }
 }
 
 async fn mark_of(lease: &Lease) -> Result<Option<Timestamp>> {
     let mark = lease.mark().await?;
     Ok(mark.and_then(|mark| Timestamp::from_millisecond(mark).ok()))
-}
-
-/// Whether a mark is too much in the future.
-pub(super) fn is_wrong(mark: Timestamp, now: Timestamp) -> bool {
-    mark > now + FUTURE
 }

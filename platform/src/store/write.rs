@@ -1,12 +1,13 @@
 //! The writes of a store, and what a change does to one document. It knows no engine.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 
 use super::document::{Document, Token};
 use super::fields::Fields;
 use super::patch::Patch;
 use super::query::Filter;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// One atomic write. A write that stores fields fails with `Conflict`, reason `Value Exists`, when another document has
 /// the same value at a unique path; an id that exists goes first.
@@ -121,4 +122,13 @@ impl Change {
 /// The error of an insert or upsert whose id exists.
 pub(super) fn document_exists() -> Error {
     Error::conflict("Document Exists")
+}
+
+/// The error of a write that has begun, and of which nobody knows how it ends. It has no `Retry-After`: to repeat it may write
+/// twice.
+#[track_caller]
+pub(super) fn outcome_unknown(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    Error::new(Kind::Unavailable)
+        .with_source(cause)
+        .with_message("It is not known whether this was carried out.")
 }

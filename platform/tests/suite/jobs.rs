@@ -232,8 +232,13 @@ async fn a_drain_waits_for_a_run_and_begins_no_other() {
 
 /// An app as one of several processes: they share the folder of the locks.
 async fn process(job: Job<Services>, locks: &TempDir) -> TestApp {
+    process_at(START, job, locks).await
+}
+
+/// The same, with a clock that shows this time now.
+async fn process_at(time: &str, job: Job<Services>, locks: &TempDir) -> TestApp {
     let locks = locks.path().to_str().unwrap();
-    TestApp::start(&SERVICE, app().job(job), &[("SERVER__LOCK__DIR", locks)]).await
+    TestApp::start(&SERVICE, app_at(time).job(job), &[("SERVER__LOCK__DIR", locks)]).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,6 +264,36 @@ async fn a_job_of_a_single_process_runs_once_in_all() {
     assert_eq!((ran, ticks.len()), (60, 60));
     // The control: without `single_process` each runs it.
     assert_eq!(all.lock().unwrap().len(), 4 * 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_with_two_clocks_the_one_that_is_ahead_runs_a_job_and_no_time_is_run_twice() {
+    for late in [Late::Skip, Late::MakeUp] {
+        let (events, _guard) = Events::keep();
+        let locks = tempfile::tempdir().unwrap();
+        let notes = Notes::default();
+        let job =
+            || noting(every(Duration::from_mins(1)), &notes, Duration::ZERO).single_process().late(late);
+        let mut behind = process(job(), &locks).await;
+        let mut ahead = process_at("2026-01-01T00:02:30Z", job(), &locks).await;
+        let (of_behind, of_ahead) = (behind.start_tasks(), ahead.start_tasks());
+        tokio::time::sleep(Duration::from_secs(320)).await;
+        assert_eq!(noted(&notes).matches("2026-01-01T00:0").count(), 5, "{late:?}: {}", noted(&notes));
+        let reports = events.of("server.job").into_iter();
+        let reports: Vec<_> = reports.filter(|line| line.contains("a clock that is ahead")).collect();
+        assert!(
+            reports[0].starts_with("WARN ") && reports[0].contains(" mark=2026-01-01T00:03:00Z"),
+            "{reports:?}"
+        );
+        // It ends, and the other one goes on when its clock has come there.
+        ahead.drain();
+        of_ahead.join(Duration::from_mins(1)).await;
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        behind.drain();
+        of_behind.join(Duration::from_mins(1)).await;
+        let expected: Vec<_> = (3..=10).map(|minute| format!("2026-01-01T00:{minute:02}:00Z")).collect();
+        assert_eq!(*notes.lock().unwrap(), expected, "{late:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,8 +26,12 @@ fn server() -> String {
 
 /// A cache with keys of its own.
 fn open(server: &str, prefix: &str) -> Cache {
+    open_with(server, prefix, "100ms")
+}
+
+fn open_with(server: &str, prefix: &str, timeout: &str) -> Cache {
     let settings = json!({
-        "url": format!("redis://{server}/0"), "timeout": "100ms", "redis": {"prefix": prefix, "ca": ""},
+        "url": format!("redis://{server}/0"), "timeout": timeout, "redis": {"prefix": prefix, "ca": ""},
         "memory": {"max_entries": 1, "max_bytes": "64KiB"},
     });
     cache::open(&serde_json::from_value(settings).unwrap(), "test").unwrap()
@@ -119,18 +123,18 @@ fn prefix() -> String {
 async fn what_one_process_keeps_another_one_finds_until_it_ends() {
     let prefix = prefix();
     let (one, other) = (open(&server(), &prefix), open(&server(), &prefix));
-    one.set("a", &json!({"n": 1}), MINUTE).await;
+    one.set("a", &json!({"n": 1}), MINUTE).await.unwrap();
     assert_eq!(other.get("a").await, Some(json!({"n": 1})));
     // The control: another prefix is another cache.
     assert_eq!(open(&server(), "another:").get::<serde_json::Value>("a").await, None);
-    one.set_bytes("b", vec![0, 255].into(), Duration::from_millis(50)).await;
+    one.set_bytes("b", vec![0, 255].into(), Duration::from_millis(50)).await.unwrap();
     assert_eq!(other.get_bytes("b").await.unwrap(), vec![0, 255]);
     let start = Instant::now();
     while other.get_bytes("b").await.is_some() {
         assert!(start.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    other.delete("a").await;
+    other.delete("a").await.unwrap();
     assert_eq!(one.get::<serde_json::Value>("a").await, None);
     one.ping().await.unwrap();
 }
@@ -139,7 +143,7 @@ async fn what_one_process_keeps_another_one_finds_until_it_ends() {
 #[ignore = "needs Redis: make test-all"]
 async fn a_value_that_is_to_be_kept_for_ever_is_kept() {
     let cache = open(&server(), &prefix());
-    cache.set("a", &1, Duration::MAX).await;
+    cache.set("a", &1, Duration::MAX).await.unwrap();
     assert_eq!(cache.get("a").await, Some(1));
 }
 
@@ -149,7 +153,7 @@ async fn an_outage_costs_a_request_100_ms_at_most_and_ends_with_the_server_s_ret
     for freezes in [false, true] {
         let mut proxy = TcpProxy::started(&server()).await;
         let cache = open(&proxy.address.to_string(), &prefix());
-        cache.set("a", &1, MINUTE).await;
+        cache.set("a", &1, MINUTE).await.unwrap();
         assert_eq!(cache.get("a").await, Some(1), "{freezes}");
         if freezes {
             proxy.freeze(true);
@@ -232,10 +236,29 @@ impl Drop for Redis {
 
 #[tokio::test]
 #[ignore = "needs Redis: make test-all"]
+async fn a_connection_that_was_closed_while_it_was_idle_is_replaced_and_costs_nothing() {
+    let redis = Redis::start().await;
+    let cache = open_with(&redis.address, &prefix(), "10s");
+    cache.set("a", &1, MINUTE).await.unwrap();
+    // The control: it closes the one connection that there is.
+    let close = || assert_eq!(redis.tell("CLIENT KILL TYPE normal"), ":1");
+    close();
+    assert_eq!(cache.get("a").await, Some(1));
+    close();
+    cache.set("b", &2, MINUTE).await.unwrap();
+    close();
+    cache.delete("a").await.unwrap();
+    close();
+    cache.ping().await.unwrap();
+    assert_eq!((cache.get::<i32>("a").await, cache.get("b").await), (None, Some(2)));
+}
+
+#[tokio::test]
+#[ignore = "needs Redis: make test-all"]
 async fn a_server_that_is_full_costs_no_request_its_response_and_is_used_again_when_it_has_room() {
     let redis = Redis::start().await;
     let cache = open(&redis.address, &prefix());
-    cache.set("before", &0, MINUTE).await;
+    cache.set("before", &0, MINUTE).await.unwrap();
     assert_eq!(cache.get("before").await, Some(0));
     // A text of 2 MB. It is not dropped to make room.
     assert_eq!(redis.tell("SETRANGE ballast 2000000 x"), ":2000001");

@@ -26,7 +26,7 @@ async fn read(cache: Cache, Path(key): Path<String>) -> Result<impl IntoResponse
     Ok(([(CONTENT_TYPE, "application/octet-stream")], record))
 }
 
-async fn keep(cache: Cache, Path(key): Path<String>, RawBody(record): RawBody) -> NoContent {
-    cache.set_bytes(&key, record, TIME_TO_LIVE).await;
-    NoContent
+async fn keep(cache: Cache, Path(key): Path<String>, RawBody(record): RawBody) -> Result<NoContent> {
+    cache.set_bytes(&key, record, TIME_TO_LIVE).await?;
+    Ok(NoContent)
 }

@@ -33,7 +33,7 @@ use tokio::task::spawn_blocking;
 
 use super::collections::of_collections;
 use super::query::{Filter, Groups, Page, Query, Scalar, select};
-use super::write::{Write, WriteOutcome};
+use super::write::{Write, WriteOutcome, outcome_unknown};
 use super::{BatchOutcome, Collection, Document, DocumentStore, Step, Token};
 use crate::error::{Error, Result, StartError};
 use folder::Folder;
@@ -89,12 +89,14 @@ impl JsonFileStore {
             .map_err(Error::internal)?
     }
 
-    /// Changes files while no other writer of this process can. It has to take the locks of the files before the deadline.
+    /// Changes files while no other writer of this process can. It has to take the locks of the files before the time that it is
+    /// given, a bit less than its caller waits. A thread that a slow disk holds up goes on without its caller.
     async fn change<R: Send + 'static>(
         &self,
         change: impl FnOnce(Root, Instant) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let deadline = Instant::now() + self.timeout;
+        let begun = Instant::now();
+        let (deadline, for_locks) = (begun + self.timeout, begun + self.timeout.mul_f32(0.9));
         let permit = tokio::time::timeout(self.timeout, Arc::clone(&self.writers).lock_owned())
             .await
             .map_err(|_| Error::unavailable(format!("no permit to write files within {:?}", self.timeout)))?;
@@ -102,11 +104,13 @@ impl JsonFileStore {
         let changed = spawn_blocking(move || {
             // Held until the write has ended, also when its caller has been dropped.
             let _permit = permit;
-            change(root, deadline)
+            change(root, for_locks)
         });
-        let changed = changed.await.map_err(Error::internal)?;
+        let changed = tokio::time::timeout_at(deadline.into(), changed).await;
         self.root.report_damaged();
         changed
+            .map_err(|_| outcome_unknown(format!("files were not written within {:?}", self.timeout)))?
+            .map_err(Error::internal)?
     }
 }
 

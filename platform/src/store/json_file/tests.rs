@@ -21,7 +21,7 @@ fn insert(id: &str) -> Write {
     Write::Insert(vec![Document { version: 1, ..Document::new(id.to_owned(), Arc::new(body), None) }])
 }
 
-const LONG_TIMEOUT: Duration = Duration::from_secs(5);
+const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_file_can_be_read_and_edited_by_hand() {
@@ -188,17 +188,18 @@ async fn unfinished_files_of_a_killed_writer_are_removed_at_the_start_unless_a_w
 #[tokio::test]
 async fn a_write_behind_the_lock_of_another_process_fails_after_the_timeout() {
     let root = tempfile::tempdir().unwrap();
+    let patient = open(root.path(), LONG_TIMEOUT).await;
+    patient.write(ITEMS, insert("before")).await.unwrap();
     let store = open(root.path(), Duration::from_millis(100)).await;
-    store.write(ITEMS, insert("before")).await.unwrap();
     let lock = fs::File::open(root.path().join("items/.lock")).unwrap();
     lock.lock().unwrap();
     let start = Instant::now();
     let error = store.write(ITEMS, insert("meanwhile")).await.unwrap_err();
     assert_eq!(error.status(), 503);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    assert!(store.get(ITEMS, "before").await.unwrap().is_some(), "a reader does not wait");
+    assert!(patient.get(ITEMS, "before").await.unwrap().is_some(), "a reader does not wait");
     drop(lock);
-    store.write(ITEMS, insert("after")).await.unwrap();
+    patient.write(ITEMS, insert("after")).await.unwrap();
 }
 
 #[tokio::test]
@@ -358,4 +359,22 @@ async fn a_read_that_takes_too_long_is_unavailable_and_its_thread_ends() {
     // The control.
     let store = open(root.path(), Duration::from_mins(1)).await;
     assert_eq!(store.count(ITEMS, Filter::All, None).await.unwrap(), 5_001);
+}
+
+#[tokio::test]
+async fn a_write_that_a_slow_disk_holds_up_is_unavailable_at_its_time_and_says_that_it_may_be_carried_out() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), Duration::from_millis(100)).await;
+    let (disk_responds, disk) = std::sync::mpsc::channel();
+    let held_up = store.change(move |_, _| disk.recv().map_err(Error::internal));
+    let error =
+        tokio::time::timeout(Duration::from_secs(30), held_up).await.expect("no deadline").unwrap_err();
+    assert_eq!((error.status(), error.message()), (503, "It is not known whether this was carried out."));
+    assert!(error.headers().is_empty(), "{:?}", error.headers());
+    // It still keeps the others out, who know that they have written nothing.
+    let error = store.write(ITEMS, insert("ada")).await.unwrap_err();
+    assert_eq!((error.status(), error.headers()), (503, &[("retry-after", "1".to_owned())][..]));
+    disk_responds.send(()).unwrap();
+    drop(store.writers.lock().await);
+    assert!(store.get(ITEMS, "ada").await.unwrap().is_none());
 }

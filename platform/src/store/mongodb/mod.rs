@@ -307,11 +307,11 @@ impl DocumentStore for MongodbStore {
         write: Write,
         token: Token,
     ) -> Result<WriteOutcome> {
-        self.0.server.call(self.0.write(collection, write, token)).await
+        self.0.server.write(self.0.write(collection, write, token)).await
     }
 
     async fn batch(&self, steps: Vec<Step>) -> Result<BatchOutcome> {
-        self.0.server.call(self.0.batch(&steps)).await
+        self.0.server.write(self.0.batch(&steps)).await
     }
 
     async fn check_batches(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use mongodb::options::{ClientOptions, ConnectionString, WriteConcern};
 use mongodb::{Client, Database};
 use tokio::sync::OnceCell;
 
-use super::super::calls::Calls;
+use super::super::calls::{Calls, Unanswered};
 use super::super::mongodb_url::DEFAULT_NAME;
 use super::super::settings::Settings;
 use crate::error::{Error, Kind, Result};
@@ -67,6 +67,11 @@ impl Server {
         self.calls.call(call).await
     }
 
+    /// The same for a write.
+    pub(super) async fn write<T>(&self, write: impl Future<Output = Result<T>>) -> Result<T> {
+        self.calls.write(write).await
+    }
+
     /// Closes the connections when the calls on them have ended.
     pub(super) async fn close(&self) {
         if let Some(database) = self.database.get() {
@@ -106,7 +111,16 @@ pub(super) fn duplicate_message(error: &DriverError) -> Option<&str> {
 /// An error of the driver as an error of the store. The driver shows no password in its errors. Its own text has the
 /// whole response of the server, so only the kind is taken.
 pub(in super::super) fn store_error(error: DriverError) -> Error {
-    Error::of_dependency(kind_of(&error), error.kind.to_string())
+    let kind = kind_of(&error);
+    match (kind, &*error.kind) {
+        (
+            Kind::Unavailable,
+            ErrorKind::Io(_)
+            | ErrorKind::Write(WriteFailure::WriteConcernError(_))
+            | ErrorKind::InsertMany(_),
+        ) => Error::unavailable(Unanswered(error.kind.to_string())),
+        _ => Error::of_dependency(kind, error.kind.to_string()),
+    }
 }
 
 fn kind_of(error: &DriverError) -> Kind {

@@ -38,6 +38,7 @@ impl Inner {
             }
         }
         let mut attempts = Attempts::default();
+        let _permit = self.permit().await?;
         loop {
             let mut checkout = self.checkout().await?;
             let error = match execute(&mut checkout, steps).await {

@@ -26,8 +26,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::calls::Calls;
+use super::calls::{Calls, Unanswered};
 use super::collections::of_collections;
 use super::query::{Filter, Groups, Query, Scalar};
 use super::settings::Settings;
@@ -39,6 +40,9 @@ use sql::{Columns, Sql, Texts};
 
 /// A connection that was idle for longer is tested before it is used: the server may have been restarted meanwhile.
 const TESTED_AFTER: Duration = Duration::from_secs(1);
+
+/// A statement whose connection was closed, since its caller has gone away, ends so soon: also one that waits for a lock.
+const END_ABANDONED: &str = "SELECT set_config(name, '500ms', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
 
 /// How often a server that has not responded yet is tried, beside the calls.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
@@ -54,6 +58,12 @@ struct Inner {
     calls: Calls,
     options: PgConnectOptions,
     pool: PgPool,
+    /// For [`Services::postgres`](crate::services::Services::postgres): what is slow there takes no connection away from the DAO.
+    way_out: PgPool,
+    /// One connection, so that connections that are all in use are no outage.
+    health: PgPool,
+    /// Three quarters of the connections: writes may all wait for one lock, and reads still find a connection.
+    writes: Semaphore,
     /// The collections whose table and indexes are known to exist.
     prepared: RwLock<HashSet<&'static Collection>>,
     /// For each collection that is not: who holds the lock, prepares it.
@@ -75,10 +85,19 @@ impl PostgresStore {
             .disable_statement_logging();
         // Less than the caller waits, so that there is time for another connection.
         let patience = calls.timeout() / 4;
-        let pool = PgPoolOptions::new()
-            .max_connections(u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX))
-            .acquire_timeout(calls.timeout())
+        let connections = u32::try_from(settings.postgres.connections.get()).unwrap_or(u32::MAX);
+        let pool_of = PgPoolOptions::new()
+            .max_connections(connections)
+            // A bit less than the caller waits: then it knows that nothing was sent.
+            .acquire_timeout(calls.timeout().mul_f32(0.9))
             .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // PostgreSQL before 14 does not have it, and some systems cannot do it.
+                    let _ = sqlx::query(END_ABANDONED).execute(connection).await;
+                    Ok(())
+                })
+            })
             .before_acquire(move |connection, meta| {
                 Box::pin(async move {
                     let works = meta.idle_for < TESTED_AFTER
@@ -86,10 +105,13 @@ impl PostgresStore {
                     // If not, the pool opens another one.
                     Ok(works)
                 })
-            })
-            .connect_lazy_with(options.clone());
+            });
+        let [pool, way_out] = [(); 2].map(|()| pool_of.clone().connect_lazy_with(options.clone()));
+        let health = pool_of.max_connections(1).connect_lazy_with(options.clone());
+        let connections = settings.postgres.connections.as_usize();
+        let writes = Semaphore::new((connections - connections.div_ceil(4)).max(1));
         let (prepared, preparing) = (RwLock::default(), Mutex::default());
-        let inner = Arc::new(Inner { calls, options, pool, prepared, preparing });
+        let inner = Arc::new(Inner { calls, options, pool, way_out, health, writes, prepared, preparing });
         tokio::spawn(wait_until_it_responds(Arc::downgrade(&inner)));
         Self(inner)
     }
@@ -110,8 +132,20 @@ async fn wait_until_it_responds(store: Weak<Inner>) {
 }
 
 impl Inner {
+    /// Lets a write begin.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>> {
+        let permit = tokio::time::timeout(self.calls.timeout().mul_f32(0.9), self.writes.acquire()).await;
+        let permit =
+            permit.map_err(|_| Error::unavailable("as many writes as may are waiting for each other"))?;
+        permit.map_err(Error::internal)
+    }
+
     async fn checkout(&self) -> Result<Checkout> {
-        Checkout::acquire(&self.pool).await.map_err(|error| match error {
+        Self::checkout_of(&self.pool).await
+    }
+
+    async fn checkout_of(pool: &PgPool) -> Result<Checkout> {
+        Checkout::acquire(pool).await.map_err(|error| match error {
             sqlx::Error::PoolTimedOut => Error::unavailable(
                 "no connection in time: it does not respond, or all of store.postgres.connections are in use",
             ),
@@ -264,7 +298,7 @@ impl Inner {
     }
 
     async fn ping(&self) -> Result<()> {
-        let mut checkout = self.checkout().await?;
+        let mut checkout = Self::checkout_of(&self.health).await?;
         let pong = sqlx::query("SELECT 1").fetch_one(&mut *checkout).await;
         checkout.ended(pong).map(drop).map_err(store_error)
     }
@@ -289,13 +323,14 @@ fn code(error: &sqlx::Error) -> Option<String> {
 
 /// An error of the driver as an error of the store.
 pub(super) fn store_error(error: sqlx::Error) -> Error {
+    if let sqlx::Error::Io(_) | sqlx::Error::Protocol(_) = &error {
+        return Error::unavailable(Unanswered(error.to_string()));
+    }
     let kind = match (&error, code(&error).as_deref()) {
         (_, Some(READ_ONLY | IDLE_IN_TRANSACTION | LOCK_NOT_AVAILABLE)) => Kind::Unavailable,
         (_, Some(code)) if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
         (
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
+            sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
@@ -377,11 +412,11 @@ impl DocumentStore for PostgresStore {
         write: Write,
         token: Token,
     ) -> Result<WriteOutcome> {
-        self.0.calls.call(self.0.write(collection, &write, token)).await
+        self.0.calls.write(self.0.write(collection, &write, token)).await
     }
 
     async fn batch(&self, steps: Vec<Step>) -> Result<BatchOutcome> {
-        self.0.calls.call(self.0.batch(&steps)).await
+        self.0.calls.write(self.0.batch(&steps)).await
     }
 
     async fn collections(&self) -> Result<Vec<String>> {
@@ -393,7 +428,7 @@ impl DocumentStore for PostgresStore {
     }
 
     fn postgres(&self) -> Option<PgPool> {
-        Some(self.0.pool.clone())
+        Some(self.0.way_out.clone())
     }
 
     async fn ping(&self) -> Result<()> {
@@ -402,7 +437,9 @@ impl DocumentStore for PostgresStore {
 
     async fn close(&self) {
         // It sends a message on each connection, for which a frozen server has no room.
-        let _ = tokio::time::timeout(self.0.calls.timeout(), self.0.pool.close()).await;
+        let Inner { calls, pool, way_out, health, .. } = &*self.0;
+        let closed = async { tokio::join!(pool.close(), way_out.close(), health.close()) };
+        let _ = tokio::time::timeout(calls.timeout(), closed).await;
     }
 }
 

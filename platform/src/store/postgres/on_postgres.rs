@@ -1,5 +1,7 @@
 //! What only this engine has: the use of indexes, texts that are longer than a key, and what others do to its tables.
 
+mod waits;
+
 use std::time::Instant;
 
 use serde_json::json;

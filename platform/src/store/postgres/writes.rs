@@ -104,6 +104,7 @@ impl Inner {
         token: Token,
     ) -> Result<WriteOutcome, Error> {
         let (mut attempts, mut clashed) = (Attempts::default(), false);
+        let _permit = self.permit().await?;
         loop {
             let mut checkout = self.checkout_for(collection).await?;
             match execute(&mut checkout, collection, write, token).await {

@@ -46,6 +46,10 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) struct SqliteStore {
     file: DatabaseFile,
     readers: SqlitePool,
+    /// For [`Services::sqlite`](crate::services::Services::sqlite): what is slow there takes no reader away from the DAO.
+    way_out: SqlitePool,
+    /// One connection, so that readers that are all in use are no outage.
+    health: SqlitePool,
     writer: Writer,
     /// How long a read may take.
     timeout: Duration,
@@ -70,14 +74,16 @@ impl SqliteStore {
         let first = connect(&name, &options, timeout).await?;
         let anchor = connect(&name, &options, timeout).await?;
         let file = DatabaseFile::of(path).map_err(|error| unopened(&name, error))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(u32::try_from(settings.sqlite.connections.get()).unwrap_or(u32::MAX))
-            .acquire_timeout(timeout)
-            // A connection to a file does not break while it is idle.
-            .test_before_acquire(false)
-            .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+        let connections = u32::try_from(settings.sqlite.connections.get()).unwrap_or(u32::MAX);
+        // A connection to a file does not break while it is idle.
+        let pool = SqlitePoolOptions::new().acquire_timeout(timeout).test_before_acquire(false);
+        let query_only = || options.clone().pragma("query_only", "ON");
+        let readers = pool.clone().max_connections(connections).connect_lazy_with(query_only());
+        let way_out = reader::limited(pool.clone().max_connections(connections), timeout);
+        let way_out = way_out.connect_lazy_with(query_only());
+        let health = pool.max_connections(1).connect_lazy_with(query_only());
         let writer = Writer::start([first, anchor], options, file.clone(), settings);
-        Ok(Self { file, readers, writer, timeout, prepared: RwLock::default() })
+        Ok(Self { file, readers, way_out, health, writer, timeout, prepared: RwLock::default() })
     }
 
     /// Creates the table and the indexes of a collection if they are missing. Each process checks once.
@@ -310,15 +316,15 @@ impl DocumentStore for SqliteStore {
     }
 
     fn sqlite(&self) -> Option<SqlitePool> {
-        Some(self.readers.clone())
+        Some(self.way_out.clone())
     }
 
     async fn ping(&self) -> Result<()> {
-        self.within_time(sqlx::query("SELECT 1").fetch_one(&self.readers)).await.map(drop)
+        self.within_time(sqlx::query("SELECT 1").fetch_one(&self.health)).await.map(drop)
     }
 
     async fn close(&self) {
-        self.readers.close().await;
+        tokio::join!(self.readers.close(), self.way_out.close(), self.health.close());
         // The writer closes last: with no reader open, its checkpoint moves the whole WAL into the file.
         self.writer.close().await;
     }

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::{Sqlite, SqliteConnection};
 
 /// After how many steps of its virtual machine SQLite looks at the clock: some tenths of a millisecond.
 const STEPS: i32 = 10_000;
@@ -27,14 +27,15 @@ impl Reader {
         let mut connection = readers.acquire().await?;
         let has_ended = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&has_ended);
-        let goes_on = move || ended.load(Ordering::Relaxed) || Instant::now() < deadline;
+        let is_wanted = move |ended: &Arc<_>| Arc::strong_count(ended) > 1 && Instant::now() < deadline;
+        let goes_on = move || ended.load(Ordering::Relaxed) || is_wanted(&ended);
         connection.lock_handle().await?.set_progress_handler(STEPS, goes_on);
         Ok(Self { connection, has_ended })
     }
 }
 
 impl Drop for Reader {
-    /// A read whose caller has gone away goes on until the deadline. Then its connection is closed.
+    /// A read whose caller has gone away is interrupted, and its connection is closed: the next one would be interrupted too.
     fn drop(&mut self) {
         if !self.has_ended.load(Ordering::Relaxed) {
             self.connection.close_on_drop();
@@ -52,4 +53,18 @@ pub(super) async fn rows(
     let rows = query.fetch_all(&mut *reader.connection).await;
     reader.has_ended.store(true, Ordering::Relaxed);
     rows
+}
+
+/// Connections on which SQLite interrupts what still runs so long after they were taken from the pool, also when its caller
+/// has gone away.
+pub(super) fn limited(pool: SqlitePoolOptions, time: Duration) -> SqlitePoolOptions {
+    pool.after_connect(move |connection, _| Box::pin(limit(connection, time))).before_acquire(
+        move |connection, _| Box::pin(async move { limit(connection, time).await.map(|()| true) }),
+    )
+}
+
+async fn limit(connection: &mut SqliteConnection, time: Duration) -> Result<(), sqlx::Error> {
+    let deadline = Instant::now() + time;
+    connection.lock_handle().await?.set_progress_handler(STEPS, move || Instant::now() < deadline);
+    Ok(())
 }

@@ -220,7 +220,7 @@ async fn a_write_behind_the_lock_of_another_process_fails_after_the_timeout() {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let start = Instant::now();
     let error = store.write(ITEMS, insert("meanwhile")).await.unwrap_err();
-    assert_eq!(error.status(), 503);
+    assert_eq!((error.status(), error.headers()), (503, &[("retry-after", "1".to_owned())][..]));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert!(store.get(ITEMS, "before").await.unwrap().is_some(), "a reader does not wait");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
@@ -228,6 +228,74 @@ async fn a_write_behind_the_lock_of_another_process_fails_after_the_timeout() {
     // The writer may still wait in its last transaction.
     while store.write(ITEMS, insert("after")).await.is_err_and(|error| error.status() == 503) {}
     assert!(ids(&store, Filter::All, Sort::by_id()).await.contains(&"after".to_owned()));
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_has_gone_before_its_transaction_began_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let store = Arc::new(SqliteStore::open(path.clone(), &settings(&path, 256, "60s")).await.unwrap());
+    store.prepare(ITEMS).await.unwrap();
+    let mut other = by_hand(&path).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let [gone, stays] = ["gone", "stays"].map(|id| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.write(ITEMS, insert(id)).await })
+    });
+    // The writer has taken them from the queue, and waits for the lock.
+    let queue = &store.writer.queue;
+    tokio::task::yield_now().await;
+    let begun = Instant::now();
+    while queue.capacity() < queue.max_capacity() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it takes nothing from the queue");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    stays.await.unwrap().unwrap();
+    assert_eq!(ids(&store, Filter::All, Sort::by_id()).await, ["stays"]);
+}
+
+#[tokio::test]
+async fn a_write_that_has_begun_and_takes_too_long_says_that_it_may_be_carried_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let store = SqliteStore::open(path.clone(), &settings(&path, 256, "3s")).await.unwrap();
+    store.prepare(ITEMS).await.unwrap();
+    let mut hand = by_hand(&path).await;
+    // Some ten seconds.
+    let slow =
+        "CREATE VIEW slow AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000000)
+                SELECT count(*) AS n FROM n;
+                CREATE TRIGGER slow BEFORE INSERT ON items BEGIN SELECT n FROM slow; END";
+    sqlx::raw_sql(slow).execute(&mut hand).await.unwrap();
+    let error = store.write(ITEMS, insert("a")).await.unwrap_err();
+    assert_eq!((error.status(), error.message()), (503, "It is not known whether this was carried out."));
+    assert!(error.headers().is_empty(), "{:?}", error.headers());
+    // The control: one that waits behind it has not begun, and never does.
+    let error = store.write(ITEMS, insert("b")).await.unwrap_err();
+    assert_eq!((error.status(), error.headers()), (503, &[("retry-after", "1".to_owned())][..]));
+}
+
+#[tokio::test]
+async fn a_process_that_ends_waits_for_no_reader_of_another_one_and_holds_up_no_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let settings = settings(&path, 256, "60s");
+    let [ends, goes_on] =
+        [SqliteStore::open(path.clone(), &settings).await, SqliteStore::open(path.clone(), &settings).await]
+            .map(Result::unwrap);
+    ends.write(ITEMS, insert("a")).await.unwrap();
+    let mut reader = by_hand(&path).await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM items").execute(&mut reader).await.unwrap();
+    // What is in the log now cannot be moved into the file while that reads.
+    goes_on.write(ITEMS, insert("b")).await.unwrap();
+    let both = async { tokio::join!(ends.close(), goes_on.write(ITEMS, insert("c"))) };
+    let ((), written) =
+        tokio::time::timeout(Duration::from_secs(30), both).await.expect("it waits for the reader");
+    written.unwrap();
+    assert_eq!(ids(&goes_on, Filter::All, Sort::by_id()).await, ["a", "b", "c"]);
 }
 
 #[tokio::test]

@@ -5,14 +5,14 @@
 //! changes nothing and leaves the others of its group alone; an error of the file fails the whole group.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::write::{Write, WriteOutcome};
+use super::super::write::{Write, WriteOutcome, outcome_unknown};
 use super::super::{BatchOutcome, Collection, Document, Settings, Step, Token};
 use super::database_file::DatabaseFile;
 use super::restore::restore;
@@ -40,16 +40,27 @@ pub(super) enum Done {
     Batch(BatchOutcome),
 }
 
-type Reply = oneshot::Sender<Result<Done>>;
+/// Where the caller waits.
+pub(super) struct Reply {
+    result: oneshot::Sender<Result<Done>>,
+    /// Set by whoever comes first: the writer, which then executes the command, or the caller, whose time is over.
+    is_decided: Arc<AtomicBool>,
+}
 
-enum Message {
+impl Reply {
+    fn begin(&self) -> bool {
+        !self.result.is_closed() && !self.is_decided.swap(true, Ordering::Relaxed)
+    }
+}
+
+pub(super) enum Message {
     Command(Command, Reply),
     Close(oneshot::Sender<()>),
 }
 
 /// A handle to the writer task.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
+    pub(super) queue: mpsc::Sender<Message>,
     timeout: Duration,
     commits: Arc<AtomicU64>,
 }
@@ -83,16 +94,20 @@ impl Writer {
     }
 
     /// Executes a command, and returns when it is on the disk. After a timeout, a command that had begun may still be
-    /// executed; one that had not is dropped.
+    /// executed; one that had not is not.
     pub(super) async fn execute(&self, command: Command) -> Result<Done> {
         let (reply, result) = oneshot::channel();
+        let is_decided = Arc::new(AtomicBool::new(false));
+        let reply = Reply { result: reply, is_decided: Arc::clone(&is_decided) };
         let done = async {
             self.queue.send(Message::Command(command, reply)).await.map_err(|_| closed())?;
             result.await.map_err(|_| closed())?
         };
-        tokio::time::timeout(self.timeout, done)
-            .await
-            .map_err(|_| Error::unavailable(format!("no write within {:?}", self.timeout)))?
+        tokio::time::timeout(self.timeout, done).await.unwrap_or_else(|_| {
+            let cause = format!("no write within {:?}", self.timeout);
+            let has_begun = is_decided.swap(true, Ordering::Relaxed);
+            Err(if has_begun { outcome_unknown(cause) } else { Error::unavailable(cause) })
+        })
     }
 
     /// Ends the task when all that waits is done.
@@ -158,7 +173,7 @@ impl WriterTask {
             for message in waiting.drain(..) {
                 match message {
                     // Its caller has been dropped: it is not executed.
-                    Message::Command(_, reply) if reply.is_closed() => {}
+                    Message::Command(_, reply) if reply.result.is_closed() => {}
                     Message::Command(command, reply) => group.push((command, reply)),
                     Message::Close(reply) => closing.push(reply),
                 }
@@ -180,8 +195,9 @@ impl WriterTask {
             let _ = anchor.close().await;
         }
         if let Some(mut connection) = self.connection.take() {
-            // With a checkpoint, the next start needs no recovery; without one, it recovers.
-            let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
+            // With a checkpoint, the next start needs no recovery; without one, it recovers. This one waits for nobody, and
+            // nobody for it: other processes go on writing.
+            let _ = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await;
             let _ = connection.close().await;
         }
     }
@@ -207,11 +223,11 @@ impl WriterTask {
         if let Err(error) = self.file.check() {
             return fail_all(replies, error.kind(), &error.cause());
         }
-        match self.transaction(commands).await {
+        match self.transaction(commands, &replies).await {
             Ok(outcomes) => {
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     // An error means that the caller has been dropped.
-                    let _ = reply.send(outcome);
+                    let _ = reply.result.send(outcome);
                 }
             }
             Err(error) => fail_all(replies, kind_of_write(&error), &error.to_string()),
@@ -219,7 +235,11 @@ impl WriterTask {
     }
 
     /// One transaction. An error means that none of the commands was executed.
-    async fn transaction(&mut self, commands: Vec<Command>) -> Result<Vec<Result<Done>>, sqlx::Error> {
+    async fn transaction(
+        &mut self,
+        commands: Vec<Command>,
+        replies: &[Reply],
+    ) -> Result<Vec<Result<Done>>, sqlx::Error> {
         // Taken, and put back only in a known state.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -228,7 +248,7 @@ impl WriterTask {
         // A transaction that begins with a read cannot wait for another process's lock when it comes to write.
         let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await;
         let done = match begun {
-            Ok(_) => execute_all(&mut connection, commands).await,
+            Ok(_) => execute_all(&mut connection, commands, replies).await,
             Err(error) => {
                 self.connection = (code(&error) == Some(BUSY)).then_some(connection);
                 return Err(error);
@@ -263,17 +283,22 @@ fn kind_of_write(error: &sqlx::Error) -> Kind {
 fn fail_all(replies: Vec<Reply>, kind: Kind, cause: &str) {
     for reply in replies {
         // An error means that the caller has been dropped.
-        let _ = reply.send(Err(Error::new(kind).with_source(cause)));
+        let _ = reply.result.send(Err(Error::of_dependency(kind, cause)));
     }
 }
 
-/// Executes all commands. An error ends the transaction.
+/// Executes all commands whose callers still wait: the transaction may have waited long to begin. An error ends it.
 async fn execute_all(
     connection: &mut SqliteConnection,
     commands: Vec<Command>,
+    replies: &[Reply],
 ) -> Result<Vec<Result<Done>>, sqlx::Error> {
     let mut outcomes = Vec::with_capacity(commands.len());
-    for command in commands {
+    for (command, reply) in commands.into_iter().zip(replies) {
+        if !reply.begin() {
+            outcomes.push(Err(closed()));
+            continue;
+        }
         let outcome = match command {
             Command::Prepare(collection) => prepare(connection, collection).await.map(|()| Done::Prepare),
             Command::Write(collection, write, token) => {

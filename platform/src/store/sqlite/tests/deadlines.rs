@@ -53,3 +53,52 @@ async fn a_read_ends_at_its_time_and_its_connection_is_free_again() {
     }
     store.close().await;
 }
+
+/// The threads of this process whose names begin so: each connection has one, until it is closed.
+fn threads(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(prefix)).count()
+}
+
+#[tokio::test]
+async fn a_read_whose_caller_has_gone_away_is_interrupted_before_its_deadline() {
+    let options = SqliteConnectOptions::new().filename(":memory:").thread_name(|n| format!("left-{n}"));
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let text = count_to(0);
+    let deadline = Instant::now() + Duration::from_hours(1);
+    let read = reader::rows(&pool, sqlx::query(sqlx::AssertSqlSafe(text.as_str())), deadline);
+    assert!(tokio::time::timeout(Duration::from_millis(300), read).await.is_err());
+    let start = Instant::now();
+    while threads("left-") > 0 {
+        assert!(start.elapsed() < Duration::from_secs(30), "it is still read");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_slow_by_the_way_out_takes_no_connection_from_the_dao_and_ends_at_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let store = SqliteStore::open(path.clone(), &settings(&path, 256, "3s")).await.unwrap();
+    store.write(ITEMS, insert("a")).await.unwrap();
+    let way_out = store.sqlite().unwrap();
+    let text = count_to(0);
+    // More than there are connections, and their callers go away.
+    let slow = (0..6).map(|_| sqlx::query(sqlx::AssertSqlSafe(text.as_str())).fetch_all(&way_out));
+    assert!(tokio::time::timeout(Duration::from_millis(300), join_all(slow)).await.is_err());
+    assert_eq!((way_out.size(), way_out.num_idle()), (2, 0));
+    for _ in 0..6 {
+        assert!(store.get(ITEMS, "a").await.unwrap().is_some());
+        store.ping().await.unwrap();
+    }
+    let start = Instant::now();
+    while let Err(error) = sqlx::query("SELECT 1").fetch_one(&way_out).await {
+        assert!(start.elapsed() < Duration::from_secs(30), "{error}");
+    }
+    // Readers that are all in use are no outage.
+    let taken = [store.readers.acquire().await.unwrap(), store.readers.acquire().await.unwrap()];
+    store.ping().await.unwrap();
+    drop(taken);
+    store.close().await;
+}
