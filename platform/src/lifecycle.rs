@@ -261,7 +261,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let signals = take_signals()?;
-    let number = worker.as_ref().map(|worker| worker.number);
+    let (number, is_worker) = (worker.as_ref().map(|worker| worker.number), worker.is_some());
     let logging = start_logging(service, &config, &mut app, number)?;
     let forced_exit = ForcedExit::start(&logging)?;
     open_files::fit(&mut config.http);
@@ -272,7 +272,6 @@ where
     }
     let recorder = if config.metrics.is_on() { Some(Recorder::install(&config.metrics)?) } else { None };
     let set_levels = read_again.map(|read| shutdown_trigger::Reload { read, logging: logging.clone() });
-    let is_worker = number.is_some();
     let handed_over = worker.as_mut().and_then(|worker| worker.handed_over.take());
     let mut trigger = ShutdownTrigger::new(signals, worker, set_levels);
     let starting = async {
@@ -282,9 +281,8 @@ where
             None => http::server::listen(config.server.host.as_str(), port, &config.http).await?,
         };
         let port = listener.local_addr().map_or(port, |address| address.port());
-        let https =
-            https::open(&config.server, config.http.backlog(), port, is_worker, handed_over.as_deref())
-                .await?;
+        let backlog = config.http.backlog();
+        let https = https::open(&config.server, backlog, port, is_worker, handed_over.as_deref()).await?;
         Ok::<_, StartError>((app, listener, port, https))
     };
     let (mut app, listener, port, https) = tokio::select! {

@@ -130,7 +130,7 @@ impl Operation {
             (Self::Append(value), None) => drop(object.insert(leaf.to_owned(), vec![value].into())),
             (Self::Append(value), Some(Value::Array(array))) => array.push(value),
             (Self::Remove(value), Some(Value::Array(array))) => {
-                array.retain(|element| !query::equal(element, &value))
+                array.retain(|element| !query::equal(element, &value));
             }
             (Self::Remove(_), None) => {}
             (Self::Append(_) | Self::Remove(_), Some(_)) => return wrong("is not an array"),
