@@ -15,8 +15,9 @@ async fn hello() -> Json<&'static str> {
 
 async fn empty() {}
 
-async fn cookies(headers: HeaderMap) -> String {
-    headers.get("cookie").map(|cookies| cookies.to_str().unwrap().to_owned()).unwrap_or_default()
+async fn credentials(headers: HeaderMap) -> String {
+    let sent = ["cookie", "authorization"].into_iter().filter_map(|name| headers.get(name));
+    sent.map(|value| value.to_str().unwrap()).collect::<Vec<_>>().join(" ")
 }
 
 fn routes() -> Routes<Services> {
@@ -28,10 +29,17 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/empty").get(empty).delete(async || NoContent))
         .route(Route::at("/empty/{id}").get(empty).delete(async || NoContent))
         .route(
-            Route::at("/cookies").post(cookies).put(cookies).delete(cookies).cors(Cors::any()).get(cookies),
+            Route::at("/cookies")
+                .post(credentials)
+                .put(credentials)
+                .delete(credentials)
+                .cors(Cors::any())
+                .get(credentials),
         )
-        .route(Route::at("/foreign").post(cookies).cross_site("the identity provider sends its form here"))
-        .mount("/mounted", Router::new().route("/", axum::routing::post(cookies)))
+        .route(
+            Route::at("/foreign").post(credentials).cross_site("the identity provider sends its form here"),
+        )
+        .mount("/mounted", Router::new().route("/", axum::routing::post(credentials)))
 }
 
 async fn app() -> TestApp {
@@ -137,17 +145,23 @@ async fn a_form_on_another_site_reaches_no_route_but_one_that_says_why() {
 }
 
 #[tokio::test]
-async fn cors_without_credentials_lets_a_page_in_without_its_cookies() {
+async fn cors_without_credentials_lets_a_page_in_without_them() {
     let app = app().await;
-    let from = |site| [("origin", "https://evil.example"), ("sec-fetch-site", site), ("cookie", "session=1")];
+    let from = |site| {
+        let authorization = ("authorization", "Basic YTpi");
+        [("origin", "https://evil.example"), ("sec-fetch-site", site), ("cookie", "session=1"), authorization]
+    };
     for method in [Method::POST, Method::PUT, Method::DELETE] {
         let response = app.call(method, "/cookies", &from("cross-site"), "").await;
         assert_eq!((response.status.as_u16(), response.text()), (200, ""));
     }
     // The controls: a page of the same origin, and a link.
     for (method, site) in [(Method::POST, "same-origin"), (Method::GET, "cross-site")] {
-        assert_eq!(app.call(method, "/cookies", &from(site), "").await.text(), "session=1");
+        assert_eq!(app.call(method, "/cookies", &from(site), "").await.text(), "session=1 Basic YTpi");
     }
+    // A token that a script sends is no credential of the browser.
+    let token = [("origin", "https://evil.example"), ("authorization", "Bearer t")];
+    assert_eq!(app.call(Method::POST, "/cookies", &token, "").await.text(), "Bearer t");
 }
 
 #[tokio::test]

@@ -90,10 +90,11 @@ fn a_new_worker_that_cannot_start_ends_the_reload_and_the_old_ones_go_on() {
     server.wait_for_line(" reloaded ");
 }
 
-/// The file that a process runs: its device and its number, also when another file has taken its name.
-fn running(process: u32) -> (u64, u64) {
-    let file = fs::metadata(format!("/proc/{process}/exe")).unwrap();
-    (file.dev(), file.ino())
+/// The file that a process runs: its device and its number, also when another file has taken its name. None when the process has
+/// ended.
+fn running(process: u32) -> Option<(u64, u64)> {
+    let file = fs::metadata(format!("/proc/{process}/exe")).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// Puts a copy of the program, one byte longer, in the place of a file, and returns which file that is. Other processes
@@ -117,7 +118,8 @@ fn usr2_takes_the_program_that_is_on_the_disk_and_hup_keeps_the_one_that_runs() 
     let program = Program::new(path.to_str().unwrap().to_owned().leak());
     let mut server = program.start_in(folder.path(), &["--proc", "2", "--config", "a.yaml"]);
     until(|| workers(&server).len() == 2);
-    let all_run = |server: &TestServer, file| workers(server).values().all(|worker| running(*worker) == file);
+    let all_run =
+        |server: &TestServer, file| workers(server).values().all(|worker| running(*worker) == Some(file));
     assert!(all_run(&server, first));
 
     let second = replace(&path);
@@ -133,7 +135,7 @@ fn usr2_takes_the_program_that_is_on_the_disk_and_hup_keeps_the_one_that_runs() 
     assert!(all_run(&server, first));
     renew(&mut server, "USR2");
     assert!(all_run(&server, second));
-    assert_eq!(running(server.process_id()), first);
+    assert_eq!(running(server.process_id()), Some(first));
 
     // A worker that is replaced runs what the others run, and not what has come since.
     let third = replace(&path);
@@ -170,14 +172,14 @@ fn usr2_follows_the_link_by_which_the_program_was_started() {
     let program = Program::new("current/program");
     let mut server = program.start_in(folder.path(), &["--proc", "2"]);
     until(|| workers(&server).len() == 2);
-    assert_eq!(running(server.process_id()), inodes[0]);
+    assert_eq!(running(server.process_id()), Some(inodes[0]));
 
     link("second");
     server.signal("USR2");
     let line = server.wait_for_line("reloading");
     assert!(line.contains("second/program"), "{line}");
     server.wait_for_line(" reloaded ");
-    until(|| workers(&server).values().all(|worker| running(*worker) == inodes[1]));
+    until(|| workers(&server).values().all(|worker| running(*worker) == Some(inodes[1])));
 }
 
 /// How many of 50 clients that have connected get no response when the first of two listeners is closed.

@@ -4,7 +4,7 @@
 //! The rule is that of Go's `http.CrossOriginProtection` and tower-http's `CsrfLayer`. A browser sends the origin of a
 //! request in `Sec-Fetch-Site`, or at least in `Origin`; a request with neither header does not come from a browser.
 
-use axum::http::header::{ORIGIN, UPGRADE};
+use axum::http::header::{AUTHORIZATION, COOKIE, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, Method};
 
 use crate::http::routing::cors::Cors;
@@ -15,8 +15,8 @@ use crate::http::settings::request_host::RequestHost;
 pub(crate) enum Verdict {
     /// It changes nothing, comes from no page, from one of this origin, or from one that CORS lets send cookies.
     Pass,
-    /// CORS lets the page call the route, but not with cookies. A browser sends them with a form all the same.
-    WithoutCookies,
+    /// CORS lets the page call the route, but not with credentials. A browser sends them with a form all the same.
+    WithoutCredentials,
     /// It may be forged.
     Refuse,
 }
@@ -37,8 +37,17 @@ pub(crate) fn judge(
     }
     match cors.zip(headers.get(ORIGIN)) {
         Some((cors, origin)) if cors.trusts(origin) => Verdict::Pass,
-        Some((cors, origin)) if cors.allows(origin) => Verdict::WithoutCookies,
+        Some((cors, origin)) if cors.allows(origin) => Verdict::WithoutCredentials,
         _ => Verdict::Refuse,
+    }
+}
+
+/// Removes what a browser adds to a request by itself: cookies, and the user and password that it was once given for a site.
+pub(crate) fn remove_credentials(headers: &mut HeaderMap) {
+    headers.remove(COOKIE);
+    let scheme = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().get(..5));
+    if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic")) {
+        headers.remove(AUTHORIZATION);
     }
 }
 
@@ -111,7 +120,7 @@ mod tests {
         // An origin that is allowed without cookies gets in without them.
         for cors in [Cors::origins([good]), Cors::any().with_credentials()] {
             let verdict = judge_at(HOST, &from("https://app.example"), Some(&cors));
-            assert_eq!(verdict, Verdict::WithoutCookies, "{cors:?}");
+            assert_eq!(verdict, Verdict::WithoutCredentials, "{cors:?}");
         }
     }
 }

@@ -29,7 +29,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, COOKIE, DATE, ORIGIN, RANGE,
+    CONTENT_LENGTH, DATE, ORIGIN, RANGE,
 };
 use axum::http::{Extensions, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -310,7 +310,7 @@ impl Stack {
             return Err(options(route, request));
         }
         match cross_site::judge(method, host, request.headers(), route.cors.as_ref()) {
-            Verdict::WithoutCookies => drop(request.headers_mut().remove(COOKIE)),
+            Verdict::WithoutCredentials => cross_site::remove_credentials(request.headers_mut()),
             Verdict::Refuse if route.cross_site.is_none() => {
                 return Err(Error::new(Kind::Forbidden)
                     .with_reason("Cross-Site Request Refused")

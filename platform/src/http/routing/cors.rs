@@ -28,7 +28,8 @@ enum Origins {
 const MAX_AGE: Duration = Duration::from_hours(2);
 
 impl Cors {
-    /// Pages of any origin may call the route, without cookies: those of a request that changes something are dropped.
+    /// Pages of any origin may call the route, without credentials: cookies and Basic authorization of a request that changes
+    /// something are dropped.
     pub fn any() -> Self {
         Self { origins: Origins::Any, credentials: false, max_age: MAX_AGE }
     }
