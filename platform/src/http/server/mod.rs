@@ -359,7 +359,8 @@ mod tests {
         let server = listener.local_addr().unwrap();
         tokio::task::spawn_blocking(move || {
             let connect = |_| std::net::TcpStream::connect_timeout(&server, time).ok();
-            (0..clients).map_while(connect).collect::<Vec<_>>().len()
+            // One that is closed at once waits to be accepted all the same, and takes no descriptor here.
+            (0..clients).map_while(connect).count()
         })
         .await
         .unwrap()
@@ -368,8 +369,8 @@ mod tests {
     #[tokio::test]
     async fn a_burst_of_connections_waits_for_room_only_beyond_the_backlog() {
         // The default, of which the kernel takes what it allows.
-        assert_eq!(got_through(500, 65_535, Duration::from_secs(30)).await, 500);
+        assert_eq!(got_through(2_000, 65_535, Duration::from_secs(30)).await, 2_000);
         // The control: what a listener of Rust's standard library has. Nobody accepts, so the next one never gets through.
-        assert!(got_through(500, 128, Duration::from_millis(500)).await <= 130);
+        assert!(got_through(2_000, 128, Duration::from_millis(500)).await <= 130);
     }
 }
