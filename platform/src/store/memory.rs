@@ -104,7 +104,7 @@ fn apply(documents: &mut Documents, write: Write, token: Token) -> Result<WriteO
             for document in &new {
                 documents.insert(document.id.clone(), document.clone());
             }
-            Ok(WriteOutcome::inserted(new))
+            Ok(WriteOutcome::inserted(&new))
         }
         Write::Change { filter, expected, change } => {
             let Some(before) = first(documents, &filter) else { return Ok(WriteOutcome::default()) };

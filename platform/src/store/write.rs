@@ -52,9 +52,9 @@ impl WriteOutcome {
         Self { count: count as u64, ..Self::default() }
     }
 
-    pub(super) fn inserted(mut new: Vec<Document>) -> Self {
-        let count = new.len() as u64;
-        Self { count, document: new.pop().filter(|_| count == 1), created: false }
+    pub(super) fn inserted(new: &[Document]) -> Self {
+        let document = if let [one] = new { Some(one.clone()) } else { None };
+        Self { count: new.len() as u64, document, created: false }
     }
 
     pub(super) fn of(document: Document, created: bool) -> Self {

@@ -188,7 +188,7 @@ impl Folder {
         match write {
             Write::Insert(new) => {
                 self.insert(&new)?;
-                Ok(WriteOutcome::inserted(new))
+                Ok(WriteOutcome::inserted(&new))
             }
             Write::Change { filter, expected: Expected::Any, change: Change::Delete }
                 if token.is_none() && self.remove_damaged(&filter)? =>

@@ -51,7 +51,7 @@ impl Inner {
                     [one] => self.insert(collection, &stored, one).await?,
                     many => self.insert_many(collection, &stored, many).await?,
                 }
-                Ok(WriteOutcome::inserted(new))
+                Ok(WriteOutcome::inserted(&new))
             }
             Write::Change { filter, expected, change } => {
                 self.change(collection, &stored, &filter, &expected, &change, token).await

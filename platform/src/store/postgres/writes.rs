@@ -155,7 +155,7 @@ async fn execute(
             let mut ordered: Vec<&Document> = new.iter().collect();
             ordered.sort_by_cached_key(|new| values(collection, &new.fields));
             insert(connection, collection, ordered).await?;
-            Ok(WriteOutcome::inserted(new.clone()))
+            Ok(WriteOutcome::inserted(new))
         }
         Write::Change { filter, expected, change } => {
             let one_id = filter.ids().is_some_and(|ids| ids.len() == 1);

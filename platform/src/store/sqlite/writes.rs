@@ -129,7 +129,7 @@ async fn insert(
     new: Vec<Document>,
 ) -> Result<WriteOutcome, Failure> {
     insert_all(connection, collection, &new).await?;
-    Ok(WriteOutcome::inserted(new))
+    Ok(WriteOutcome::inserted(&new))
 }
 
 async fn insert_all(
