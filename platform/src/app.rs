@@ -2,6 +2,8 @@
 //!
 //! An [`App`] is a description. Nothing of it runs, and no service is opened, before [`App::open`].
 
+mod own_jobs;
+
 use std::any::type_name;
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -22,12 +24,17 @@ use tokio::time::Instant;
 use tower::service_fn;
 use tracing_subscriber::registry::Registry;
 
+#[cfg(feature = "auth")]
+use super::auth::KeyNeed;
 use super::cli::Flags;
+use super::clock::Clock;
+#[cfg(feature = "auth")]
+use super::config::server::DebugMode;
 use super::config::{self, Config, Service as Described};
 use super::error::StartError;
-use super::http::{ErrorFormat, HandlerLayer, Layers, Parts, Peer, RouteTable, Routes, Stack};
+use super::http::{self, ErrorFormat, HandlerLayer, Layers, Parts, Peer, RouteTable, Routes, Stack};
 use super::logging::{AppLayer, Identity, Logging};
-use super::scheduler::{Clock, Job, check_names};
+use super::scheduler::{Job, check_names};
 use super::services::{self, Services};
 use super::shutdown::Shutdown;
 use super::store::{Dao, Declared, Entity};
@@ -46,7 +53,7 @@ type MakeRoutes<A, S> = Box<dyn FnOnce(&A) -> Routes<S> + Send>;
 type Task<S> = Box<dyn FnOnce(S, Shutdown) -> BoxFuture<'static, ()> + Send>;
 type End<S> = Box<dyn FnOnce(S) -> BoxFuture<'static, ()> + Send>;
 type MakeTracingLayer<A> = Box<dyn FnOnce(&A) -> AppLayer + Send>;
-type Run<S> = Box<dyn FnOnce(S, ArgMatches) -> BoxFuture<'static, Result<(), StartError>> + Send>;
+type RunCommand<S> = Box<dyn FnOnce(S, ArgMatches) -> BoxFuture<'static, Result<(), StartError>> + Send>;
 
 /// An app, with its settings `A` (section `app` of the configuration) and the state `S` of its handlers.
 pub struct App<A, S> {
@@ -57,7 +64,7 @@ pub struct App<A, S> {
     error_format: Option<ErrorFormat>,
     tasks: Vec<(&'static str, Task<S>)>,
     ends: Vec<(&'static str, End<S>)>,
-    commands: Vec<(clap::Command, Run<S>)>,
+    commands: Vec<(clap::Command, RunCommand<S>)>,
     entities: Vec<Declared>,
     jobs: Vec<Job<S>>,
     clock: Clock,
@@ -155,7 +162,7 @@ where
         self
     }
 
-    /// The clock of the jobs, for tests.
+    /// The clock of jobs, sessions, links and throttles, for tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -214,8 +221,9 @@ where
         let Some((_, run)) = self.commands.into_iter().find(|(command, _)| command.get_name() == name) else {
             return Err(StartError::config(format!("there is no subcommand '{name}'")));
         };
-        let entities = [self.entities, (self.routes)(&config.app).entities().to_vec()].concat();
-        let services = open_services(config).await?;
+        let routes = (self.routes)(&config.app);
+        let entities = [&self.entities, routes.entities()].concat();
+        let services = open_services(config, self.clock.clone(), routes.needs().keys).await?;
         if self.needs_batches {
             services.check_batches().await?;
         }
@@ -251,7 +259,7 @@ where
     pub async fn open(self, config: &Config<A>, logging: Logging) -> Result<OpenApp, StartError> {
         let routes = (self.routes)(&config.app);
         let entities = [&self.entities, routes.entities()].concat();
-        let services = open_services(config).await?;
+        let services = open_services(config, self.clock.clone(), routes.needs().keys).await?;
         if self.needs_batches {
             services.check_batches().await?;
         }
@@ -260,6 +268,13 @@ where
         }
         services.prepare(&entities).await?;
         let state = (self.init)(services.clone(), config.app.clone()).await?;
+        let needs = routes.needs();
+        let mailer = services.mailer();
+        let folder = mailer.folder().filter(|_| needs.mail && services.debug());
+        let routes = match folder {
+            Some(folder) => routes.merge(http::mails(folder)),
+            None => routes,
+        };
         let table: RouteTable = routes.build(&state)?;
         let traces = Traces::open(&config.traces, &config.server.name)?.map(Arc::new);
         let parts = Parts {
@@ -268,6 +283,7 @@ where
             error_format: self.error_format,
             counts: config.metrics.is_on(),
             traces: traces.clone(),
+            public_url: config.server.public_url.clone(),
         };
         let debug = config.server.debug.is_on();
         let stack = Arc::new(Stack::new(parts, &config.http, logging, debug)?);
@@ -277,8 +293,10 @@ where
             (name, Box::new(move |shutdown| task(state, shutdown)) as OpenTask)
         });
         let mut tasks: Vec<_> = tasks.collect();
-        check_names(self.jobs.iter().map(Job::name))?;
-        for job in self.jobs.into_iter().filter(|job| job.is_on(&of_state)) {
+        let jobs = self.jobs.into_iter().chain(own_jobs::own_jobs(needs, &services));
+        let jobs: Vec<Job<S>> = jobs.collect();
+        check_names(jobs.iter().map(Job::name))?;
+        for job in jobs.into_iter().filter(|job| job.is_on(&of_state)) {
             let job = job.open(state.clone(), self.clock.clone(), services.locks())?;
             tasks.push((
                 job.name,
@@ -293,11 +311,28 @@ where
     }
 }
 
-async fn open_services<A>(config: &Config<A>) -> Result<Services, StartError> {
+async fn open_services<A>(
+    config: &Config<A>,
+    clock: Clock,
+    #[cfg_attr(not(feature = "auth"), expect(unused_variables, reason = "there is nothing to sign"))]
+    needs_keys: bool,
+) -> Result<Services, StartError> {
     Services::open(services::Settings {
         name: &config.server.name,
         env: &config.server.env,
         debug: config.server.debug.is_on(),
+        public_url: config.server.public_url(),
+        public_url_is_secure: config.server.public_url.is_secure(),
+        #[cfg(feature = "auth")]
+        key_need: match config.server.debug {
+            _ if !needs_keys => KeyNeed::No,
+            DebugMode::On => KeyNeed::Development,
+            DebugMode::Off | DebugMode::Exposed => KeyNeed::Yes,
+        },
+        clock,
+        #[cfg(feature = "auth")]
+        auth: &config.auth,
+        mail: &config.mail,
         counts: config.metrics.is_on(),
         processes: config.server.process_count(),
         store: &config.store,

@@ -164,6 +164,9 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Print a new key for auth.keys
+    #[cfg(feature = "auth")]
+    Secrets,
     /// Copy the documents of a store, or bring them into a new shape
     #[command(subcommand)]
     Store(StoreCommand),

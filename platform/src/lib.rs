@@ -4,8 +4,11 @@
 //! on a signal.
 
 mod app;
+#[cfg(feature = "auth")]
+pub mod auth;
 pub mod cache;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connector;
 mod doctor;
@@ -15,7 +18,9 @@ pub mod http;
 pub mod json;
 pub mod lock;
 pub mod logging;
+pub mod mail;
 pub mod metrics;
+mod network;
 mod new_file;
 mod process;
 mod regular_file;

@@ -19,6 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::App;
+#[cfg(feature = "auth")]
+use super::auth;
 use super::cli::{Command, Flags, Invocation};
 use super::config::{self, Config, Loaded, Service};
 use super::connector;
@@ -77,6 +79,8 @@ where
                 let done = tls::write_pair(&load(&cli.flags)?.config.server.tls, overwrite)?;
                 printed(writeln!(io::stdout().lock(), "{done}"))
             }
+            #[cfg(feature = "auth")]
+            Some(Command::Secrets) => printed(writeln!(io::stdout().lock(), "{}", auth::new_key()?)),
             Some(Command::Routes) => print_routes(&load(&cli.flags)?.config, app),
             Some(Command::Healthcheck) => healthcheck(load(&cli.flags)),
             Some(Command::Doctor) => {

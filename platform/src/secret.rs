@@ -80,6 +80,46 @@ impl Serialize for Secret {
     }
 }
 
+/// A URL whose password is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct MaskedUrl(String);
+
+impl MaskedUrl {
+    /// Wraps a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL with its password.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MaskedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What follows the scheme of something local is a path: it may hold any character, and no password. After two
+        // slashes, it may be the URL of a server with the wrong scheme.
+        let is_local = ["sqlite:", "file:"].iter().any(|scheme| {
+            self.0.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with("//") || rest.starts_with("///"))
+        });
+        f.write_str(&if is_local { self.0.clone() } else { mask_url(&self.0) })
+    }
+}
+
+impl fmt::Debug for MaskedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for MaskedUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The URL with its secrets masked, for logs and for `server config`. Masked are the text between the first `:` and the
 /// last `@`, because a password can hold any character, and the values of the query, because libpq and MongoDB accept
 /// passwords there. A text that is not a URL may be one with a typing error, so it is masked in the same way.

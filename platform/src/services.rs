@@ -10,10 +10,14 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "auth")]
+use super::auth::{self, Keys, Passwords};
 use super::cache::{self, Cache};
+use super::clock::Clock;
 use super::connector::{self, Connector, Connectors};
 use super::error::{Error, Kind, Result, StartError};
 use super::lock::{self, LockManager};
+use super::mail::{self, Mailer};
 use super::secret::Secret;
 use super::setting::Span;
 use super::store::{self, Batch, Dao, Declared, DocumentStore, Entity};
@@ -27,6 +31,18 @@ struct Inner {
     name: String,
     env: String,
     debug: bool,
+    public_url: String,
+    public_url_is_secure: Option<bool>,
+    clock: Clock,
+    #[cfg(feature = "auth")]
+    auth: auth::Settings,
+    #[cfg(feature = "auth")]
+    keys: Option<Keys>,
+    #[cfg(feature = "auth")]
+    passwords: Passwords,
+    #[cfg(feature = "oidc")]
+    providers: auth::Providers,
+    mailer: Mailer,
     store: Arc<dyn DocumentStore>,
     cache: Cache,
     locks: LockManager,
@@ -143,6 +159,20 @@ pub struct Settings<'a> {
     pub env: &'a str,
     /// `--debug`.
     pub debug: bool,
+    /// Where its users find it, `server.public_url`.
+    pub public_url: String,
+    /// Whether `server.public_url` is HTTPS; nothing where it is not set.
+    pub public_url_is_secure: Option<bool>,
+    /// Whether the app signs or encrypts cookies.
+    #[cfg(feature = "auth")]
+    pub key_need: auth::KeyNeed,
+    /// The time of day.
+    pub clock: Clock,
+    /// Section `auth`.
+    #[cfg(feature = "auth")]
+    pub auth: &'a auth::Settings,
+    /// Section `mail`.
+    pub mail: &'a mail::Settings,
     /// Whether the calls of the store are counted for `/metrics`.
     pub counts: bool,
     /// The number of processes that share the store.
@@ -166,12 +196,19 @@ pub struct Settings<'a> {
 impl Services {
     /// Opens all components. The first one that fails keeps the server from starting.
     pub async fn open(settings: Settings<'_>) -> Result<Self, StartError> {
+        #[cfg(feature = "auth")]
+        let keys = Keys::open(settings.auth, settings.key_need)?;
+        #[cfg(feature = "auth")]
+        let passwords = Passwords::new(&settings.auth.passwords, settings.name)?;
         let assets = Assets::open(settings.views)?;
         let connectors = Connectors::open(settings.connector, settings.upstreams, settings.name)?;
+        #[cfg(feature = "oidc")]
+        let providers = auth::Provider::open(&settings.auth.providers, connectors.any(), &settings.clock);
         let mut store = store::open(settings.store, settings.processes).await?;
         if settings.counts {
             store = store::measured(store, settings.store);
         }
+        let mailer = Mailer::open(settings.mail, &store, settings.clock.clone())?;
         let cache = cache::open(settings.cache, settings.name)?;
         let locks = lock::open(settings.lock, settings.name)?;
         let (name, env) = (settings.name.to_owned(), settings.env.to_owned());
@@ -183,6 +220,18 @@ impl Services {
             name,
             env,
             debug,
+            public_url: settings.public_url,
+            public_url_is_secure: settings.public_url_is_secure,
+            clock: settings.clock,
+            #[cfg(feature = "auth")]
+            auth: settings.auth.clone(),
+            #[cfg(feature = "auth")]
+            keys,
+            #[cfg(feature = "auth")]
+            passwords,
+            #[cfg(feature = "oidc")]
+            providers,
+            mailer,
             store,
             cache,
             locks,
@@ -206,6 +255,97 @@ impl Services {
     /// Whether error responses contain the trace (`--debug`).
     pub fn debug(&self) -> bool {
         self.0.debug
+    }
+
+    /// Where its users find the server, without a slash at its end: `https://shop.example`. What links in mails begin with.
+    pub fn public_url(&self) -> &str {
+        &self.0.public_url
+    }
+
+    /// Whether `server.public_url` is HTTPS; nothing where it is not set.
+    pub fn public_url_is_secure(&self) -> Option<bool> {
+        self.0.public_url_is_secure
+    }
+
+    /// The time of day; a test moves it (`App::clock`).
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The section `auth` of the configuration.
+    #[cfg(feature = "auth")]
+    pub(crate) fn auth(&self) -> &auth::Settings {
+        &self.0.auth
+    }
+
+    /// The keys of signed and encrypted cookies. Where there are none, the error (500) names the remedy.
+    #[cfg(feature = "auth")]
+    pub fn keys(&self) -> Result<&Keys> {
+        self.0.keys.as_ref().ok_or_else(Keys::missing)
+    }
+
+    /// Makes and verifies the hashes of passwords.
+    #[cfg(feature = "auth")]
+    pub fn passwords(&self) -> &Passwords {
+        &self.0.passwords
+    }
+
+    /// How often something may be tried, counted in the store. An extractor, too.
+    #[cfg(feature = "auth")]
+    pub fn throttles(&self) -> auth::Throttles {
+        auth::Throttles::new(Arc::clone(&self.0.store), self.0.clock.clone(), &self.auth().throttles)
+    }
+
+    /// The API tokens of all users. An extractor, too.
+    #[cfg(feature = "auth")]
+    pub fn api_tokens(&self) -> auth::ApiTokens {
+        let touch = self.auth().sessions.touch.get();
+        auth::ApiTokens::new(Arc::clone(&self.0.store), self.0.clock.clone(), touch)
+    }
+
+    /// The sender of mails.
+    pub fn mailer(&self) -> &Mailer {
+        &self.0.mailer
+    }
+
+    /// The sessions of all users.
+    #[cfg(feature = "auth")]
+    pub fn sessions(&self) -> auth::Sessions {
+        auth::Sessions::new(self.dao(), self.auth().sessions, self.clock().clone())
+    }
+
+    /// The links in mails.
+    #[cfg(feature = "auth")]
+    pub fn links(&self) -> auth::Links {
+        auth::Links::new(self.dao(), self.auth().link_time.get(), self.clock().clone())
+    }
+
+    /// A provider of log-ins, by its name in `auth.providers`.
+    #[cfg(feature = "oidc")]
+    pub fn provider(&self, name: &str) -> Option<&Arc<auth::Provider>> {
+        self.0.providers.get(name)
+    }
+
+    /// The names of the providers of log-ins.
+    #[cfg(feature = "auth")]
+    pub fn provider_names(&self) -> impl Iterator<Item = &str> {
+        self.0.auth.providers.keys().map(String::as_str)
+    }
+
+    /// The providers of log-ins.
+    #[cfg(feature = "oidc")]
+    pub(crate) fn providers(&self) -> &auth::Providers {
+        &self.0.providers
+    }
+
+    /// Deletes what has ended of accounts.
+    #[cfg(feature = "auth")]
+    pub(crate) async fn sweep_accounts(&self) -> Result<()> {
+        self.sessions().sweep().await?;
+        self.links().sweep().await?;
+        self.api_tokens().sweep().await?;
+        self.throttles().sweep().await?;
+        Ok(())
     }
 
     /// Creates these collections and their indexes if they are missing. A store that does not respond is no error: then

@@ -4,6 +4,7 @@
 //! line and key, and never reaches the code that uses it.
 
 mod host;
+mod public_url;
 
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use host::Host;
+pub use public_url::PublicUrl;
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

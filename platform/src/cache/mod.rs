@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result, StartError};
 
-pub use settings::{CacheUrl, MemorySettings, RedisSettings, Settings};
+pub use settings::{MemorySettings, RedisSettings, Settings};
 
 /// How long no value is looked up after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ struct Computed {
 pub fn open(settings: &Settings, name: &str) -> Result<Cache, StartError> {
     #[cfg(not(feature = "redis"))]
     let _ = name;
-    let engine: Box<dyn Engine> = match settings.url.engine()? {
+    let engine: Box<dyn Engine> = match settings::Engine::of(&settings.url)? {
         settings::Engine::Memory => Box::new(memory::MemoryCache::new(&settings.memory)),
         #[cfg(feature = "redis")]
         settings::Engine::Redis(url) => Box::new(redis::RedisCache::open(&url, settings, name)?),

@@ -1,12 +1,11 @@
 //! The settings of the cache, and how its URL names an engine. It connects to nothing.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::error::StartError;
-use crate::secret::mask_url;
+use crate::secret::MaskedUrl;
 use crate::setting::{Count, Size, Span};
 
 const KIB: u64 = 1 << 10;
@@ -17,7 +16,7 @@ const GIB: u64 = 1 << 30;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The engine.
-    pub url: CacheUrl,
+    pub url: MaskedUrl,
     /// The longest that a caller waits for the cache.
     pub timeout: Span<1, 10_000>,
     /// What only the cache in memory has.
@@ -46,11 +45,6 @@ pub struct RedisSettings {
     pub ca: PathBuf,
 }
 
-/// A URL whose password is never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct CacheUrl(String);
-
 /// An engine of this build.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Engine {
@@ -60,29 +54,26 @@ pub(super) enum Engine {
     Redis(String),
 }
 
-impl CacheUrl {
-    /// Wraps a URL.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
-    }
-
+impl Settings {
     /// Refuses a URL that names no engine of this build.
     pub fn check(&self) -> Result<(), StartError> {
-        self.engine().map(drop)
+        Engine::of(&self.url).map(drop)
     }
+}
 
+impl Engine {
     /// Reads the URL; the error says what could have been meant.
-    pub(super) fn engine(&self) -> Result<Engine, StartError> {
-        let refused = |why: &str| Err(StartError::config(format!("cache.url '{self}': {why}")));
-        match self.0.split_once(':').unwrap_or((&self.0, "")) {
-            ("memory", "") => Ok(Engine::Memory),
+    pub(super) fn of(url: &MaskedUrl) -> Result<Self, StartError> {
+        let refused = |why: &str| Err(StartError::config(format!("cache.url '{url}': {why}")));
+        match url.expose().split_once(':').unwrap_or((url.expose(), "")) {
+            ("memory", "") => Ok(Self::Memory),
             ("memory", _) => refused("memory: takes no path"),
             #[cfg(feature = "redis")]
             ("redis" | "rediss", rest) if rest.contains('#') => refused(
                 "takes nothing after a #: certificates are always checked, cache.redis.ca names the authority of your own",
             ),
             #[cfg(feature = "redis")]
-            ("redis" | "rediss", _) => Ok(Engine::Redis(self.0.clone())),
+            ("redis" | "rediss", _) => Ok(Self::Redis(url.expose().to_owned())),
             #[cfg(not(feature = "redis"))]
             ("redis" | "rediss", _) => {
                 refused("redis is not in this build; `make run FEATURES=redis` has it")
@@ -92,32 +83,14 @@ impl CacheUrl {
     }
 }
 
-impl fmt::Display for CacheUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mask_url(&self.0))
-    }
-}
-
-impl fmt::Debug for CacheUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for CacheUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_url_names_an_engine_or_is_refused_without_its_password() {
-        assert_eq!(CacheUrl::new("memory:").engine().unwrap(), Engine::Memory);
-        let refused = |url: &str| CacheUrl::new(url).engine().unwrap_err().to_string();
+        assert_eq!(Engine::of(&MaskedUrl::new("memory:")).unwrap(), Engine::Memory);
+        let refused = |url: &str| Engine::of(&MaskedUrl::new(url)).unwrap_err().to_string();
         assert!(refused("memory:x").contains("takes no path"));
         let message = refused("memcached://:hunter2@h");
         assert!(
@@ -125,9 +98,9 @@ mod tests {
             "{message}"
         );
         #[cfg(feature = "redis")]
-        assert_eq!(CacheUrl::new("redis://h").engine().unwrap(), Engine::Redis("redis://h".to_owned()));
+        assert_eq!(Engine::of(&MaskedUrl::new("redis://h")).unwrap(), Engine::Redis("redis://h".to_owned()));
         #[cfg(not(feature = "redis"))]
         assert!(refused("redis://:hunter2@h").contains("make run FEATURES=redis"));
-        assert!(!format!("{:?}", CacheUrl::new("redis://:hunter2@h")).contains("hunter2"));
+        assert!(!format!("{:?}", MaskedUrl::new("redis://:hunter2@h")).contains("hunter2"));
     }
 }

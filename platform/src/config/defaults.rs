@@ -43,7 +43,7 @@ macro_rules! section {
 const PREAMBLE: &str = include_str!("../../defaults/preamble.yaml");
 
 /// One file for each section of the platform, in the order in which `server config` prints them.
-pub(super) const PLATFORM: [Defaults; 12] = [
+pub(super) const PLATFORM: &[Defaults] = &[
     section!("server.yaml"),
     section!("http.yaml"),
     section!("views.yaml"),
@@ -56,6 +56,9 @@ pub(super) const PLATFORM: [Defaults; 12] = [
     section!("lock.yaml"),
     section!("metrics.yaml"),
     section!("traces.yaml"),
+    #[cfg(feature = "auth")]
+    section!("auth.yaml"),
+    section!("mail.yaml"),
 ];
 
 /// The section of the service's own code.

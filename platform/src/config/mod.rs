@@ -33,11 +33,13 @@ pub use self::defaults::{Defaults, Service};
 use self::server::DebugMode;
 use self::tree::Node;
 use self::wording::{dotted, may_hold_secret};
+#[cfg(feature = "auth")]
+use crate::auth;
 use crate::cli::Flags;
 use crate::error::StartError;
 use crate::secret::MASK;
 use crate::services::HealthSettings;
-use crate::{cache, connector, http, lock, logging, metrics, store, traces, views};
+use crate::{cache, connector, http, lock, logging, mail, metrics, store, traces, views};
 
 /// The sections; each type is defined in the part of the platform that uses it. `A` is the application's section.
 ///
@@ -69,6 +71,11 @@ pub struct Config<A> {
     pub metrics: metrics::Settings,
     /// Spans of requests, for a collector.
     pub traces: traces::Settings,
+    /// People who log in.
+    #[cfg(feature = "auth")]
+    pub auth: auth::Settings,
+    /// Where mails go.
+    pub mail: mail::Settings,
     /// The application's own settings.
     pub app: A,
 }
@@ -98,9 +105,13 @@ impl<A> Loaded<A> {
     pub fn check_servable(&self) -> Result<(), StartError> {
         let origin = |key: &str| &self.origins.nearest(&keys::split(key)).origin;
         self.config.store.url.check().map_err(|error| origin("store.url").wrong(error))?;
-        self.config.cache.url.check().map_err(|error| origin("cache.url").wrong(error))?;
+        self.config.cache.check().map_err(|error| origin("cache.url").wrong(error))?;
         self.config.lock.check().map_err(|error| origin("lock.server").wrong(error))?;
         self.config.traces.check().map_err(|error| origin("traces.endpoint").wrong(error))?;
+        #[cfg(feature = "auth")]
+        self.config.auth.check().map_err(|error| origin("auth.providers").wrong(error))?;
+        self.config.mail.sender().map_err(|error| origin("mail.from").wrong(error))?;
+        self.config.mail.check().map_err(|error| origin("mail.url").wrong(error))?;
         let processes = self.config.server.process_count();
         let server = &self.config.server;
         if server.ssl && processes > 1 && server.tls.redirect.enabled && server.tls.redirect.port.get() == 0 {

@@ -6,7 +6,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::process;
-use crate::setting::{Count, Host, Span};
+use crate::setting::{Count, Host, PublicUrl, Span};
 use crate::tls;
 
 /// The section `server`. `defaults/server.yaml` explains each key.
@@ -19,6 +19,8 @@ pub struct Settings {
     pub host: Host,
     /// The TCP port; 0 lets the system choose.
     pub port: Count<0, 65_535>,
+    /// The address under which its users find it.
+    pub public_url: PublicUrl,
     /// The name of the environment, for the application.
     pub env: String,
     /// The number of serving processes; 0 is one per core. More than 1,024 is a typing error.
@@ -36,6 +38,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// `public_url`, or where that is not set, the address at which a browser of this machine finds it.
+    pub(crate) fn public_url(&self) -> String {
+        let own = || {
+            let scheme = if self.ssl { "https" } else { "http" };
+            format!("{scheme}://localhost:{}", self.port.get())
+        };
+        self.public_url.origin().map_or_else(own, str::to_owned)
+    }
+
     /// The number of processes, with 0 resolved to the number of cores.
     pub fn process_count(&self) -> u64 {
         match self.processes.get() {

@@ -48,10 +48,17 @@ pub trait Upstream: Send + Sync + 'static {
 /// The name of what reaches any public URL, in logs and errors.
 const PUBLIC: &str = "public";
 
+/// The name of what reaches any URL.
+#[cfg(feature = "oidc")]
+const ANY: &str = "any";
+
 /// The connectors of all upstreams.
 pub struct Connectors {
     upstreams: BTreeMap<String, Connector>,
     public: Connector,
+    /// What reaches any URL at all.
+    #[cfg(feature = "oidc")]
+    any: Connector,
 }
 
 impl Connectors {
@@ -78,7 +85,13 @@ impl Connectors {
         }
         let clients = (client(Some(public_addresses::system())), forwarder::forwarder(all, &tls));
         let public = Connector::new(PUBLIC, None, None, *all, clients);
-        Ok(Self { upstreams: opened, public })
+        Ok(Self {
+            upstreams: opened,
+            public,
+            #[cfg(feature = "oidc")]
+            any: Connector::new(ANY, None, None, *all, (own, forwarder::forwarder(all, &tls)))
+                .reaching_any_address(),
+        })
     }
 
     /// The connector of an upstream; the error names those that there are.
@@ -95,6 +108,12 @@ impl Connectors {
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Connector> {
         self.upstreams.values()
+    }
+
+    /// What reaches any URL, for those that the configuration names, and what is found there: never for one of a user.
+    #[cfg(feature = "oidc")]
+    pub(crate) fn any(&self) -> &Connector {
+        &self.any
     }
 
     /// What reaches any public URL.

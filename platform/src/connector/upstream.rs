@@ -115,8 +115,9 @@ impl Drop for Recorder {
 
 pub(super) struct Upstream {
     pub(super) name: Arc<str>,
-    /// `None`: any public URL.
+    /// `None`: any public URL, or any at all.
     pub(super) base: Option<Url>,
+    any_address: bool,
     /// User and password of the URL. They are not left in it: hyper's pool writes it to the log at level trace.
     pub(super) authorization: Option<HeaderValue>,
     health: String,
@@ -167,6 +168,7 @@ impl Connector {
         let upstream = Upstream {
             name: name.into(),
             base,
+            any_address: false,
             authorization: authorization.flatten(),
             health: health.unwrap_or("/").to_owned(),
             client,
@@ -178,6 +180,15 @@ impl Connector {
             settings,
         };
         Self { upstream: Arc::new(upstream), incoming: None }
+    }
+
+    /// One without a URL of its own that reaches private addresses too.
+    #[cfg(feature = "oidc")]
+    pub(super) fn reaching_any_address(mut self) -> Self {
+        if let Some(upstream) = Arc::get_mut(&mut self.upstream) {
+            upstream.any_address = true;
+        }
+        self
     }
 
     /// The name of the upstream.
@@ -223,6 +234,7 @@ impl Connector {
         let Some(base) = &self.upstream.base else {
             let url = Url::parse(path).map_err(|error| failed(Cause::NotPublic, &error.to_string()))?;
             return match public_addresses::refuses(&url) {
+                _ if self.upstream.any_address => Ok(url),
                 Some(why) => Err(failed(Cause::NotPublic, why)),
                 None => Ok(url),
             };

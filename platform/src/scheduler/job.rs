@@ -9,10 +9,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use super::clock::{Clock, STEP_BACK, Woken};
 use super::run::{Line, Outcome, Run};
 use super::schedule::Schedule;
 use super::single_run::{Claim, SingleRun};
+use crate::clock::{Clock, STEP_BACK, Woken};
 use crate::error::{Result, StartError};
 use crate::lock::{Lease, LockManager, Wait};
 use crate::shutdown::Shutdown;
@@ -49,6 +49,7 @@ pub struct Job<S> {
     function: Function<S>,
     late: Late,
     single_process: bool,
+    quiet: bool,
     is_on: Option<Condition<S>>,
 }
 
@@ -66,7 +67,15 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
         F: Future<Output = Result<()>> + Send + 'static,
     {
         let function: Function<S> = Arc::new(move |state, run| Box::pin(function(state, run)));
-        Self { name, schedule, function, late: Late::default(), single_process: false, is_on: None }
+        Self {
+            name,
+            schedule,
+            function,
+            late: Late::default(),
+            single_process: false,
+            quiet: false,
+            is_on: None,
+        }
     }
 
     /// Says what happens with runs that are late.
@@ -81,6 +90,12 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
     /// process, and the start refuses it.
     pub fn single_process(mut self) -> Self {
         self.single_process = true;
+        self
+    }
+
+    /// A run that succeeds has its line at the level trace: for a job that runs every few seconds.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
         self
     }
 
@@ -117,6 +132,7 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
             name: self.name,
             schedule: self.schedule,
             late: self.late,
+            quiet: self.quiet,
             clock,
             single_run: self.single_process.then(|| SingleRun::new(self.name, locks.clone())),
             function: Arc::new(move |run| function(state.clone(), run)),
@@ -129,6 +145,7 @@ pub(crate) struct OpenJob {
     pub(crate) name: &'static str,
     schedule: Schedule,
     late: Late,
+    quiet: bool,
     clock: Clock,
     /// Of a job that runs in one process only.
     single_run: Option<SingleRun>,
@@ -285,7 +302,7 @@ impl OpenJob {
                 Err(_) => Outcome::Panicked,
             },
         };
-        line.end(&outcome);
+        line.end(&outcome, self.quiet);
     }
 }
 

@@ -61,7 +61,7 @@ impl<'a> Line<'a> {
         Self { job, tick, owner, token, begun: Instant::now(), ended: false }
     }
 
-    pub(super) fn end(mut self, outcome: &Outcome) {
+    pub(super) fn end(mut self, outcome: &Outcome, quiet: bool) {
         self.ended = true;
         let Self { job, tick, owner, token, .. } = self;
         let ms = self.milliseconds();
@@ -72,6 +72,9 @@ impl<'a> Line<'a> {
             Outcome::LockLost => "lock lost",
         });
         match outcome {
+            Outcome::Done if quiet => {
+                tracing::trace!(target: "server.job", job, %tick, owner, token, ms, outcome = "done", "job");
+            }
             Outcome::Done => {
                 tracing::info!(target: "server.job", job, %tick, owner, token, ms, outcome = "done", "job");
             }

@@ -46,7 +46,7 @@ use async_trait::async_trait;
 use crate::error::{Error, Result, StartError};
 
 pub use batch::{Batch, RefusedStep};
-pub use dao::{Dao, Entity};
+pub use dao::{Dao, Entity, new_id};
 pub use document::{Document, Token};
 pub use edit::Edit;
 pub use fields::Fields;

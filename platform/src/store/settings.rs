@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::local_path::local_path;
 use crate::error::StartError;
+use crate::secret::MaskedUrl;
+#[cfg(feature = "mongodb")]
 use crate::secret::mask_url;
 use crate::setting::{Count, Size, Span};
 
@@ -57,14 +59,14 @@ pub struct PostgresSettings {
 }
 
 /// A URL whose password is never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct StoreUrl(String);
+pub struct StoreUrl(MaskedUrl);
 
 impl StoreUrl {
     /// Refuses a store that several processes cannot share.
     pub fn check_shared(&self, processes: u64) -> Result<(), StartError> {
-        if processes > 1 && self.0.starts_with("memory:") {
+        if processes > 1 && self.0.expose().starts_with("memory:") {
             return Err(StartError::config(format!(
                 "store.url is memory: and {processes} processes are asked for: each would have data of its own; \
                  use sqlite:PATH, or one process"
@@ -75,7 +77,7 @@ impl StoreUrl {
 
     /// Wraps a URL.
     pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
+        Self(MaskedUrl::new(url))
     }
 
     /// The path of a store on this machine.
@@ -96,8 +98,8 @@ impl StoreUrl {
                 _ => false,
             },
             _ => {
-                self.0.replacen("postgresql:", "postgres:", 1)
-                    == other.0.replacen("postgresql:", "postgres:", 1)
+                self.0.expose().replacen("postgresql:", "postgres:", 1)
+                    == other.0.expose().replacen("postgresql:", "postgres:", 1)
             }
         }
     }
@@ -110,24 +112,7 @@ impl StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What follows the scheme of a local store is a path: it may hold any character, and no password. After two slashes, it
-        // may be the URL of a server with the wrong scheme.
-        let local = ["sqlite:", "file:"].iter().any(|scheme| {
-            self.0.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with("//") || rest.starts_with("///"))
-        });
-        f.write_str(&if local { self.0.clone() } else { mask_url(&self.0) })
-    }
-}
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for StoreUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.0.fmt(f)
     }
 }
 
@@ -186,7 +171,8 @@ impl Engine {
 
     /// Reads a URL; the error says what could have been meant.
     pub(super) fn of(url: &StoreUrl) -> Result<Self, StartError> {
-        let (scheme, rest) = url.0.split_once(':').unwrap_or((&url.0, ""));
+        let url_text = url.0.expose();
+        let (scheme, rest) = url_text.split_once(':').unwrap_or((url_text, ""));
         match scheme {
             "memory" if matches!(rest, "" | "//") => Ok(Self::Memory),
             "memory" => Err(refused(url, "memory: takes no path and no options")),
@@ -201,7 +187,7 @@ impl Engine {
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
                 let (options, ignored) =
-                    super::postgres_url::connect_options(&url.0).map_err(|why| refused(url, &why))?;
+                    super::postgres_url::connect_options(url_text).map_err(|why| refused(url, &why))?;
                 Ok(Self::Postgres(Box::new(options), ignored))
             }
             _ => Err(refused(url, &unavailable(scheme))),
@@ -219,7 +205,7 @@ fn refused(url: &StoreUrl, why: &str) -> StartError {
 fn mongodb(url: &StoreUrl) -> Result<(mongodb::options::ConnectionString, Vec<String>), StartError> {
     use mongodb::error::ErrorKind;
 
-    let (mut text, mut ignored) = (url.0.clone(), Vec::new());
+    let (mut text, mut ignored) = (url.0.expose().to_owned(), Vec::new());
     loop {
         let kind = match mongodb::options::ConnectionString::parse(&text) {
             Ok(parsed) => {
@@ -244,7 +230,7 @@ fn mongodb(url: &StoreUrl) -> Result<(mongodb::options::ConnectionString, Vec<St
                 continue;
             }
         }
-        let hides_something = mask_url(&url.0) != url.0;
+        let hides_something = mask_url(url.0.expose()) != url.0.expose();
         return Err(if hides_something {
             refused(
                 url,
@@ -439,7 +425,7 @@ mod tests {
     #[test]
     fn a_password_is_shown_nowhere() {
         let url = StoreUrl::new("postgres://ada:hunter2@h/db");
-        assert_eq!(format!("{url:?}"), "postgres://ada:***@h/db");
+        assert_eq!(format!("{url:?}"), "StoreUrl(postgres://ada:***@h/db)");
         assert_eq!(StoreUrl::new("sqlite://ada:hunter2@h/db").to_string(), "sqlite://ada:***@h/db");
         assert_eq!(serde_json::to_string(&url).unwrap(), "\"postgres://ada:***@h/db\"");
         // The control: nothing is hidden where there is none, so that the output can be read back.

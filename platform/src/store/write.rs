@@ -78,7 +78,7 @@ pub enum Expected {
 
 impl Expected {
     /// `Conflict` when a document of this version must not be written.
-    pub(super) fn check(&self, version: u64) -> Result<()> {
+    pub(crate) fn check(&self, version: u64) -> Result<()> {
         let met = match self {
             Self::Any => true,
             Self::Version(expected) => *expected == version,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -19,12 +20,16 @@ use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 use crate::app::{App, OpenApp, Tasks};
+#[cfg(feature = "auth")]
+use crate::auth;
 use crate::cli::Flags;
 use crate::config::{self, Config, Defaults, Service};
 use crate::connector;
 use crate::http::server::{self, Drain, Https};
 use crate::http::{self, Routes, Stack};
 use crate::logging::{Logging, MemoryLog};
+#[cfg(feature = "auth")]
+use crate::secret::Secret;
 use crate::services::Services;
 use crate::tls::{self, Tls};
 
@@ -49,9 +54,37 @@ pub const SERVICE: Service =
 
 impl TestApp {
     /// Opens the app with the service's own configuration and these variables, such as
-    /// `("SERVER__HTTP__BODY_LIMIT", "1KiB")`. The store is `memory:` where they name none, and the folder of the lock
-    /// files is the app's own.
+    /// `("SERVER__HTTP__BODY_LIMIT", "1KiB")`. The store is `memory:` where they name none, the key of cookies is the
+    /// app's own where they have none, and so is the folder of the lock files.
     pub async fn start<A, S>(service: &Service, app: App<A, S>, environment: &[(&str, &str)]) -> Self
+    where
+        A: Clone + DeserializeOwned + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        Self::open(service, app, &Flags::default(), environment).await
+    }
+
+    /// [`TestApp::start`] with a file of configuration too, as `--config` has it.
+    pub async fn start_with_file<A, S>(
+        service: &Service,
+        app: App<A, S>,
+        file: &Path,
+        environment: &[(&str, &str)],
+    ) -> Self
+    where
+        A: Clone + DeserializeOwned + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        let flags = Flags { config: Some(file.to_owned()), ..Flags::default() };
+        Self::open(service, app, &flags, environment).await
+    }
+
+    async fn open<A, S>(
+        service: &Service,
+        app: App<A, S>,
+        flags: &Flags,
+        environment: &[(&str, &str)],
+    ) -> Self
     where
         A: Clone + DeserializeOwned + Send + 'static,
         S: Clone + Send + Sync + 'static,
@@ -60,7 +93,7 @@ impl TestApp {
         let locks = tempfile::tempdir().unwrap();
         let dir = locks.path().to_str().unwrap();
         let environment = [&[("SERVER__LOCK__DIR", dir)], environment].concat();
-        let config: Config<A> = configuration(service, &environment);
+        let config: Config<A> = configuration(service, flags, &environment);
         let (logging, log) = Logging::to_memory();
         let app = app.open(&config, logging).await.unwrap();
         Self { app, log, settings: config.http, tls: config.server.tls, _locks: locks }
@@ -189,12 +222,21 @@ impl TestApp {
 /// The content type of `curl -d`: the server reads such a body as JSON nevertheless.
 const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
 
-fn configuration<A: DeserializeOwned>(service: &Service, environment: &[(&str, &str)]) -> Config<A> {
+fn configuration<A: DeserializeOwned>(
+    service: &Service,
+    flags: &Flags,
+    environment: &[(&str, &str)],
+) -> Config<A> {
     let named = environment.iter().any(|(name, value)| config::sets_store(name) && !value.is_empty());
     let memory = [("SERVER__STORE__URL", "memory:")];
     let pairs = memory.iter().filter(|_| !named).chain(environment);
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    config::load(&Flags::default(), pairs.collect::<Vec<_>>(), service).unwrap().config
+    let mut config: Config<A> = config::load(flags, pairs.collect::<Vec<_>>(), service).unwrap().config;
+    #[cfg(feature = "auth")]
+    if config.auth.keys.is_empty() && config.auth.key_file.as_os_str().is_empty() {
+        config.auth.keys = Secret::new(auth::new_key().unwrap());
+    }
+    config
 }
 
 /// A response with its complete body.

@@ -38,12 +38,15 @@ impl Program {
         Self { path }
     }
 
-    /// A command that runs it in this folder. It inherits no environment variables from the person who runs the tests.
+    /// A command that runs it in this folder. It inherits no environment variables from the person who runs the tests, and has a
+    /// key for its cookies.
     pub fn command(self, folder: &Path) -> Command {
         let mut command = Command::new(self.path);
         // `make coverage` collects its data through this variable.
         let coverage = std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE");
         command.env_clear().envs(coverage).envs(ENVIRONMENT).current_dir(folder).stdin(Stdio::null());
+        #[cfg(feature = "auth")]
+        command.env("SERVER__AUTH__KEYS", crate::auth::new_key().unwrap());
         command
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "auth")]
+mod accounts;
 mod axum_world;
 mod batches;
 mod bodies;
@@ -9,6 +11,7 @@ mod both_versions;
 mod closing;
 mod connections;
 mod connector;
+mod cookies;
 mod damaged;
 mod endings;
 mod errors;
@@ -26,6 +29,7 @@ mod layers;
 mod limits;
 mod lists;
 mod lock_contract;
+mod mails;
 mod methods;
 mod on_chromium;
 #[cfg(feature = "redis")]
@@ -48,5 +52,6 @@ mod stuck;
 mod tasks;
 #[cfg(any(feature = "etcd", feature = "mongodb", feature = "postgres", feature = "redis"))]
 mod tcp_proxy;
+mod throttles;
 mod unique;
 mod upgrades;

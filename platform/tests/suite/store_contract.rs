@@ -20,6 +20,8 @@ mod pages;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod queries;
+mod throttles;
+mod tokens;
 mod unique;
 mod unique_batches;
 
@@ -272,6 +274,19 @@ contract! {
     }
     model {
         random_operations_give_the_same_results_as_memory
+    }
+    throttles {
+        of_attempts_at_once_exactly_the_burst_is_let_in
+        attempts_come_back_with_time_and_at_once_when_they_are_forgotten
+        an_attempt_that_is_refused_uses_up_no_other_limit
+        the_owners_device_gets_in_while_others_use_up_the_account
+        a_sweep_deletes_what_limits_nothing_and_leaves_the_rest
+    }
+    tokens {
+        a_token_is_found_until_it_ends
+        the_use_of_a_token_is_noted_now_and_then
+        a_revoked_token_is_not_found_and_others_revoke_none
+        the_store_has_nothing_that_opens_anything
     }
 }
 

@@ -1,13 +1,26 @@
 //! The extractors of the platform: a JSON body, the bytes of a body, a `Dao<T>`, a `Batch`, the cache, the locks.
 
+#[cfg(feature = "auth")]
+mod auth;
+#[cfg(feature = "auth")]
+pub(super) mod caller;
 pub(super) mod connector_to;
+#[cfg(feature = "auth")]
+pub(super) mod cookies;
+pub(super) mod format;
 mod forward;
+#[cfg(feature = "oidc")]
+pub(super) mod jwt;
 pub(super) mod merge_patch;
 mod message;
+#[cfg(feature = "auth")]
+pub(super) mod mine;
 pub(super) mod paging;
 pub(super) mod parameters;
 pub(super) mod precondition;
 pub(super) mod respond;
+#[cfg(feature = "auth")]
+pub(super) mod session;
 #[cfg(feature = "ws")]
 pub(super) mod websocket;
 
@@ -19,11 +32,14 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+#[cfg(feature = "auth")]
+use crate::auth::{Links, Passwords};
 use crate::cache::Cache;
 use crate::error::{Error, FieldError, Result};
 use crate::http::request::context::{self, Context};
 use crate::json;
 use crate::lock::LockManager;
+use crate::mail::Mailer;
 use crate::services::Services;
 use crate::store::{Batch, Dao, Entity};
 
@@ -72,6 +88,17 @@ where
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Mailer
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Services::from_ref(state).mailer().clone())
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for LockManager
 where
     Services: FromRef<S>,
@@ -80,6 +107,18 @@ where
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
         Ok(Services::from_ref(state).locks().clone())
+    }
+}
+
+#[cfg(feature = "auth")]
+impl<S: Sync> FromRequestParts<S> for Links
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Services::from_ref(state).links())
     }
 }
 
@@ -102,6 +141,18 @@ where
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
         Ok(Services::from_ref(state).batch())
+    }
+}
+
+#[cfg(feature = "auth")]
+impl<S: Sync> FromRequestParts<S> for Passwords
+where
+    Services: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Services::from_ref(state).passwords().clone())
     }
 }
 

@@ -63,16 +63,21 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let query = parts.uri.query().unwrap_or_default();
-        let pairs = serde_html_form::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
-            let FieldError { pointer, message } = message::of_serde(&error);
-            // serde_html_form says that it is a list, or an unsupported value.
-            let named = |(name, _): &(Cow<'_, str>, _)| pointer.get(1..) == Some(name);
-            let is_twice = form_urlencoded::parse(query.as_bytes()).filter(named).nth(1).is_some();
-            let message = if is_twice { TWICE.to_owned() } else { message };
-            invalid_query(pointer, message)
-        })
+        let parsed = from_pairs(query.as_bytes());
+        parsed.map(Self).map_err(|FieldError { pointer, message }| invalid_query(pointer, message))
     }
+}
+
+/// The pairs of a query string or of a form as a value, or what is wrong with which of them.
+pub(super) fn from_pairs<T: DeserializeOwned>(text: &[u8]) -> Result<T, FieldError> {
+    let pairs = serde_html_form::Deserializer::new(form_urlencoded::parse(text));
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let FieldError { pointer, message } = message::of_serde(&error);
+        // serde_html_form says that it is a list, or an unsupported value.
+        let named = |(name, _): &(Cow<'_, str>, _)| pointer.get(1..) == Some(name);
+        let is_twice = form_urlencoded::parse(text).filter(named).nth(1).is_some();
+        FieldError { message: if is_twice { TWICE.to_owned() } else { message }, pointer }
+    })
 }
 
 /// What is wrong with a parameter that is there several times and may be there once.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::rate_limit::RateLimit;
 use crate::error::{Error, Kind, Result};
 use crate::http::request::context::Context;
-use crate::http::routing::route::Rate;
+use crate::http::routing::limits::Rate;
 use crate::http::routing::routes::RouteTable;
 use crate::http::settings::Settings;
 

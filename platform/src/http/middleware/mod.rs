@@ -39,7 +39,7 @@ use futures_util::future::BoxFuture;
 use http_body::Body as _;
 
 use self::body::{BoundedBody, MinDataRate};
-use self::cross_site::Verdict;
+use self::cross_site::{Own, Verdict};
 use self::decompression::Encoding;
 use self::error_body::{ErrorExtension, ErrorFormat, ErrorStyle};
 use self::exchange::Exchange;
@@ -59,6 +59,7 @@ use crate::http::routing::route::{MethodInfo, RouteInfo};
 use crate::http::routing::routes::RouteTable;
 use crate::http::settings::Settings;
 use crate::logging::{Logging, Within};
+use crate::setting::PublicUrl;
 use crate::shutdown::Shutdown;
 use crate::traces::Traces;
 
@@ -69,6 +70,7 @@ pub struct Stack {
     settings: Settings,
     fixed_headers: FixedHeaders,
     gate: Gate,
+    public_url: PublicUrl,
     /// Around all endpoints and all refusals.
     layers: Layers,
     error_style: ErrorStyle,
@@ -83,6 +85,8 @@ pub(crate) struct Parts {
     pub(crate) counts: bool,
     /// Where spans of requests are recorded.
     pub(crate) traces: Option<Arc<Traces>>,
+    /// Where its users find it.
+    pub(crate) public_url: PublicUrl,
 }
 
 impl Stack {
@@ -93,7 +97,7 @@ impl Stack {
         logging: Logging,
         debug: bool,
     ) -> Result<Self, StartError> {
-        let Parts { table, layers, error_format, counts, traces } = parts;
+        let Parts { table, layers, error_format, counts, traces, public_url } = parts;
         layers.build();
         let core = Core {
             measures: counts.then(|| Measures::new(&table)),
@@ -110,7 +114,7 @@ impl Stack {
         let (gate, settings) = (Gate::new(settings, &core.table), settings.clone());
         let core = Arc::new(core);
         let error_style = ErrorStyle { debug, format: error_format };
-        Ok(Self { core, logging, settings, fixed_headers, gate, layers, error_style })
+        Ok(Self { core, logging, settings, fixed_headers, gate, public_url, layers, error_style })
     }
 
     /// The table of all routes.
@@ -309,7 +313,9 @@ impl Stack {
         if *method == Method::OPTIONS && route.cors.is_some() {
             return Err(options(route, request));
         }
-        match cross_site::judge(method, host, request.headers(), route.cors.as_ref()) {
+        let trusted = &self.settings.trusted_origins;
+        let own = Own { host, public_url: &self.public_url, trusted };
+        match cross_site::judge(method, &own, request.headers(), route.cors.as_ref()) {
             Verdict::WithoutCredentials => cross_site::remove_credentials(request.headers_mut()),
             Verdict::Refuse if route.cross_site.is_none() => {
                 return Err(Error::new(Kind::Forbidden)

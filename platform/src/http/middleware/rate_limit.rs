@@ -1,6 +1,6 @@
 //! How many requests one client may send (`http.rate_limit`, `Route::rate_limit`): a token bucket for each address (GCRA, by `governor`).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,22 +13,23 @@ use governor::{Quota, RateLimiter};
 use quick_cache::unsync::Cache;
 
 use crate::error::{Error, Result};
-use crate::http::routing::route::Rate;
+use crate::http::routing::limits::Rate;
+use crate::network::Network;
 
 /// The buckets of all clients.
 pub(crate) struct RateLimit<C: Clock = MonotonicClock> {
-    limiter: RateLimiter<IpAddr, Buckets, C, NoOpMiddleware<C::Instant>>,
+    limiter: RateLimiter<Network, Buckets, C, NoOpMiddleware<C::Instant>>,
     clock: C,
 }
 
 /// The most recent clients. The table of `governor` itself grows with each new address. A client that is dropped out of
 /// this one starts with a full bucket; one that goes on sending stays.
-struct Buckets(Mutex<Cache<IpAddr, u64>>);
+struct Buckets(Mutex<Cache<Network, u64>>);
 
 impl StateStore for Buckets {
-    type Key = IpAddr;
+    type Key = Network;
 
-    fn measure_and_replace<T, F, E>(&self, key: &IpAddr, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, key: &Network, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -56,17 +57,9 @@ impl<C: Clock + Clone> RateLimit<C> {
 
     /// 429 with `Retry-After` for a client that has used up its requests.
     pub(crate) fn check(&self, client: IpAddr) -> Result<()> {
-        self.limiter.check_key(&bucket_of(client)).map_err(|refused| {
+        self.limiter.check_key(&Network::of(client)).map_err(|refused| {
             Error::too_many_requests(refused.wait_time_from(self.clock.now()).max(Duration::from_secs(1)))
         })
-    }
-}
-
-/// One address of IPv4, or one network of 64 bits of IPv6: that is what a client gets, with all addresses in it.
-fn bucket_of(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

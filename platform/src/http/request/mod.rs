@@ -3,6 +3,8 @@
 pub(super) mod arrival;
 pub(super) mod claims;
 pub(super) mod context;
+#[cfg(feature = "auth")]
+pub(super) mod cookie;
 pub(super) mod info;
 pub(super) mod measures;
 pub(super) mod peer;

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{OriginalUri, Request};
 use axum::handler::Handler;
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::request::Parts;
 use axum::http::{Extensions, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::any;
@@ -23,6 +24,9 @@ pub(crate) struct Endpoint {
     router_extensions: Extensions,
     call: Call,
 }
+
+/// What is asked before a handler: the head of the request, to go on, or a response.
+pub(crate) type Check<S> = Arc<dyn Fn(Parts, S) -> BoxFuture<'static, Result<Parts, Response>> + Send + Sync>;
 
 pub(crate) type Call = Box<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
 
@@ -91,6 +95,21 @@ impl Endpoint {
                     response.headers_mut().remove(CONTENT_LENGTH);
                 }
                 response
+            })
+        }))
+    }
+
+    /// The endpoint behind a check.
+    pub(crate) fn behind<S: Clone + Send + Sync + 'static>(self, check: &Check<S>, state: &S) -> Self {
+        let (inner, check, state) = (Arc::new(self), Arc::clone(check), state.clone());
+        Self::from_call(Box::new(move |request| {
+            let (parts, body) = request.into_parts();
+            let (checking, inner) = (check(parts, state.clone()), Arc::clone(&inner));
+            Box::pin(async move {
+                match checking.await {
+                    Ok(parts) => inner.call(Request::from_parts(parts, body), |_| ()).await,
+                    Err(refusal) => refusal,
+                }
             })
         }))
     }

@@ -1,5 +1,6 @@
 //! One route: a path, its handlers, and what each asks of the middleware.
 
+use std::any::type_name;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, Uri};
 
+use super::callers;
 use super::cors::Cors;
-use super::endpoint::Endpoint;
+use super::endpoint::{Check, Endpoint};
 use super::layer::{HandlerLayer, SharedLayer};
+use super::limits::{Limits, Rate};
 use crate::error::StartError;
 use crate::schema::Schema;
 
@@ -63,66 +66,20 @@ impl MethodInfo {
     }
 }
 
-/// The limits of one method of a route, see [`Route::limits`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    schema: Option<(&'static str, &'static str)>,
-    body_limit: Option<u64>,
-    body_min_rate: Option<u64>,
-    timeout: Option<Duration>,
-}
-
-impl Limits {
-    /// The JSON Schema (draft-07) that a body read by the [`Json`](crate::http::Json) extractor must meet.
-    pub fn schema(mut self, name: &'static str, text: &'static str) -> Self {
-        self.schema = Some((name, text));
-        self
-    }
-
-    /// The largest body in bytes, instead of `http.body_limit`.
-    pub fn body_limit(mut self, bytes: u64) -> Self {
-        self.body_limit = Some(bytes);
-        self
-    }
-
-    /// The bytes a second that a body must reach after `http.body_grace`, instead of `http.body_min_rate`; 0 for no minimum.
-    pub fn body_min_rate(mut self, bytes_per_second: u64) -> Self {
-        self.body_min_rate = Some(bytes_per_second);
-        self
-    }
-
-    /// How long a handler may take, instead of `http.request_timeout`.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// These limits, and the others' where one is missing.
-    fn or(self, other: Self) -> Self {
-        Self {
-            schema: self.schema.or(other.schema),
-            body_limit: self.body_limit.or(other.body_limit),
-            body_min_rate: self.body_min_rate.or(other.body_min_rate),
-            timeout: self.timeout.or(other.timeout),
-        }
-    }
-}
-
-/// How many requests one client may send, see [`Route::rate_limit`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
-    pub(crate) per_minute: u32,
-    pub(crate) burst: u32,
-}
-
 /// A handler that waits for all paths of its route, its state and its layers.
 type Stateless<S> = Box<dyn FnOnce(Vec<String>, S, &[SharedLayer]) -> Endpoint + Send>;
+
+/// A handler of a method, or of all others, and the names of the types of its arguments.
+type Unbuilt<S> = (Option<Method>, Stateless<S>, &'static str);
 
 /// One path and its handlers.
 #[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
 pub struct Route<S> {
     path: String,
-    handlers: Vec<(Option<Method>, Stateless<S>)>,
+    handlers: Vec<Unbuilt<S>>,
+    /// What is asked before its handlers, the first one first, and the names of those that ask who calls.
+    pub(super) checks: Vec<Check<S>>,
+    pub(super) guards: Vec<&'static str>,
     cors: Option<Cors>,
     limits: Limits,
     limits_of: Vec<(Method, Limits)>,
@@ -145,6 +102,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         Self {
             path: path.to_owned(),
             handlers: Vec::new(),
+            checks: Vec::new(),
+            guards: Vec::new(),
             cors: None,
             limits: Limits::default(),
             limits_of: Vec::new(),
@@ -170,7 +129,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             let nested = if prefix == "/" { router } else { Router::new().nest_service(prefix, router) };
             Endpoint::mounted(nested, layers)
         });
-        route.handlers.push((None, nest));
+        route.handlers.push((None, nest, ""));
         (route.mounted, route.connect_info) = (true, true);
         route
     }
@@ -183,7 +142,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         endpoint: impl FnOnce(Vec<String>, S, &[SharedLayer]) -> Endpoint + Send + 'static,
     ) -> Self {
         let mut route = Self { upstream: Some(upstream), ..Self::at(path).as_sent() };
-        route.handlers.push((None, Box::new(endpoint)));
+        route.handlers.push((None, Box::new(endpoint), ""));
         route
     }
 
@@ -247,7 +206,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     fn on<T: 'static>(mut self, method: Option<Method>, handler: impl Handler<T, S>) -> Self {
         let endpoint: Stateless<S> =
             Box::new(move |paths, state, layers| Endpoint::new(paths, handler, state, layers));
-        self.handlers.push((method, endpoint));
+        self.handlers.push((method, endpoint, type_name::<T>()));
         self
     }
 
@@ -384,14 +343,14 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         if !self.path.contains('{') && !is_of_a_url(&self.path) {
             return Err(self.wrong("is not the path of a URL"));
         }
-        for (index, (method, _)) in self.handlers.iter().enumerate() {
-            if self.handlers[..index].iter().any(|(earlier, _)| earlier == method) {
+        for (index, (method, ..)) in self.handlers.iter().enumerate() {
+            if self.handlers[..index].iter().any(|(earlier, ..)| earlier == method) {
                 let method = method.as_ref().map_or("any method", Method::as_str);
                 return Err(self.wrong(format!("has two handlers for {method}")));
             }
         }
         for (method, _) in &self.limits_of {
-            if !self.handlers.iter().any(|(known, _)| known.as_ref() == Some(method)) {
+            if !self.handlers.iter().any(|(known, ..)| known.as_ref() == Some(method)) {
                 return Err(self.wrong(format!("has limits for {method} and no handler for it")));
             }
         }
@@ -406,7 +365,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         let allow = self.allow().map_err(|error| self.wrong(error))?;
         let (template, paths) = (self.template(), self.paths());
         let mut handlers = Vec::with_capacity(self.handlers.len());
-        for (method, handler) in self.handlers {
+        for (method, handler, _) in self.handlers {
             let own = self.limits_of.iter().find(|(of, _)| Some(of) == method.as_ref());
             let limits = own.map_or(self.limits, |(_, limits)| limits.or(self.limits));
             handlers.push(MethodInfo {
@@ -415,7 +374,12 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
                 body_limit: limits.body_limit,
                 body_min_rate: limits.body_min_rate,
                 timeout: limits.timeout,
-                endpoint: handler(paths.clone(), state.clone(), &self.layers),
+                endpoint: self
+                    .checks
+                    .iter()
+                    .fold(handler(paths.clone(), state.clone(), &self.layers), |inner, check| {
+                        inner.behind(check, state)
+                    }),
             });
         }
         Ok(RouteInfo {
@@ -439,7 +403,19 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         let allow = allow.as_ref().map_or("", |allow| allow.to_str().unwrap_or_default());
         let cors = if self.cors.is_some() { "  cors" } else { "" };
         let cross_site = self.cross_site.map_or_else(String::new, |why| format!("  cross-site: {why}"));
-        format!("{:<24} {allow}{cors}{cross_site}", self.template())
+        format!("{:<24} {allow}{cors}{cross_site}{}", self.template(), self.callers())
+    }
+
+    /// Who may call which of its handlers; nothing where everybody may call all.
+    fn callers(&self) -> String {
+        let of_group = self.guards.iter().find_map(|guard| callers::of(guard));
+        let who = |arguments: &str| callers::of(arguments).or_else(|| of_group.clone());
+        let lines = self.handlers.iter().filter_map(|(method, _, arguments)| {
+            let method = method.as_ref().map_or("any", Method::as_str);
+            Some(format!("{method} {}", who(arguments)?))
+        });
+        let lines: Vec<String> = lines.collect();
+        if lines.is_empty() { String::new() } else { format!("  callers: {}", lines.join("; ")) }
     }
 
     fn template(&self) -> String {
@@ -447,11 +423,11 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     fn allow(&self) -> Result<HeaderValue, axum::http::header::InvalidHeaderValue> {
-        if self.handlers.iter().any(|(method, _)| method.is_none()) {
+        if self.handlers.iter().any(|(method, ..)| method.is_none()) {
             return Ok(HeaderValue::from_static(ANY));
         }
         let mut names: Vec<&str> =
-            self.handlers.iter().filter_map(|(method, _)| method.as_ref().map(Method::as_str)).collect();
+            self.handlers.iter().filter_map(|(method, ..)| method.as_ref().map(Method::as_str)).collect();
         if names.contains(&"GET") {
             names.push("HEAD");
         }

@@ -5,13 +5,18 @@
 //! trailing slash.
 
 use axum::Router;
+use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 
 use super::cors::Cors;
 use super::layer::{HandlerLayer, SharedLayer};
-use super::route::{Limits, Route, RouteInfo};
+use super::limits::Limits;
+use super::route::{Route, RouteInfo};
+#[cfg(feature = "auth")]
+use crate::auth::{Account, Bucket, KeptLink, KeptSession, KeptToken};
 use crate::connector::Upstream;
 use crate::error::StartError;
+use crate::mail::KeptMail;
 use crate::store::{Dao, Declared, Entity};
 
 /// The routes of a slice, or of the whole app.
@@ -20,11 +25,33 @@ pub struct Routes<S> {
     routes: Vec<Route<S>>,
     entities: Vec<Declared>,
     upstreams: Vec<&'static str>,
+    needs: Needs,
+}
+
+/// What the routes need of the platform besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    /// Cookies are signed or encrypted.
+    pub(crate) keys: bool,
+    /// What has ended of accounts is swept away.
+    pub(crate) accounts: bool,
+    /// Mails are sent.
+    pub(crate) mail: bool,
+}
+
+impl Needs {
+    fn and(self, other: Self) -> Self {
+        Self {
+            keys: self.keys || other.keys,
+            accounts: self.accounts || other.accounts,
+            mail: self.mail || other.mail,
+        }
+    }
 }
 
 impl<S> Default for Routes<S> {
     fn default() -> Self {
-        Self { routes: Vec::new(), entities: Vec::new(), upstreams: Vec::new() }
+        Self { routes: Vec::new(), entities: Vec::new(), upstreams: Vec::new(), needs: Needs::default() }
     }
 }
 
@@ -47,6 +74,16 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// Says that people log in by these routes: declares the collections of users, sessions and links, and has a job sweep
+    /// away what has ended.
+    #[cfg(feature = "auth")]
+    pub fn accounts<U: Account>(mut self) -> Self {
+        self.needs.accounts = true;
+        self.needs.keys = true;
+        let routes = self.entity::<U>().entity::<KeptSession>().entity::<KeptLink>();
+        routes.entity::<KeptToken>().entity::<Bucket>().mail()
+    }
+
     /// Names a service that these routes call ([`ConnectorTo`](crate::http::ConnectorTo)): where the configuration does not have it,
     /// the server does not start.
     pub fn upstream<U: Upstream>(mut self) -> Self {
@@ -54,11 +91,26 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// Says that these routes sign or encrypt cookies. Then the server does not start without keys (`auth.keys`), but with
+    /// `--debug` on this machine.
+    pub fn needs_keys(mut self) -> Self {
+        self.needs.keys = true;
+        self
+    }
+
+    /// Says that these routes send mails ([`Mailer`](crate::mail::Mailer)): the job `mail` runs, and with `--debug` and
+    /// `mail.url: file:…` the mails are at `/debug/mails`.
+    pub fn mail(mut self) -> Self {
+        self.needs.mail = true;
+        self.entity::<KeptMail>()
+    }
+
     /// Adds the routes of a slice.
     pub fn merge(mut self, slice: Self) -> Self {
         self.routes.extend(slice.routes);
         self.entities.extend(slice.entities);
         self.upstreams.extend(slice.upstreams);
+        self.needs = self.needs.and(slice.needs);
         self
     }
 
@@ -89,6 +141,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Lets pages of other sites call the routes added so far that say nothing of it themselves.
     pub fn cors(self, cors: Cors) -> Self {
         self.each(|route| route.or(Some(&cors), Limits::default()))
+    }
+
+    /// Lets only those in whom this extractor lets in, on all routes added so far: `guard::<Caller<User>>()`. It is asked
+    /// before everything else of a route, and what it has read is not read again by the handler.
+    pub fn guard<G: FromRequestParts<S> + 'static>(self) -> Self {
+        self.each(Route::guard::<G>)
     }
 
     /// Limits of the routes added so far, where one has none of its own.
@@ -124,6 +182,11 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// The types that the routes store.
     pub(crate) fn entities(&self) -> &[Declared] {
         &self.entities
+    }
+
+    /// What the routes need of the platform.
+    pub(crate) fn needs(&self) -> Needs {
+        self.needs
     }
 
     /// The names of the services that the routes call.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use self::allowed_hosts::AllowedHosts;
 use self::trusted_proxies::TrustedProxies;
-use crate::setting::{Count, Size, Span};
+use crate::setting::{Count, PublicUrl, Size, Span};
 
 const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub body_min_rate: Count<0, 1_000_000_000>,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
+    /// The origins, besides its own, whose pages may send forms with cookies.
+    pub trusted_origins: Vec<PublicUrl>,
     /// The most items in one response of a list.
     pub list_limit: Count<1, 100_000>,
     /// The most headers of a request.

@@ -1,4 +1,4 @@
-//! The time of day, for jobs.
+//! The time of day: that of the machine, or one that a test moves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// An adjustment by NTP steps back less than this; what is more was set.
-pub(super) const STEP_BACK: SignedDuration = SignedDuration::from_secs(1);
+pub(crate) const STEP_BACK: SignedDuration = SignedDuration::from_secs(1);
 
 /// The time of day. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ struct OfTest {
 
 /// What a sleep until a time has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Woken {
+pub(crate) enum Woken {
     /// The time has come.
     InTime,
     /// The clock has been moved back.
@@ -67,7 +67,7 @@ impl Clock {
     }
 
     /// Sleeps until a time. A clock that is moved forward ends it early, as it should.
-    pub(super) async fn sleep_until(&self, time: Timestamp) -> Woken {
+    pub(crate) async fn sleep_until(&self, time: Timestamp) -> Woken {
         let mut last = self.now();
         loop {
             let now = self.now();
