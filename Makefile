@@ -39,6 +39,9 @@ prepare: ## Get all that building and running need (safe to repeat)
 tools:
 	@scripts/prepare --check
 
+# The key of cookies on this machine; it is made at the first start. # example: accounts
+run dev: export SERVER__AUTH__KEY_FILE ?= keys/auth.key # example: accounts
+
 .PHONY: run
 run: tools ## Build what is missing and start the server
 	@$(CARGO) run $(FLAGS) -- $(ARGS)

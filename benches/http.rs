@@ -274,6 +274,7 @@ impl Server {
             .args(["--host", "127.0.0.1", "--port", "0", "--db_url", "memory:"])
             .env("SERVER__LOGGING__CONSOLE__ENABLED", "false")
             .env("SERVER__LOGGING__FILE__PATH", &log)
+            .env("SERVER__AUTH__KEY_FILE", folder.join("auth.key")) // example: accounts
             .env("SERVER__UPSTREAMS__REVERSE_PROXY__URL", format!("http://{upstream}"))
             .spawn()?;
         let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), proxy: None };

@@ -180,6 +180,7 @@ impl Real {
             ("SERVER__STORE__URL", OsString::from("memory:")),
             ("SERVER__LOGGING__CONSOLE__ENABLED", OsString::from("false")),
             ("SERVER__LOGGING__FILE__PATH", log.into()),
+            ("SERVER__AUTH__KEY_FILE", folder.join("auth.key").into()), // example: accounts
         ];
         let fixed = environment.map(|(name, value)| (OsString::from(name), value));
         let given = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SERVER__"));

@@ -1,5 +1,6 @@
 //! YOURS: what this server does. One wiring function, one settings struct, and a slice for each resource.
 
+pub mod accounts; // example: accounts
 pub mod examples; // examples
 pub mod settings;
 
@@ -38,7 +39,9 @@ fn routes(_settings: &Settings) -> Routes<AppState> {
         health::routes(),
         assets(),
         // Your slices, one line each.
+        accounts::routes(),                   // example: accounts
         examples::address_book::routes(),     // example: address_book
+        examples::blog::routes(),             // example: blog
         examples::cached_record::routes(),    // example: cached_record
         examples::client_flow::routes(),      // example: client_flow
         examples::cors_demo::routes(),        // example: cors_demo

@@ -65,7 +65,7 @@ fn the_configuration_is_printed_with_origins_and_without_secrets() {
     assert!(line("request_timeout: 7s").contains("mine.yaml:2"), "{text}");
     let defaults = text.lines().filter(|line| line.contains("# platform/defaults/")).count();
     assert!(defaults > 0, "{text}");
-    assert!(!text.contains("hunter2") && line("url:").contains("***"), "{text}");
+    assert!(!text.contains("hunter2") && line(" url: ").contains("***"), "{text}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod accounts; // example: accounts
 mod architecture;
 mod dashboards;
 mod deployment;

@@ -1,6 +1,7 @@
 //! DELETE: examples, each a slice that names no other slice. `make remove-examples` removes them all.
 
 pub mod address_book; // example: address_book
+pub mod blog; // example: blog
 pub mod cached_record; // example: cached_record
 pub mod client_flow; // example: client_flow
 pub mod cors_demo; // example: cors_demo

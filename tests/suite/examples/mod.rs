@@ -1,6 +1,7 @@
 //! The examples, each tested in a file of its own name.
 
 mod address_book; // example: address_book
+pub mod blog; // example: blog
 mod cached_record; // example: cached_record
 mod client_flow; // example: client_flow
 mod cors_demo; // example: cors_demo
