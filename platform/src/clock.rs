@@ -66,6 +66,11 @@ impl Clock {
         }
     }
 
+    /// The time in milliseconds since 1970-01-01 UTC, as it is kept in the store.
+    pub(crate) fn millis(&self) -> i64 {
+        self.now().as_millisecond()
+    }
+
     /// Sleeps until a time. A clock that is moved forward ends it early, as it should.
     pub(crate) async fn sleep_until(&self, time: Timestamp) -> Woken {
         let mut last = self.now();
@@ -84,4 +89,10 @@ impl Clock {
             tokio::time::sleep(if self.0.is_some() { left } else { left.min(LOOK_AGAIN) }).await;
         }
     }
+}
+
+/// A duration in milliseconds.
+#[cfg(feature = "auth")]
+pub(crate) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,9 @@
 //! What the platform has to know of a user.
 
-use crate::store::Entity;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::store::{Dao, Entity, Filter, Stored, field};
 
 /// A type of people who log in. The rest of it is the app's.
 pub trait Account: Entity {
@@ -15,5 +18,41 @@ pub trait Account: Entity {
     /// Whether the user may log in. A session of one who may not is nothing, from the next request on.
     fn is_active(&self) -> bool {
         true
+    }
+}
+
+/// Whose a session or a token is, as it is kept with it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Holder {
+    user: String,
+    /// The collection of the user: two types of people may have the same id.
+    of: String,
+    auth_version: u64,
+}
+
+impl Holder {
+    /// This user, as they are now.
+    pub(super) fn new<U: Account>(user: &Stored<U>) -> Self {
+        let auth_version = user.value.auth_version();
+        Self { user: user.id.clone(), of: U::COLLECTION.to_owned(), auth_version }
+    }
+
+    /// The user, if they are one of these, may log in, and have not ended all that they had then.
+    pub(super) async fn find<U: Account>(&self, users: &Dao<U>) -> Result<Option<Stored<U>>> {
+        if self.of != U::COLLECTION {
+            return Ok(None);
+        }
+        let user = users.get(&self.user).await?;
+        Ok(user.filter(|user| user.value.is_active() && user.value.auth_version() == self.auth_version))
+    }
+
+    /// What is this user's.
+    pub(super) fn all_of<U: Account>(user: &Stored<U>) -> Filter {
+        field("user").eq(user.id.as_str()).and(field("of").eq(U::COLLECTION))
+    }
+
+    /// What is this user's and was not ended by a newer [`Account::auth_version`].
+    pub(super) fn held_by<U: Account>(user: &Stored<U>) -> Filter {
+        Self::all_of(user).and(field("auth_version").eq(user.value.auth_version()))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::random::{self, hidden_id};
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::error::Result;
 use crate::secret::Secret;
 use crate::store::{Batch, Dao, Entity, Expected, Stored, field};
@@ -51,12 +51,11 @@ impl Links {
     /// Makes a link for a purpose, which holds for `auth.link_time`. It is kept with the mail that has it, by one batch.
     pub fn issue(&self, batch: &mut Batch, purpose: &str, link: &Link) -> Result<Secret> {
         let secret = random::secret()?;
-        let time = i64::try_from(self.time.as_millis()).unwrap_or(i64::MAX);
         let kept = Kept {
             purpose: purpose.to_owned(),
             subject: link.subject.clone(),
             bound_to: link.bound_to,
-            expires: self.now().saturating_add(time),
+            expires: self.clock.millis().saturating_add(millis(self.time)),
         };
         batch.insert_with_id(&self.dao, &hidden_id(&[secret.expose()]), &kept)?;
         Ok(secret)
@@ -82,16 +81,12 @@ impl Links {
 
     /// Deletes what has ended, and returns how many there were.
     pub(crate) async fn sweep(&self) -> Result<u64> {
-        self.dao.delete_all(field("expires").lte(self.now())).await
+        self.dao.delete_all(field("expires").lte(self.clock.millis())).await
     }
 
     async fn find(&self, purpose: &str, secret: &str) -> Result<Option<Stored<Kept>>> {
         let found = self.dao.get(&hidden_id(&[secret])).await?;
-        Ok(found.filter(|found| found.value.purpose == purpose && self.now() < found.value.expires))
-    }
-
-    fn now(&self) -> i64 {
-        self.clock.now().as_millisecond()
+        Ok(found.filter(|found| found.value.purpose == purpose && self.clock.millis() < found.value.expires))
     }
 }
 

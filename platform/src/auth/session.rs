@@ -8,10 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::account::Account;
+use super::account::{Account, Holder};
 use super::random::{self, hidden_id};
 use super::settings;
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::store::{Dao, Entity, Expected, Filter, Patch, Stored, field};
@@ -25,11 +25,8 @@ const MAX_LISTED: u64 = 1_000;
 /// A session, as it is kept. Times are milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Kept {
-    /// The id of its user.
-    user: String,
-    /// The collection of its user: two types of people may have the same id.
-    of: String,
-    auth_version: u64,
+    #[serde(flatten)]
+    holder: Holder,
     created: i64,
     seen: i64,
     /// When it ends if it is not used any more.
@@ -84,11 +81,9 @@ impl Sessions {
     /// Begins a session of a user who has proved who they are. The secret is for the client alone.
     pub async fn begin<U: Account>(&self, user: &Stored<U>, device: &Device) -> Result<Secret> {
         let secret = random::secret()?;
-        let now = self.now();
+        let now = self.clock.millis();
         let kept = Kept {
-            user: user.id.clone(),
-            of: U::COLLECTION.to_owned(),
-            auth_version: user.value.auth_version(),
+            holder: Holder::new(user),
             created: now,
             seen: now,
             expires: self.end_of(now, now),
@@ -107,12 +102,12 @@ impl Sessions {
     ) -> Result<Option<(Session, Stored<U>)>> {
         let id = hidden_id(&[secret]);
         let Some(found) = self.dao.get(&id).await? else { return Ok(None) };
-        let (kept, now) = (found.value, self.now());
+        let (kept, now) = (found.value, self.clock.millis());
         // The settings may have become shorter since.
         if now >= kept.expires.min(self.end_of(kept.created, kept.seen)) {
             return Ok(None);
         }
-        let Some(user) = self.user_of(users, &kept).await? else { return Ok(None) };
+        let Some(user) = kept.holder.find(users).await? else { return Ok(None) };
         if now - kept.seen >= millis(self.settings.touch.get()) {
             let patch = Patch::new().set("seen", now).set("expires", self.end_of(kept.created, now));
             // One that has ended meanwhile stays away: an update makes no document.
@@ -123,14 +118,6 @@ impl Sessions {
         Ok(Some((session(id, kept)?, user)))
     }
 
-    async fn user_of<U: Account>(&self, users: &Dao<U>, kept: &Kept) -> Result<Option<Stored<U>>> {
-        if kept.of != U::COLLECTION {
-            return Ok(None);
-        }
-        let user = users.get(&kept.user).await?;
-        Ok(user.filter(|user| user.value.is_active() && user.value.auth_version() == kept.auth_version))
-    }
-
     /// Ends the session of a secret. One that has ended already is no error.
     pub async fn end(&self, secret: &str) -> Result<()> {
         self.dao.delete(&hidden_id(&[secret]), Expected::Any).await.map(drop)
@@ -138,20 +125,20 @@ impl Sessions {
 
     /// Ends the session of this id, if it is one of this user; false where it is not.
     pub async fn end_one<U: Account>(&self, user: &Stored<U>, id: &str) -> Result<bool> {
-        self.dao.delete_first(Filter::id(id).and(of_user(user))).await
+        self.dao.delete_first(Filter::id(id).and(Holder::all_of(user))).await
     }
 
     /// Ends all sessions of a user, but the one of this id, and returns how many there were. A session that begins at the
     /// same time with a former password is ended by [`Account::auth_version`].
     pub async fn end_all<U: Account>(&self, user: &Stored<U>, but: Option<&str>) -> Result<u64> {
         let others = but.map_or(Filter::All, |but| !Filter::id(but));
-        self.dao.delete_all(of_user(user).and(others)).await
+        self.dao.delete_all(Holder::all_of(user).and(others)).await
     }
 
     /// The sessions of a user that have not ended, the one that was used last first.
     pub async fn list<U: Account>(&self, user: &Stored<U>) -> Result<Vec<Session>> {
-        let holds = field("expires").gt(self.now()).and(field("auth_version").eq(user.value.auth_version()));
-        let found = self.dao.get_page_after(of_user(user).and(holds), None, MAX_LISTED).await?;
+        let holds = Holder::held_by(user).and(field("expires").gt(self.clock.millis()));
+        let found = self.dao.get_page_after(holds, None, MAX_LISTED).await?;
         let sessions = found.items.into_iter().map(|found| session(found.id, found.value));
         let mut sessions = sessions.collect::<Result<Vec<_>>>()?;
         sessions.sort_by_key(|session| std::cmp::Reverse(session.seen));
@@ -160,7 +147,7 @@ impl Sessions {
 
     /// Deletes what has ended, and returns how many there were.
     pub(crate) async fn sweep(&self) -> Result<u64> {
-        self.dao.delete_all(field("expires").lte(self.now())).await
+        self.dao.delete_all(field("expires").lte(self.clock.millis())).await
     }
 
     /// How long a client keeps its secret at most.
@@ -170,7 +157,7 @@ impl Sessions {
 
     /// Whether the user of a session has logged in recently (`auth.sessions.recent`).
     pub(crate) fn is_recent(&self, session: &Session) -> bool {
-        let since = self.now() - session.created.as_millisecond();
+        let since = self.clock.millis() - session.created.as_millisecond();
         since < millis(self.settings.recent.get())
     }
 
@@ -178,14 +165,6 @@ impl Sessions {
         let idle = seen.saturating_add(millis(self.settings.idle.get()));
         idle.min(created.saturating_add(millis(self.settings.absolute.get())))
     }
-
-    fn now(&self) -> i64 {
-        self.clock.now().as_millisecond()
-    }
-}
-
-fn of_user<U: Account>(user: &Stored<U>) -> Filter {
-    field("user").eq(user.id.as_str()).and(field("of").eq(U::COLLECTION))
 }
 
 fn session(id: String, kept: Kept) -> Result<Session> {
@@ -197,8 +176,4 @@ fn session(id: String, kept: Kept) -> Result<Session> {
         device: kept.device,
         address: kept.address,
     })
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::random::hidden_id;
 use super::settings::{Attempts, Throttles as ThrottleSettings};
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::error::{Error, Kind, Result};
 use crate::network::Network;
 use crate::store::{Dao, DocumentStore, Entity, Expected, Filter, Patch, field};
@@ -63,7 +63,7 @@ impl Limit {
 
     /// The tat after one more attempt; the time to wait where there is none left.
     fn after(self, tat: i64, now: i64) -> Result<i64, Duration> {
-        let every = i64::try_from(self.every.as_millis()).unwrap_or(i64::MAX);
+        let every = millis(self.every);
         let full = every.saturating_mul(self.burst.into());
         // Later than all attempts together: the limit was larger, or a clock was wrong. It must not last.
         let next = tat.clamp(now, now.saturating_add(full)).saturating_add(every);
@@ -120,13 +120,14 @@ impl Throttles {
     pub async fn take(&self, key: &Key, limit: Limit) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let taken = self.buckets.modify(&key.0, |bucket| {
-                bucket.tat = limit.after(bucket.tat, self.now()).map_err(Error::too_many_requests)?;
+                bucket.tat =
+                    limit.after(bucket.tat, self.clock.millis()).map_err(Error::too_many_requests)?;
                 Ok(())
             });
             if taken.await.map_err(contended)?.is_some() {
                 return Ok(());
             }
-            let now = self.now();
+            let now = self.clock.millis();
             let tat = limit.after(now, now).map_err(Error::too_many_requests)?;
             match self.buckets.insert_with_id(&key.0, &Bucket { tat }).await {
                 Ok(_) => return Ok(()),
@@ -171,7 +172,7 @@ impl Throttles {
         // An attempt that one of them refuses must use up none of the others: else one network would use up the attempts of an
         // account for all, and an account under attack those of a network. So all are asked first.
         let ids = limits.iter().map(|(key, _)| key.0.clone()).collect();
-        let (found, now) = (self.buckets.get_all(Filter::Ids(ids)).await?, self.now());
+        let (found, now) = (self.buckets.get_all(Filter::Ids(ids)).await?, self.clock.millis());
         let waits = limits.iter().filter_map(|(key, limit)| {
             let bucket = found.iter().find(|bucket| bucket.id == key.0)?;
             limit.after(bucket.value.tat, now).err()
@@ -199,12 +200,7 @@ impl Throttles {
 
     /// Deletes what no longer limits anything, and returns how much that was.
     pub async fn sweep(&self) -> Result<u64> {
-        self.buckets.delete_all(field("tat").lte(self.now())).await
-    }
-
-    /// Milliseconds since 1970.
-    fn now(&self) -> i64 {
-        self.clock.now().as_millisecond()
+        self.buckets.delete_all(field("tat").lte(self.clock.millis())).await
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::account::Account;
+use super::account::{Account, Holder};
 use super::random::{self, hidden_id};
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::store::{Dao, DocumentStore, Entity, Expected, Filter, Patch, Stored, field};
@@ -33,10 +33,8 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// A token, as it is kept. Times are milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Kept {
-    user: String,
-    /// The collection of its user.
-    of: String,
-    auth_version: u64,
+    #[serde(flatten)]
+    holder: Holder,
     name: String,
     scopes: Vec<String>,
     created: i64,
@@ -111,14 +109,12 @@ impl ApiTokens {
         scopes: &[String],
         life: Option<Duration>,
     ) -> Result<Secret> {
-        if self.tokens.count(of_user(user)).await? >= MAX_TOKENS {
+        if self.tokens.count(Holder::all_of(user)).await? >= MAX_TOKENS {
             return Err(Error::conflict("Too Many Tokens"));
         }
-        let created = self.now();
+        let created = self.clock.millis();
         let token = Kept {
-            user: user.id.clone(),
-            of: U::COLLECTION.to_owned(),
-            auth_version: user.value.auth_version(),
+            holder: Holder::new(user),
             name: name.to_owned(),
             scopes: scopes.to_vec(),
             created,
@@ -140,14 +136,11 @@ impl ApiTokens {
         if !is_well_formed(text) {
             return Ok(None);
         }
-        let now = self.now();
+        let now = self.clock.millis();
         let found = self.tokens.get(&hidden_id(&[text])).await?;
-        let is_good = |kept: &Kept| kept.of == U::COLLECTION && kept.expires.is_none_or(|end| now < end);
-        let Some(mut token) = found.filter(|token| is_good(&token.value)) else { return Ok(None) };
-        let holds = |user: &U| user.is_active() && user.auth_version() == token.value.auth_version;
-        let Some(user) = users.get(&token.value.user).await?.filter(|user| holds(&user.value)) else {
-            return Ok(None);
-        };
+        let holds = |kept: &Kept| kept.expires.is_none_or(|end| now < end);
+        let Some(mut token) = found.filter(|token| holds(&token.value)) else { return Ok(None) };
+        let Some(user) = token.value.holder.find(users).await? else { return Ok(None) };
         if token.value.used.is_none_or(|used| now >= used.saturating_add(millis(self.touch))) {
             let touched = self.tokens.update(&token.id, Expected::Any, Patch::new().set("used", now)).await?;
             // It was revoked meanwhile.
@@ -159,8 +152,7 @@ impl ApiTokens {
 
     /// The tokens of a user that hold, and those that have ended and are not swept away yet; the oldest first.
     pub async fn list<U: Account>(&self, user: &Stored<U>) -> Result<Vec<ApiToken>> {
-        let holds = of_user(user).and(field("auth_version").eq(user.value.auth_version()));
-        let found = self.tokens.get_all(holds).await?;
+        let found = self.tokens.get_all(Holder::held_by(user)).await?;
         let mut tokens = found.into_iter().map(ApiToken::try_from).collect::<Result<Vec<_>>>()?;
         tokens.sort_by_key(|token| token.created);
         Ok(tokens)
@@ -168,31 +160,18 @@ impl ApiTokens {
 
     /// Revokes a token of a user; false when this user has none of this id.
     pub async fn revoke<U: Account>(&self, user: &Stored<U>, id: &str) -> Result<bool> {
-        self.tokens.delete_first(Filter::id(id).and(of_user(user))).await
+        self.tokens.delete_first(Filter::id(id).and(Holder::all_of(user))).await
     }
 
     /// Revokes all tokens of a user, and returns how many.
     pub async fn revoke_all<U: Account>(&self, user: &Stored<U>) -> Result<u64> {
-        self.tokens.delete_all(of_user(user)).await
+        self.tokens.delete_all(Holder::all_of(user)).await
     }
 
     /// Deletes the tokens that have ended, and returns how many.
     pub async fn sweep(&self) -> Result<u64> {
-        self.tokens.delete_all(field("expires").lte(self.now())).await
+        self.tokens.delete_all(field("expires").lte(self.clock.millis())).await
     }
-
-    /// Milliseconds since 1970.
-    fn now(&self) -> i64 {
-        self.clock.now().as_millisecond()
-    }
-}
-
-fn of_user<U: Account>(user: &Stored<U>) -> Filter {
-    field("user").eq(user.id.as_str()).and(field("of").eq(U::COLLECTION))
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A new token.

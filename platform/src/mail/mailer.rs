@@ -77,7 +77,7 @@ impl Mailer {
     }
 
     fn kept(&self, mail: &Mail) -> KeptMail {
-        let due = Some(self.0.clock.now().as_millisecond());
+        let due = Some(self.0.clock.millis());
         KeptMail { mail: mail.clone(), due, attempts: 0, failed: None }
     }
 
@@ -88,7 +88,7 @@ impl Mailer {
         let mails = token.map_or_else(|| self.0.mails.clone(), |token| self.0.mails.guarded(token));
         let mut sent = 0;
         loop {
-            let due = field("due").lte(self.0.clock.now().as_millisecond());
+            let due = field("due").lte(self.0.clock.millis());
             let oldest = Sort::by("due", Direction::Ascending);
             let chunk = mails.page_after(due, oldest, None, CHUNK).await?.items;
             if chunk.is_empty() {

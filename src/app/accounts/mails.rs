@@ -14,6 +14,7 @@ use platform::secret::Secret;
 use platform::services::Services;
 use platform::store::Batch;
 
+use super::user;
 use crate::app::AppState;
 
 /// The mails to one address: a person who waits for one asks again, and a mailbox is not flooded.
@@ -55,11 +56,14 @@ struct HtmlText<'a> {
 }
 
 impl Mails {
-    /// 429 where too many mails for this purpose go to this address, or too many are asked for by this client. Purposes
-    /// count apart: whoever registers an address again and again keeps its owner from no reset.
-    pub(super) async fn allow(&self, purpose: &str, to: &str) -> Result<()> {
+    /// The address that was sent, as it is stored, if a mail may go there: 422 for what is none, 429 where too many mails for
+    /// this purpose go to it, or too many are asked for by this client. Purposes count apart: whoever registers an address
+    /// again and again keeps its owner from no reset.
+    pub(super) async fn address(&self, purpose: &str, sent: &str) -> Result<String> {
+        let to = user::email(sent)?;
         self.throttles.take(&Key::of_client("mails", self.client), OF_ONE).await?;
-        self.throttles.take(&Key::new("mail", &[purpose, to]), TO_ONE).await
+        self.throttles.take(&Key::new("mail", &[purpose, &to]), TO_ONE).await?;
+        Ok(to)
     }
 
     /// The link that confirms an address.

@@ -14,7 +14,7 @@ use super::credentials::Credentials;
 use super::mails::Mails;
 use super::pages::{Errors, Frame, Pages, no_link};
 use super::register::{Registration, Token};
-use super::user::{self, User};
+use super::user::User;
 
 /// The purpose of its links.
 const RESET: &str = "reset";
@@ -73,12 +73,7 @@ pub(super) async fn forgot(
     mut batch: Batch,
     Form(sent): Form<Registration>,
 ) -> Result<Response> {
-    let checked = async {
-        let email = user::email(&sent.email)?;
-        mails.allow(RESET, &email).await?;
-        Ok(email)
-    };
-    let email = match checked.await {
+    let email = match mails.address(RESET, &sent.email).await {
         Ok(email) => email,
         Err(error) => {
             return pages.refuse(error, |frame, errors| ForgotPage { frame, email: sent.email, errors });

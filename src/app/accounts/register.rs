@@ -75,12 +75,7 @@ pub(super) async fn send(
     mut batch: Batch,
     Form(sent): Form<Registration>,
 ) -> Result<Response> {
-    let checked = async {
-        let email = user::email(&sent.email)?;
-        mails.allow(CONFIRM, &email).await?;
-        Ok(email)
-    };
-    let email = match checked.await {
+    let email = match mails.address(CONFIRM, &sent.email).await {
         Ok(email) => email,
         Err(error) => {
             return pages.refuse(error, |frame, errors| RegisterPage { frame, email: sent.email, errors });

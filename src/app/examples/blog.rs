@@ -72,6 +72,7 @@ impl Entry {
 struct Frame {
     service: String,
     stylesheet: String,
+    own_stylesheet: String,
     url: String,
     format: Format,
     now: String,
@@ -84,7 +85,8 @@ impl FromRequestParts<AppState> for Frame {
         let services = Services::from_ref(state);
         Ok(Self {
             service: services.name().to_owned(),
-            stylesheet: services.assets().url("blog.css"),
+            stylesheet: services.assets().url("accounts.css"),
+            own_stylesheet: services.assets().url("blog.css"),
             url: services.public_url().to_owned(),
             format: Format::from_request_parts(parts, state).await?,
             // To the second, so that it sorts as a text.

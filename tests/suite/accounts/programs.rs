@@ -2,9 +2,11 @@
 
 use axum::http::Method;
 use jiff::SignedDuration;
+use platform::testing::TestServer;
 use serde_json::json;
 
 use super::{PASSWORD, Site, cookies_of};
+use crate::support::PROGRAM;
 
 #[tokio::test]
 async fn a_user_sees_their_devices_and_ends_one() {
@@ -60,4 +62,34 @@ async fn a_token_is_shown_once_and_may_do_what_it_may() {
     let change = json!({"current": PASSWORD, "password": "nine badgers on a raft"});
     assert_eq!(site.send("/account/password", &session, change).await.status, 204);
     assert_eq!(call(Method::GET, "/probe", &bearer).await, 401);
+}
+
+#[test]
+fn the_program_says_who_may_call_what_and_makes_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = |words: &[&str]| {
+        let output = PROGRAM.run(folder.path(), words, &[]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let routes = printed(&["routes"]);
+    let callers = |path: &str| {
+        let line = routes.lines().find(|line| line.split(' ').next() == Some(path)).unwrap();
+        line.split("callers: ").nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(callers("/account/password"), "GET User: InPerson; POST User: InPerson");
+    assert_eq!(callers("/account/tokens"), "GET User: Recent; POST User: Recent");
+    assert_eq!(callers("/log-in"), "GET anyone, or User");
+    assert_eq!(callers("/register"), "");
+    let (one, other) = (printed(&["secrets"]), printed(&["secrets"]));
+    assert!(one.trim().len() == 43 && other.trim().len() == 43 && one != other, "{one} {other}");
+    // Without one the server does not start, and says what makes one.
+    let refused = PROGRAM.run(folder.path(), &["--port", "0"], &[("SERVER__AUTH__KEYS", "")]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && said.contains("`server secrets`"), "{said}");
+    let mut server = PROGRAM.command(folder.path());
+    server
+        .args(["--host", "127.0.0.1", "--port", "0", "--db_url", "memory:"])
+        .env("SERVER__AUTH__KEYS", one.trim());
+    drop(TestServer::spawn(&mut server, folder.path()));
 }

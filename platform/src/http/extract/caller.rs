@@ -212,7 +212,7 @@ fn check_scope(parts: &Parts, token: &ApiToken) -> Result<()> {
 }
 
 /// The user of the request, once for all extractors of it.
-async fn known<U: Account, S>(parts: &mut Parts, state: &S) -> Result<Option<Arc<Known<U>>>>
+pub(super) async fn known<U: Account, S>(parts: &mut Parts, state: &S) -> Result<Option<Arc<Known<U>>>>
 where
     Services: FromRef<S>,
 {

@@ -1,8 +1,6 @@
 //! The extractors of the platform: a JSON body, the bytes of a body, a `Dao<T>`, a `Batch`, the cache, the locks.
 
 #[cfg(feature = "auth")]
-mod auth;
-#[cfg(feature = "auth")]
 pub(super) mod caller;
 pub(super) mod connector_to;
 #[cfg(feature = "auth")]
@@ -21,6 +19,8 @@ pub(super) mod precondition;
 pub(super) mod respond;
 #[cfg(feature = "auth")]
 pub(super) mod session;
+#[cfg(feature = "auth")]
+mod throttle;
 #[cfg(feature = "ws")]
 pub(super) mod websocket;
 
@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 #[cfg(feature = "auth")]
-use crate::auth::{Links, Passwords};
+use crate::auth::{ApiTokens, Links, Passwords, Throttles};
 use crate::cache::Cache;
 use crate::error::{Error, FieldError, Result};
 use crate::http::request::context::{self, Context};
@@ -77,49 +77,37 @@ impl<S: Sync> FromRequest<S> for RawBody {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Cache
-where
-    Services: FromRef<S>,
-{
-    type Rejection = Error;
+/// Extractors that are a part of the services.
+macro_rules! parts_of_services {
+    ($($(#[$gate:meta])? $part:ty = $get:expr;)*) => {$(
+        $(#[$gate])?
+        impl<S: Sync> FromRequestParts<S> for $part
+        where
+            Services: FromRef<S>,
+        {
+            type Rejection = Error;
 
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Services::from_ref(state).cache().clone())
-    }
+            async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
+                let get: fn(&Services) -> Self = $get;
+                Ok(get(&Services::from_ref(state)))
+            }
+        }
+    )*};
 }
 
-impl<S: Sync> FromRequestParts<S> for Mailer
-where
-    Services: FromRef<S>,
-{
-    type Rejection = Error;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Services::from_ref(state).mailer().clone())
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for LockManager
-where
-    Services: FromRef<S>,
-{
-    type Rejection = Error;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Services::from_ref(state).locks().clone())
-    }
-}
-
-#[cfg(feature = "auth")]
-impl<S: Sync> FromRequestParts<S> for Links
-where
-    Services: FromRef<S>,
-{
-    type Rejection = Error;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Services::from_ref(state).links())
-    }
+parts_of_services! {
+    Batch = Services::batch;
+    Cache = |services| services.cache().clone();
+    LockManager = |services| services.locks().clone();
+    Mailer = |services| services.mailer().clone();
+    #[cfg(feature = "auth")]
+    ApiTokens = Services::api_tokens;
+    #[cfg(feature = "auth")]
+    Links = Services::links;
+    #[cfg(feature = "auth")]
+    Passwords = |services| services.passwords().clone();
+    #[cfg(feature = "auth")]
+    Throttles = Services::throttles;
 }
 
 impl<T: Entity, S: Sync> FromRequestParts<S> for Dao<T>
@@ -130,29 +118,6 @@ where
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
         Ok(Services::from_ref(state).dao())
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Batch
-where
-    Services: FromRef<S>,
-{
-    type Rejection = Error;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Services::from_ref(state).batch())
-    }
-}
-
-#[cfg(feature = "auth")]
-impl<S: Sync> FromRequestParts<S> for Passwords
-where
-    Services: FromRef<S>,
-{
-    type Rejection = Error;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Services::from_ref(state).passwords().clone())
     }
 }
 

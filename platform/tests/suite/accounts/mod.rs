@@ -8,18 +8,20 @@ mod on_oidc;
 mod providers;
 mod sessions;
 
+use std::time::Duration;
+
 use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
 use platform::App;
-use platform::auth::Account;
+use platform::auth::{Account, Limit, Link, Links};
 use platform::clock::Clock;
-use platform::error::Result;
+use platform::error::{Error, Result};
 use platform::http::{
     Caller, Context, InPerson, Json, Known, Mine, NoContent, Owned, Path, Recent, Route, Routes, Rule,
     Sessions,
 };
 use platform::services::Services;
-use platform::store::{Dao, Entity, Expected, Filter, Stored};
+use platform::store::{Batch, Dao, Entity, Expected, Filter, Stored};
 use platform::testing::{NoSettings, SERVICE, TestApp, TestResponse};
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +130,27 @@ async fn delete_note(notes: Mine<Note, Person>, Path(id): Path<String>) -> Resul
     Ok(Json(notes.delete(&id, Expected::Any).await?))
 }
 
+async fn issue(links: Links, mut batch: Batch) -> Result<String> {
+    let link = Link { subject: "ada".to_owned(), bound_to: 1 };
+    let secret = links.issue(&mut batch, "reset", &link)?;
+    batch.commit().await?;
+    Ok(secret.expose().to_owned())
+}
+
+/// Spends a link with a note that it is for, in one commit.
+async fn redeem(
+    links: Links,
+    notes: Dao<Note>,
+    mut batch: Batch,
+    Path(secret): Path<String>,
+) -> Result<NoContent> {
+    let link = links.redeem(&mut batch, "reset", &secret).await?;
+    let owner = link.ok_or_else(|| Error::not_found("No Such Link"))?.subject;
+    batch.insert(&notes, &Note { owner, text: "spent".to_owned() })?;
+    batch.commit().await?;
+    Ok(NoContent)
+}
+
 async fn count_notes(notes: Mine<Note, Person>) -> Result<Json<(u64, usize)>> {
     let page = notes.page_after(Filter::All, None, 10).await?;
     Ok(Json((notes.count(Filter::All).await?, page.items.len())))
@@ -147,6 +170,13 @@ fn routes() -> Routes<Services> {
         .route(Route::at("/admin").get(async |_: Caller<Person, Admin>| "in"))
         .route(Route::at("/recent").get(async |_: Caller<Person, Recent>| "in"))
         .route(Route::at("/both").get(async |_: Caller<Person, (Admin, Recent)>| "in"))
+        .route(
+            Route::at("/limited")
+                .get(async || "in")
+                .throttle_callers::<Person>(Limit::new(2, Duration::from_mins(1))),
+        )
+        .route(Route::at("/link").post(issue))
+        .route(Route::at("/link/{secret}").post(redeem))
         .route(Route::at("/open").get(async || "in"))
         .route(Route::at("/sessions").get(list))
         .route(Route::at("/sessions/end-others").post(end_others))

@@ -42,6 +42,8 @@ stores! {
     a_new_auth_version_ends_all_sessions_at_once
     a_user_sees_and_ends_their_sessions_and_no_others
     documents_of_others_are_not_there
+    a_user_has_so_many_requests_on_all_devices_together
+    a_link_is_spent_by_one_commit_with_what_it_is_for
 }
 
 async fn in_memory_store(test: impl AsyncFnOnce(String)) {
@@ -213,6 +215,36 @@ async fn documents_of_others_are_not_there(site: &Site) {
     let owned = notes.count(field("owner").eq("ada")).await.unwrap();
     assert_eq!(owned, 1);
     assert_eq!(site.call(Method::DELETE, &path, &ada).await.json(), json!(true));
+}
+
+async fn a_user_has_so_many_requests_on_all_devices_together(site: &Site) {
+    site.add("ada", false).await;
+    site.add("bob", false).await;
+    let devices = [site.log_in("ada", "").await, site.log_in("ada", "").await];
+    let bob = site.log_in("bob", "").await;
+    let mut statuses = Vec::new();
+    // Nobody counts by the address, which all of them share.
+    for cookie in [&devices[0], &devices[1], &devices[0], &bob, "", "", ""] {
+        statuses.push(site.get("/limited", cookie).await.status.as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429, 200, 200, 200, 429]);
+    site.pass(SignedDuration::from_mins(1));
+    assert_eq!(site.get("/limited", &devices[1]).await.status, 200);
+}
+
+async fn a_link_is_spent_by_one_commit_with_what_it_is_for(site: &Site) {
+    let link = site.call(Method::POST, "/link", "").await.text().to_owned();
+    let path = format!("/link/{link}");
+    let uses = (0..8).map(|_| site.call(Method::POST, &path, ""));
+    let uses = futures_util::future::join_all(uses).await;
+    let mut statuses: Vec<u16> = uses.iter().map(|response| response.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [&[204][..], &[404; 7]].concat());
+    let notes = site.app.services().dao::<Note>();
+    assert_eq!(notes.count(field("owner").eq("ada")).await.unwrap(), 1);
+    let old = site.call(Method::POST, "/link", "").await.text().to_owned();
+    site.pass(SignedDuration::from_mins(61));
+    assert_eq!(site.call(Method::POST, &format!("/link/{old}"), "").await.status, 404);
 }
 
 #[tokio::test]
