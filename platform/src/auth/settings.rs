@@ -60,6 +60,8 @@ pub struct Sessions {
     pub touch: Span<0, DAY>,
     /// How long a log-in counts as recent.
     pub recent: Span<SECOND, DAY>,
+    /// How often the session or the token of an open WebSocket is looked at.
+    pub watch: Span<100, DAY>,
 }
 
 /// The section `auth.passwords`.
@@ -140,7 +142,7 @@ pub enum Signature {
 pub(super) fn of_test() -> Settings {
     serde_json::from_value(serde_json::json!({
         "keys": "", "key_file": "", "link_time": "1h",
-        "sessions": {"idle": "7d", "absolute": "30d", "touch": "5m", "recent": "15m"},
+        "sessions": {"idle": "7d", "absolute": "30d", "touch": "5m", "recent": "15m", "watch": "30s"},
         "passwords": {"min_length": 15, "memory": "19MiB", "passes": 2, "at_once": 0},
         "throttles": {
             "account_and_network": {"burst": 10, "every": "1m"},

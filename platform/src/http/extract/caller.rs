@@ -15,6 +15,7 @@ use super::session::Sessions;
 use crate::auth::{self, Account, ApiToken, Session};
 use crate::error::{Error, Result};
 use crate::http::request::context;
+use crate::secret::Secret;
 use crate::services::Services;
 use crate::store::Stored;
 
@@ -34,6 +35,9 @@ pub struct Known<U> {
     /// The user as stored.
     pub user: Stored<U>,
     proof: Proof,
+    /// What looks whether that still holds.
+    services: Services,
+    secret: Secret,
 }
 
 /// What has shown who calls.
@@ -72,9 +76,40 @@ impl<U> Known<U> {
         R::allows(self)
     }
 
+    /// Waits until the session or the token has ended, which is looked at every `auth.sessions.watch`: for a response that goes
+    /// on, such as events. A store that is not available says nothing of it.
+    pub async fn revoked(&self)
+    where
+        U: Account,
+    {
+        let (users, secret) = (self.services.dao::<U>(), self.secret.expose());
+        loop {
+            tokio::time::sleep(self.services.auth().sessions.watch.get()).await;
+            let found = match self.proof {
+                Proof::Session(..) => {
+                    self.services.sessions().find(&users, secret).await.map(|it| it.is_some())
+                }
+                Proof::Token(_) => {
+                    self.services.api_tokens().find(&users, secret).await.map(|it| it.is_some())
+                }
+            };
+            if matches!(found, Ok(false)) {
+                return;
+            }
+        }
+    }
+
     /// Whether the user has logged in within `auth.sessions.recent`; never with a token.
     pub fn is_recent(&self) -> bool {
         matches!(self.proof, Proof::Session(_, true))
+    }
+}
+
+impl<U, R> Caller<U, R> {
+    /// Who it is, for what outlives the handler.
+    #[cfg(feature = "ws")]
+    pub(super) fn known(&self) -> Arc<Known<U>> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -221,17 +256,19 @@ where
     }
     let services = Services::from_ref(state);
     let (context, users) = (context::of(parts)?, services.dao::<U>());
-    let known = if let Some(token) = token(&parts.headers) {
-        let (token, user) = services.api_tokens().find(&users, token).await?.ok_or_else(|| {
+    let known = if let Some(sent) = token(&parts.headers) {
+        let secret = Secret::new(sent);
+        let (token, user) = services.api_tokens().find(&users, sent).await?.ok_or_else(|| {
             Error::unauthorized("Bearer error=\"invalid_token\"").with_reason("Token Not Valid")
         })?;
         check_scope(parts, &token)?;
-        Known { user, proof: Proof::Token(token) }
+        Known { user, proof: Proof::Token(token), services, secret }
     } else {
         let sessions = Sessions::of(&services, context, &parts.headers);
         let Some((session, user)) = sessions.find(&users).await? else { return Ok(None) };
         let is_recent = sessions.is_recent(&session);
-        Known { user, proof: Proof::Session(session, is_recent) }
+        let secret = sessions.secret().cloned().unwrap_or_default();
+        Known { user, proof: Proof::Session(session, is_recent), services, secret }
     };
     let known = Arc::new(known);
     context.log("user", known.user.id.clone());

@@ -90,6 +90,11 @@ impl Sessions {
         self.store.is_recent(session)
     }
 
+    /// What the client has sent.
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
+    }
+
     /// The session of this client, with its user.
     pub(super) async fn find<U: Account>(&self, users: &Dao<U>) -> Result<Option<(Session, Stored<U>)>> {
         match &self.secret {

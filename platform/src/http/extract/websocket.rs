@@ -3,7 +3,7 @@
 //! axum's own [`ws`](axum::extract::ws) works here too, but nothing tells its handler that the server drains: it is cut at
 //! the deadline. This one closes the connection with 1001 (Going Away, RFC 6455, section 7.4.1) by itself.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Task, Poll};
@@ -14,9 +14,14 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::{self, CloseFrame, Message, close_code};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Sink, SinkExt, Stream, StreamExt as _};
 use tokio::time::Instant;
 
+#[cfg(feature = "auth")]
+use super::caller::Caller;
+#[cfg(feature = "auth")]
+use crate::auth::Account;
 use crate::error;
 use crate::http::request::context;
 use crate::shutdown::Shutdown;
@@ -56,6 +61,8 @@ pub struct WebSocketUpgrade {
     upgrade: ws::WebSocketUpgrade,
     shutdown: Shutdown,
     idle_timeout: Duration,
+    /// Ready when its caller has no right to it any more.
+    revoked: BoxFuture<'static, ()>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
@@ -66,7 +73,12 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
         let (shutdown, idle_timeout) = (context.shutdown().clone(), context.upgrade_idle_timeout());
         let upgrade = ws::WebSocketUpgrade::from_request_parts(parts, state).await;
         let upgrade = upgrade.map_err(ws::rejection::WebSocketUpgradeRejection::into_response)?;
-        Ok(Self { upgrade: upgrade.read_buffer_size(READ_BUFFER), shutdown, idle_timeout })
+        Ok(Self {
+            upgrade: upgrade.read_buffer_size(READ_BUFFER),
+            shutdown,
+            idle_timeout,
+            revoked: Box::pin(pending()),
+        })
     }
 }
 
@@ -78,6 +90,16 @@ impl WebSocketUpgrade {
         self
     }
 
+    /// Closes the WebSocket with 1008 (Policy Violation, RFC 6455, section 7.4.1) when the session or the token of its caller
+    /// has ended, here or in another process: at most `auth.sessions.watch` later. An open WebSocket is a use of its session.
+    #[cfg(feature = "auth")]
+    #[must_use]
+    pub fn until_revoked<U: Account, R: 'static>(mut self, caller: &Caller<U, R>) -> Self {
+        let known = caller.known();
+        self.revoked = Box::pin(async move { known.revoked().await });
+        self
+    }
+
     /// The response that opens the WebSocket; `handler` runs until it returns, and then the connection is closed. It is
     /// dropped when it neither receives nor sends for `http.upgrade_idle_timeout`, and at the deadline of a drain.
     pub fn on_upgrade<H, F>(self, handler: H) -> Response
@@ -85,7 +107,7 @@ impl WebSocketUpgrade {
         H: FnOnce(WebSocket) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { upgrade, shutdown, idle_timeout } = self;
+        let Self { upgrade, shutdown, idle_timeout, revoked } = self;
         upgrade.on_upgrade(async move |socket| {
             let open = Open { socket, closed: false, used: Instant::now() };
             let shared = Arc::new(Shared { open: Mutex::new(open), shutdown: shutdown.clone() });
@@ -95,10 +117,11 @@ impl WebSocketUpgrade {
                 () = handling => {}
                 () = shared.idle(idle_timeout) => {}
                 () = shared.drained() => {}
+                () = revoked => shared.close(close_code::POLICY, "the session has ended").await,
             }
             // A handler that ends because the server drains leaves the close to this.
             if shared.shutdown.has_begun() {
-                shared.close().await;
+                shared.go_away().await;
             }
         })
     }
@@ -209,17 +232,21 @@ impl Shared {
     /// Closes the WebSocket when the server drains, whatever the handler does, and waits for the deadline.
     async fn drained(&self) {
         self.shutdown.begun().await;
-        self.close().await;
+        self.go_away().await;
         self.shutdown.deadline().cancelled().await;
     }
 
-    /// Says that the server goes away, and waits for the client to confirm it. Once more, it only waits.
-    async fn close(&self) {
+    async fn go_away(&self) {
+        self.close(close_code::AWAY, "the server stops").await;
+    }
+
+    /// Says why the connection ends, and waits for the client to confirm it. Once more, it only waits.
+    async fn close(&self, code: u16, reason: &'static str) {
         let is_said = std::mem::replace(&mut self.open().closed, true);
         let closing = async {
             if !is_said {
                 poll_fn(|task| self.open().socket.poll_ready_unpin(task)).await?;
-                let frame = CloseFrame { code: close_code::AWAY, reason: "the server stops".into() };
+                let frame = CloseFrame { code, reason: reason.into() };
                 self.open().socket.start_send_unpin(Message::Close(Some(frame)))?;
             }
             let next = |task: &mut Task<'_>| {

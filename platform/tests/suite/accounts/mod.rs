@@ -11,6 +11,7 @@ mod sessions;
 use std::time::Duration;
 
 use axum::http::Method;
+use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use platform::App;
 use platform::auth::{Account, Limit, Link, Links};
@@ -18,7 +19,7 @@ use platform::clock::Clock;
 use platform::error::{Error, Result};
 use platform::http::{
     Caller, Context, InPerson, Json, Known, Mine, NoContent, Owned, Path, Recent, Route, Routes, Rule,
-    Sessions,
+    Sessions, WebSocketUpgrade,
 };
 use platform::services::Services;
 use platform::store::{Batch, Dao, Entity, Expected, Filter, Stored};
@@ -130,6 +131,17 @@ async fn delete_note(notes: Mine<Note, Person>, Path(id): Path<String>) -> Resul
     Ok(Json(notes.delete(&id, Expected::Any).await?))
 }
 
+/// Says what it hears, to a user.
+async fn talk(caller: Caller<Person>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.until_revoked(&caller).on_upgrade(async |mut socket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
+}
+
 async fn issue(links: Links, mut batch: Batch) -> Result<String> {
     let link = Link { subject: "ada".to_owned(), bound_to: 1 };
     let secret = links.issue(&mut batch, "reset", &link)?;
@@ -175,6 +187,7 @@ fn routes() -> Routes<Services> {
                 .get(async || "in")
                 .throttle_callers::<Person>(Limit::new(2, Duration::from_mins(1))),
         )
+        .route(Route::at("/talk").get(talk))
         .route(Route::at("/link").post(issue))
         .route(Route::at("/link/{secret}").post(redeem))
         .route(Route::at("/open").get(async || "in"))

@@ -1,8 +1,14 @@
 //! Sessions and callers, on each kind of store that several processes share.
 
 use axum::http::Method;
+use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::SignedDuration;
+use platform::testing::PATIENCE;
 use serde_json::json;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Note, Site, cookie_of};
 use platform::store::{Expected, Patch, field};
@@ -330,4 +336,38 @@ async fn a_store_that_is_down_makes_nobody_of_no_user() {
     }
     // The control: what needs no caller.
     assert_eq!(site.get("/open", &cookie).await.status, 200);
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_web_socket_is_closed_when_its_session_ends_in_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("store.sqlite").display());
+    let watch = [("SERVER__AUTH__SESSIONS__WATCH", "100ms")];
+    let (one, other) = (Site::at(&url, &watch).await, Site::at(&url, &watch).await);
+    one.add("ada", false).await;
+    let (ended, control) = (one.log_in("ada", "").await, one.log_in("ada", "").await);
+    let (address, _drain, _serving) = one.app.listen().await;
+    let open = async |cookie: &str, origin: &str| {
+        let mut request = format!("ws://{address}/talk").into_client_request().unwrap();
+        request.headers_mut().insert("cookie", cookie.parse().unwrap());
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        connect_async(request).await
+    };
+    let own = format!("http://{address}");
+    // A page of another site has the cookie sent too.
+    let Err(Error::Http(refused)) = open(&ended, "http://evil.example").await else { panic!("it is open") };
+    assert_eq!(refused.status(), 403);
+    let Err(Error::Http(refused)) = open("session=x", &own).await else { panic!("it is open") };
+    assert_eq!(refused.status(), 401);
+    let (mut socket, mut stays) =
+        (open(&ended, &own).await.unwrap().0, open(&control, &own).await.unwrap().0);
+    socket.send(Message::text("hello")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hello"));
+    assert_eq!(other.call(Method::POST, "/log-out", &ended).await.status, 204);
+    let closed = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
+    let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
+    assert_eq!(frame.code, CloseCode::Policy);
+    stays.send(Message::text("still here")).await.unwrap();
+    assert_eq!(stays.next().await.unwrap().unwrap(), Message::text("still here"));
 }
